@@ -1,0 +1,1 @@
+//! How it is done: lowering, memory plan, vector kernel IR, emitters

@@ -1,0 +1,143 @@
+//! A network: nodes in order, each a use of an operator on values made before it.
+
+use crate::op::{Attr, Kind, Op};
+use crate::tensor::Tensor;
+use crate::types::TensorType;
+
+/// A result of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Value {
+    /// Index of the node.
+    pub node: u32,
+    /// Which of its results.
+    pub index: u32,
+}
+
+/// A use of an operator.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Node {
+    /// Operator and attributes.
+    pub op: Op,
+    /// Operands, all of earlier nodes.
+    pub inputs: Vec<Value>,
+    /// Types of the results.
+    pub types: Vec<TensorType>,
+    /// The name a person knows it by: that of the ONNX node or value it came from; may be empty.
+    pub name: String,
+}
+
+/// A typed graph in single-assignment form; nodes stand in an order in which they can run.
+///
+/// Every size is a number: symbols are bound where a model is specialised, at the reader's door.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    inputs: Vec<Value>,
+    input_names: Vec<String>,
+    outputs: Vec<(String, Value)>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Graph {
+        Graph::default()
+    }
+
+    /// Adds an input; inputs are numbered in the order of these calls.
+    pub fn input(&mut self, name: &str, ty: TensorType) -> Value {
+        let op = Op::new(Kind::Input, [("index", Attr::Int(self.inputs.len() as i64))]).expect("the row of `input`");
+        let value = self.push(op, vec![], vec![ty], name);
+        self.inputs.push(value);
+        self.input_names.push(name.to_string());
+        value
+    }
+
+    /// Adds a constant.
+    pub fn constant(&mut self, tensor: Tensor) -> Value {
+        let ty = tensor.ty().clone();
+        let op = Op::new(Kind::Const, [("value", Attr::Tensor(tensor))]).expect("the row of `const`");
+        self.push(op, vec![], vec![ty], "")
+    }
+
+    /// Adds a use of an operator and checks its inputs; a sentence says what does not fit.
+    pub fn add(&mut self, op: Op, inputs: Vec<Value>, name: &str) -> Result<Value, String> {
+        let kind = op.kind().name();
+        if !op.def.inputs.admits(inputs.len()) {
+            return Err(format!("`{kind}` cannot take {} inputs", inputs.len()));
+        }
+        let types: Vec<TensorType> = inputs.iter().map(|v| self.ty(*v).clone()).collect();
+        let results = (op.def.infer)(&op.attrs, &types).map_err(|e| format!("`{kind}`: {e}"))?;
+        Ok(self.push(op, inputs, results, name))
+    }
+
+    /// Adds a use of operator `kind` with these attributes.
+    pub fn apply(&mut self, kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>, inputs: &[Value]) -> Result<Value, String> {
+        self.add(Op::new(kind, attrs)?, inputs.to_vec(), "")
+    }
+
+    /// Names a result of the graph; results are numbered in the order of these calls.
+    pub fn output(&mut self, name: &str, value: Value) {
+        self.outputs.push((name.to_string(), value));
+    }
+
+    /// The nodes, in order.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node that makes `value`.
+    pub fn node(&self, value: Value) -> &Node {
+        &self.nodes[value.node as usize]
+    }
+
+    /// Names a node, for errors and reports.
+    pub fn set_name(&mut self, value: Value, name: &str) {
+        self.nodes[value.node as usize].name = name.to_string();
+    }
+
+    /// Type of a value.
+    pub fn ty(&self, value: Value) -> &TensorType {
+        &self.node(value).types[value.index as usize]
+    }
+
+    /// The constant behind a value, if it is one.
+    pub fn const_of(&self, value: Value) -> Option<&Tensor> {
+        let node = self.node(value);
+        (node.op.kind() == Kind::Const).then(|| node.op.attrs.tensor("value"))
+    }
+
+    /// The inputs, in order.
+    pub fn inputs(&self) -> &[Value] {
+        &self.inputs
+    }
+
+    /// Names of the inputs, in order.
+    pub fn input_names(&self) -> &[String] {
+        &self.input_names
+    }
+
+    /// Names and values of the results, in order.
+    pub fn outputs(&self) -> &[(String, Value)] {
+        &self.outputs
+    }
+
+    /// All values of the graph and the index of the node that makes each, in order.
+    pub fn values(&self) -> impl Iterator<Item = (Value, &TensorType)> {
+        self.nodes
+            .iter()
+            .enumerate()
+            .flat_map(|(n, node)| node.types.iter().enumerate().map(move |(i, ty)| (Value { node: n as u32, index: i as u32 }, ty)))
+    }
+
+    fn push(&mut self, op: Op, inputs: Vec<Value>, types: Vec<TensorType>, name: &str) -> Value {
+        self.nodes.push(Node { op, inputs, types, name: name.to_string() });
+        Value { node: self.nodes.len() as u32 - 1, index: 0 }
+    }
+}
+
+impl Value {
+    /// Result `index` of the same node.
+    pub fn result(self, index: u32) -> Value {
+        Value { node: self.node, index }
+    }
+}

@@ -1,0 +1,14 @@
+//! What a network is: operators, types, constants, graphs, their text form and the reference evaluator.
+//!
+//! Never knows ONNX nor any machine. An operator is one row of a table in `ops/`; everything else is derived from it.
+
+pub mod graph;
+pub mod op;
+pub mod ops;
+pub mod tensor;
+pub mod types;
+
+pub use graph::{Graph, Node, Value};
+pub use op::{Arity, Attr, AttrKind, Attrs, Class, Kind, Op, OpDef};
+pub use tensor::{Element, Tensor};
+pub use types::{Type, TensorType, broadcast};

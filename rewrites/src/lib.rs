@@ -1,0 +1,1 @@
+//! What may be said differently: the e-graph, its rules, facts and cost

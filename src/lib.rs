@@ -1,0 +1,1 @@
+//! Compiles trained neural networks (ONNX) to specialised native code.
