@@ -11,4 +11,4 @@ pub mod types;
 pub use graph::{Graph, Node, Value};
 pub use op::{Arity, Attr, AttrKind, Attrs, Class, Kind, Op, OpDef};
 pub use tensor::{Element, Tensor};
-pub use types::{Type, TensorType, broadcast};
+pub use types::{TensorType, Type, broadcast};

@@ -1,6 +1,6 @@
 //! Dense constant data.
 
-use crate::types::{Type, TensorType};
+use crate::types::{TensorType, Type};
 use bytemuck::Pod;
 use std::fmt;
 use std::hash::{Hash, Hasher};
