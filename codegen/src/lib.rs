@@ -1,1 +1,8 @@
-//! How it is done: lowering, memory plan, vector kernel IR, emitters
+//! How it is done: lowering, memory plan, the vector kernel IR and the emitters.
+//!
+//! Never sees ONNX, never changes what is computed: both were settled upstream. Same input, same bytes, on every host, at every run.
+
+pub mod expr;
+pub mod kernels;
+pub mod kir;
+pub mod program;

@@ -1,0 +1,107 @@
+//! Kernel families: each makes kir for a group of operators, from sizes, layout and the target's facts.
+//!
+//! A family is a folder: generators, schedule, reference tests. It is asked with a [`Unit`] and answers with [`Lowered`]: kernels, where their
+//! pointers point, constants packed at compile time and scratch memory. No family knows the network around it.
+
+use crate::expr::Epilogue;
+use crate::kir::Func;
+use dnnc_ir::{Kind, Op, Tensor, TensorType};
+use dnnc_targets::Target;
+
+/// An operator to be lowered, with everything known of it.
+pub struct Unit<'a> {
+    /// Operator and attributes.
+    pub op: &'a Op,
+    /// Its operands.
+    pub inputs: Vec<Operand<'a>>,
+    /// Types of its results, before the epilogue.
+    pub results: Vec<TensorType>,
+    /// An expression to compute on result 0 before it is stored (only when [`Family::epilogue`] said yes).
+    pub epilogue: Option<&'a Epilogue>,
+    /// Type of result 0 in memory: that of the epilogue where there is one.
+    pub stored: TensorType,
+    /// The machine.
+    pub target: &'a Target,
+    /// What the user asked for.
+    pub options: &'a Options,
+}
+
+/// An operand of a unit.
+#[derive(Clone)]
+pub struct Operand<'a> {
+    /// Type and shape.
+    pub ty: TensorType,
+    /// Its data when it is constant: a family may pack it and then need not read the operand itself.
+    pub constant: Option<&'a Tensor>,
+}
+
+/// Options that change what kernels compute or how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// No algorithm that rounds differently from the obvious one by more than reassociation (no Winograd).
+    pub precise: bool,
+    /// Threads that steps will be spread over: how finely they are cut into tasks.
+    pub threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { precise: false, threads: 1 }
+    }
+}
+
+/// What a family makes of a unit.
+#[derive(Default)]
+pub struct Lowered {
+    /// Kernel calls in order.
+    pub calls: Vec<LoweredCall>,
+    /// Data packed at compile time, referred to by [`Arg::Const`].
+    pub constants: Vec<Vec<u8>>,
+    /// Bytes of temporary buffers, referred to by [`Arg::Scratch`]; alive during this unit only.
+    pub scratch: Vec<usize>,
+}
+
+/// A kernel call of a unit.
+pub struct LoweredCall {
+    /// The kernel.
+    pub func: Func,
+    /// Its pointers.
+    pub args: Vec<Arg>,
+    /// Number of tasks.
+    pub tasks: usize,
+}
+
+/// Where a pointer of a kernel of a unit points.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arg {
+    /// Operand of the operator.
+    Input(usize),
+    /// Operand of the epilogue (index into [`Epilogue::operands`]).
+    Extra(usize),
+    /// Result.
+    Output(usize),
+    /// Packed constant.
+    Const(usize),
+    /// Temporary buffer.
+    Scratch(usize),
+}
+
+/// A kernel family.
+pub struct Family {
+    /// Name, as in reports.
+    pub name: &'static str,
+    /// Operators it serves.
+    pub kinds: &'static [Kind],
+    /// Makes the kernels, or says in a sentence what it cannot do.
+    pub lower: fn(&Unit) -> Result<Lowered, String>,
+    /// Whether result 0 of this operator can take an epilogue (given operator, operand types and result types).
+    pub epilogue: fn(&Op, &[TensorType], &[TensorType]) -> bool,
+}
+
+/// All families.
+pub const FAMILIES: &[&Family] = &[];
+
+/// The family that serves an operator.
+pub fn family(kind: Kind) -> Option<&'static Family> {
+    FAMILIES.iter().copied().find(|f| f.kinds.contains(&kind))
+}
