@@ -1,0 +1,652 @@
+//! The graph under construction and the node being imported: what an operator importer works with.
+
+use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, TensorType, Type, Value};
+use std::collections::HashMap;
+
+/// Why a node is not imported (now).
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Fail {
+    /// A legal node that dnnc cannot compile.
+    Unsupported(String),
+    /// A node that breaks the rules of its operator.
+    Invalid(String),
+    /// A size depends on the value of this tensor: import goes on when it is known.
+    NeedsValue(Value),
+}
+
+/// What importers return.
+pub(crate) type Result<T, E = Fail> = std::result::Result<T, E>;
+
+/// `Err(Fail::Invalid(…))` with a formatted sentence.
+macro_rules! invalid {
+    ($($arg:tt)*) => { Err($crate::build::Fail::Invalid(format!($($arg)*))) };
+}
+/// `Err(Fail::Unsupported(…))` with a formatted sentence.
+macro_rules! unsupported {
+    ($($arg:tt)*) => { Err($crate::build::Fail::Unsupported(format!($($arg)*))) };
+}
+pub(crate) use {invalid, unsupported};
+
+/// Results up to so many bytes are folded whatever the size of the inputs.
+const FOLD_BYTES: usize = 4 << 10;
+/// Axes a tensor may have.
+const MAX_RANK: usize = 64;
+
+/// An [`ir::Graph`](Graph) under construction.
+///
+/// Constants fold as they appear, equal nodes are made once, and every result is checked against the largest size allowed.
+pub(crate) struct Build {
+    graph: Graph,
+    /// Node of an operator on inputs.
+    made: HashMap<(Op, Vec<Value>), Value>,
+    /// Constants that are not `const` nodes: folded on demand, or learnt from a cut.
+    values: HashMap<Value, Tensor>,
+    /// For each node, whether it depends on constants only.
+    constant: Vec<bool>,
+    /// Name given to new nodes.
+    name: String,
+    /// Bytes a tensor may have.
+    max_bytes: usize,
+}
+
+impl Build {
+    /// An empty graph whose tensors may have up to `max_bytes` bytes.
+    pub fn new(max_bytes: usize) -> Build {
+        let (graph, made, values) = (Graph::new(), HashMap::new(), HashMap::new());
+        Build { graph, made, values, constant: vec![], name: String::new(), max_bytes }
+    }
+
+    /// Applies an operator.
+    ///
+    /// With constant inputs the result is computed at once, unless it would be much bigger than they are (it stays a node then, which
+    /// [`known`](Build::known) still computes) or would widen a matrix of 8 bits or less: the rewriter wants to see quantised weights.
+    pub fn op(&mut self, kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>, inputs: &[Value]) -> Result<Value> {
+        self.apply(Op::new(kind, attrs).map_err(Fail::Invalid)?, inputs)
+    }
+
+    /// As [`op`](Build::op), for an operator with its attributes.
+    pub fn apply(&mut self, op: Op, inputs: &[Value]) -> Result<Value> {
+        let inputs: Vec<Value> = inputs.iter().map(|&v| self.values.get(&v).cloned().map_or(v, |t| self.small_konst(v, t))).collect();
+        let key = (op, inputs);
+        if let Some(&v) = self.made.get(&key) {
+            return Ok(v);
+        }
+        let (op, inputs) = &key;
+        if !op.def.inputs.admits(inputs.len()) {
+            return invalid!("`{}` cannot take {} inputs", op.kind().name(), inputs.len());
+        }
+        let types: Vec<TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
+        let results = (op.def.infer)(&op.attrs, &types).map_err(Fail::Invalid)?;
+        for ty in &results {
+            self.check_size(ty)?;
+        }
+        let constant = !matches!(op.kind(), Kind::Input) && inputs.iter().all(|v| self.constant[v.node as usize]);
+        if constant && results.len() == 1 && self.worth_folding(op, &types, &results[0]) {
+            let tensors: Option<Vec<Tensor>> = inputs.iter().map(|&v| self.graph.const_of(v).cloned()).collect();
+            if let Some(tensors) = tensors {
+                let folded = (op.def.eval)(&op.attrs, &tensors).map_err(Fail::Invalid)?;
+                if let Some(tensor) = folded.into_iter().next() {
+                    let value = self.konst(tensor);
+                    self.made.insert(key, value);
+                    return Ok(value);
+                }
+            }
+        }
+        let value = self.graph.add(op.clone(), inputs.clone(), &self.name).map_err(Fail::Invalid)?;
+        self.constant.push(constant);
+        self.made.insert(key, value);
+        Ok(value)
+    }
+
+    /// A small constant in the place of `v`; a big one stays where it is computed.
+    fn small_konst(&mut self, v: Value, tensor: Tensor) -> Value {
+        if tensor.ty().bytes() <= FOLD_BYTES { self.konst(tensor) } else { v }
+    }
+
+    fn worth_folding(&self, op: &Op, inputs: &[TensorType], result: &TensorType) -> bool {
+        let widens = op.kind() == Kind::Cast && result.rank() >= 2 && inputs.iter().any(|t| t.ty.bytes() == 1) && result.ty.bytes() > 1;
+        let given: usize = inputs.iter().map(TensorType::bytes).sum();
+        !widens && (result.bytes() <= FOLD_BYTES || result.bytes() <= given)
+    }
+
+    /// Checks that a tensor of this type is within bounds.
+    pub fn check_size(&self, ty: &TensorType) -> Result<()> {
+        let fits = ty.shape.iter().try_fold(ty.ty.bytes(), |n, &d| n.checked_mul(d.max(1)));
+        match fits {
+            _ if ty.rank() > MAX_RANK => invalid!("a tensor of {} axes; the limit is {MAX_RANK}", ty.rank()),
+            Some(bytes) if bytes <= self.max_bytes => Ok(()),
+            _ => invalid!("a tensor of type {ty} is too large: more memory than the limit of {} MiB", self.max_bytes >> 20),
+        }
+    }
+
+    /// A constant.
+    pub fn konst(&mut self, tensor: Tensor) -> Value {
+        let op = Op::new(Kind::Const, [("value", Attr::Tensor(tensor.clone()))]).expect("the row of `const`");
+        let key = (op, vec![]);
+        if let Some(&v) = self.made.get(&key) {
+            return v;
+        }
+        let value = self.graph.constant(tensor);
+        self.constant.push(true);
+        self.made.insert(key, value);
+        value
+    }
+
+    /// A constant of rank 0: `value` as element type `ty` (rounded; saturating for integers).
+    pub fn scalar(&mut self, ty: Type, value: f64) -> Value {
+        let tensor = scalar(ty, value);
+        self.konst(tensor)
+    }
+
+    /// A constant vector of i64.
+    pub fn i64s(&mut self, values: &[i64]) -> Value {
+        self.konst(Tensor::new([values.len()], values))
+    }
+
+    /// A constant i64 of rank 0.
+    pub fn i64(&mut self, value: i64) -> Value {
+        self.konst(Tensor::scalar(value))
+    }
+
+    /// A new input of the graph.
+    pub fn input(&mut self, name: &str, ty: TensorType) -> Value {
+        self.constant.push(false);
+        self.graph.input(name, ty)
+    }
+
+    /// Type of a value.
+    pub fn ty(&self, v: Value) -> TensorType {
+        self.graph.ty(v).clone()
+    }
+
+    /// Sizes of a value.
+    pub fn shape(&self, v: Value) -> Vec<usize> {
+        self.graph.ty(v).shape.clone()
+    }
+
+    /// Element type of a value.
+    pub fn elem(&self, v: Value) -> Type {
+        self.graph.ty(v).ty
+    }
+
+    /// Number of axes of a value.
+    pub fn rank(&self, v: Value) -> usize {
+        self.graph.ty(v).rank()
+    }
+
+    /// How many results the node of `v` has.
+    pub fn results(&self, v: Value) -> u32 {
+        self.graph.node(v).types.len() as u32
+    }
+
+    /// The number behind a value, where it is known at compile time; computed on demand when it was left a node.
+    pub fn known(&mut self, v: Value) -> Option<Tensor> {
+        if let Some(t) = self.graph.const_of(v).or_else(|| self.values.get(&v)) {
+            return Some(t.clone());
+        }
+        if !self.constant[v.node as usize] {
+            return None;
+        }
+        // Post-order over the nodes it depends on, without recursion: chains may be long.
+        let mut stack = vec![v];
+        while let Some(&top) = stack.last() {
+            let node = self.graph.node(top).clone();
+            let missing = node.inputs.iter().find(|i| self.graph.const_of(**i).is_none() && !self.values.contains_key(i));
+            if let Some(&input) = missing {
+                stack.push(input);
+                continue;
+            }
+            stack.pop();
+            let inputs: Vec<Tensor> =
+                node.inputs.iter().filter_map(|i| self.graph.const_of(*i).or_else(|| self.values.get(i)).cloned()).collect();
+            let results = (node.op.def.eval)(&node.op.attrs, &inputs).ok()?;
+            for (i, t) in results.into_iter().enumerate() {
+                self.values.insert(Value { node: top.node, index: i as u32 }, t);
+            }
+        }
+        self.values.get(&v).cloned()
+    }
+
+    /// The number behind a value; where it depends on an input of the model, import of the node waits for it.
+    pub fn need(&mut self, v: Value) -> Result<Tensor> {
+        self.known(v).ok_or(Fail::NeedsValue(v))
+    }
+
+    /// As [`need`](Build::need), for a tensor of integers of any width, flattened.
+    pub fn need_i64s(&mut self, v: Value) -> Result<Vec<i64>> {
+        let t = self.need(v)?;
+        integers(&t).ok_or_else(|| Fail::Invalid(format!("a tensor of integers is needed here, not {}", t.ty())))
+    }
+
+    /// As [`need`](Build::need), for one integer (any rank with one element).
+    pub fn need_i64(&mut self, v: Value) -> Result<i64> {
+        match self.need_i64s(v)?[..] {
+            [n] => Ok(n),
+            ref many => invalid!("one integer is needed here, not {}", many.len()),
+        }
+    }
+
+    /// As [`need`](Build::need), for numbers of any type, flattened.
+    pub fn need_f64s(&mut self, v: Value) -> Result<Vec<f64>> {
+        let t = self.need(v)?;
+        floats(&t).ok_or_else(|| Fail::Invalid(format!("a tensor of numbers is needed here, not {}", t.ty())))
+    }
+
+    /// Applies an operator of one input without attributes.
+    pub fn unary(&mut self, kind: Kind, x: Value) -> Result<Value> {
+        self.op(kind, [], &[x])
+    }
+
+    /// Applies an operator of two inputs without attributes.
+    pub fn binary(&mut self, kind: Kind, a: Value, b: Value) -> Result<Value> {
+        self.op(kind, [], &[a, b])
+    }
+
+    /// `x op value`, the number taken as the element type of `x`.
+    pub fn with_scalar(&mut self, kind: Kind, x: Value, value: f64) -> Result<Value> {
+        let s = self.scalar(self.elem(x), value);
+        self.binary(kind, x, s)
+    }
+
+    /// `c ? a : b`.
+    pub fn select(&mut self, c: Value, a: Value, b: Value) -> Result<Value> {
+        self.op(Kind::Select, [], &[c, a, b])
+    }
+
+    /// `x` within `lo` and `hi`; a NaN stays.
+    pub fn clamp(&mut self, x: Value, lo: f64, hi: f64) -> Result<Value> {
+        self.op(Kind::Clamp, [("lo", lo.into()), ("hi", hi.into())], &[x])
+    }
+
+    /// `x` with another element type.
+    pub fn cast(&mut self, x: Value, to: Type) -> Result<Value> {
+        if self.elem(x) == to { Ok(x) } else { self.op(Kind::Cast, [("to", to.into())], &[x]) }
+    }
+
+    /// The same elements under another shape.
+    pub fn reshape(&mut self, x: Value, shape: &[usize]) -> Result<Value> {
+        if self.graph.ty(x).shape == shape { Ok(x) } else { self.op(Kind::Reshape, [("shape", shape.into())], &[x]) }
+    }
+
+    /// `x` with an axis of size 1 put in before each of `axes` (positions in the result, ascending).
+    pub fn unsqueeze(&mut self, x: Value, axes: &[usize]) -> Result<Value> {
+        let mut shape = self.shape(x);
+        for &axis in axes {
+            if axis > shape.len() {
+                return invalid!("axis {axis} is outside a result of rank {}", self.rank(x) + axes.len());
+            }
+            shape.insert(axis, 1);
+        }
+        self.reshape(x, &shape)
+    }
+
+    /// `x` without `axes`, which must have size 1.
+    pub fn squeeze(&mut self, x: Value, axes: &[usize]) -> Result<Value> {
+        let shape = self.shape(x);
+        if let Some(axis) = axes.iter().find(|&&a| shape.get(a) != Some(&1)) {
+            return invalid!("axis {axis} of {} cannot be squeezed", self.ty(x));
+        }
+        let kept: Vec<usize> = shape.iter().enumerate().filter(|(i, _)| !axes.contains(i)).map(|(_, &d)| d).collect();
+        self.reshape(x, &kept)
+    }
+
+    /// `x` with its axes in the order `perm`.
+    pub fn transpose(&mut self, x: Value, perm: &[usize]) -> Result<Value> {
+        let same = perm.len() == self.rank(x) && perm.iter().enumerate().all(|(i, &p)| i == p);
+        if same { Ok(x) } else { self.op(Kind::Transpose, [("perm", perm.into())], &[x]) }
+    }
+
+    /// Element `i` of the result is `x[starts + i · steps]`, one number an axis.
+    pub fn slice(&mut self, x: Value, starts: &[i64], sizes: &[usize], steps: &[i64]) -> Result<Value> {
+        let all = starts.iter().all(|&s| s == 0) && steps.iter().all(|&s| s == 1) && self.graph.ty(x).shape == sizes;
+        if all && steps.len() == sizes.len() {
+            return Ok(x);
+        }
+        self.op(Kind::Slice, [("starts", starts.to_vec().into()), ("sizes", sizes.into()), ("steps", steps.to_vec().into())], &[x])
+    }
+
+    /// `size` places of one axis from `start` on.
+    pub fn slice_axis(&mut self, x: Value, axis: usize, start: usize, size: usize) -> Result<Value> {
+        let mut sizes = self.shape(x);
+        let mut starts = vec![0; sizes.len()];
+        if axis >= sizes.len() {
+            return invalid!("axis {axis} is outside {}", self.ty(x));
+        }
+        (starts[axis], sizes[axis]) = (start as i64, size);
+        let steps = vec![1; sizes.len()];
+        self.slice(x, &starts, &sizes, &steps)
+    }
+
+    /// The values one after the other along `axis`.
+    pub fn concat(&mut self, xs: &[Value], axis: usize) -> Result<Value> {
+        if let [x] = xs { Ok(*x) } else { self.op(Kind::Concat, [("axis", Attr::Int(axis as i64))], xs) }
+    }
+
+    /// `x` broadcast to exactly `shape`.
+    pub fn expand(&mut self, x: Value, shape: &[usize]) -> Result<Value> {
+        if self.graph.ty(x).shape == shape { Ok(x) } else { self.op(Kind::Expand, [("shape", shape.into())], &[x]) }
+    }
+
+    /// A tensor with the same number everywhere.
+    pub fn full(&mut self, shape: &[usize], ty: Type, value: f64) -> Result<Value> {
+        let s = self.scalar(ty, value);
+        self.expand(s, shape)
+    }
+
+    /// A reduction over `axes` (sorted, each less than the rank).
+    pub fn reduce(&mut self, kind: Kind, x: Value, axes: &[usize], keepdims: bool) -> Result<Value> {
+        self.op(kind, [("axes", axes.into()), ("keepdims", keepdims.into())], &[x])
+    }
+
+    /// NumPy's matmul for ranks of 2 and more.
+    pub fn matmul(&mut self, a: Value, b: Value) -> Result<Value> {
+        self.binary(Kind::MatMul, a, b)
+    }
+
+    /// `x[idx]` along `axis`.
+    pub fn gather(&mut self, x: Value, idx: Value, axis: usize) -> Result<Value> {
+        self.op(Kind::Gather, [("axis", Attr::Int(axis as i64))], &[x, idx])
+    }
+
+    /// The graph so far.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The name that new nodes get.
+    pub fn set_name(&mut self, name: &str) {
+        self.name = name.to_string();
+    }
+
+    /// States that `v` has this value: what a cut has found.
+    pub fn learn(&mut self, v: Value, tensor: Tensor) {
+        self.values.insert(v, tensor);
+    }
+}
+
+/// A tensor of rank 0: `value` as element type `ty` (rounded; saturating for integers).
+pub(crate) fn scalar(ty: Type, value: f64) -> Tensor {
+    let wide = Tensor::scalar(value);
+    if ty == Type::F64 {
+        return wide;
+    }
+    let op = Op::new(Kind::Cast, [("to", ty.into())]).expect("the row of `cast`");
+    (op.def.eval)(&op.attrs, &[wide]).ok().and_then(|r| r.into_iter().next()).expect("every number has a cast")
+}
+
+/// The elements of a tensor of integers or booleans (u64 wraps).
+pub(crate) fn integers(t: &Tensor) -> Option<Vec<i64>> {
+    use Type::*;
+    Some(match t.ty().ty {
+        I64 | U64 => t.values::<i64>().to_vec(),
+        I32 => t.values::<i32>().iter().map(|&v| v.into()).collect(),
+        U32 => t.values::<u32>().iter().map(|&v| v.into()).collect(),
+        I16 => t.values::<i16>().iter().map(|&v| v.into()).collect(),
+        U16 => t.values::<u16>().iter().map(|&v| v.into()).collect(),
+        I8 | I4 | I2 => t.values::<i8>().iter().map(|&v| v.into()).collect(),
+        Bool | U8 | U4 | U2 => t.values::<u8>().iter().map(|&v| v.into()).collect(),
+        _ => return None,
+    })
+}
+
+/// The elements of a tensor of numbers.
+pub(crate) fn floats(t: &Tensor) -> Option<Vec<f64>> {
+    if t.ty().ty == Type::F64 {
+        return Some(t.values::<f64>().to_vec());
+    }
+    let op = Op::new(Kind::Cast, [("to", Type::F64.into())]).ok()?;
+    let wide = (op.def.eval)(&op.attrs, std::slice::from_ref(t)).ok()?;
+    Some(wide.first()?.values::<f64>().to_vec())
+}
+
+/// An axis that may count from the end, as an index less than `rank`.
+pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize> {
+    let n = rank as i64;
+    if (-n..n).contains(&axis) { Ok(axis.rem_euclid(n) as usize) } else { invalid!("axis {axis} is outside a tensor of rank {rank}") }
+}
+
+/// Axes that may count from the end, as sorted indices less than `rank`; one that comes twice is an error.
+pub(crate) fn axes(given: &[i64], rank: usize) -> Result<Vec<usize>> {
+    let mut all = given.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<usize>>>()?;
+    all.sort_unstable();
+    if all.windows(2).any(|w| w[0] == w[1]) { invalid!("axes {given:?} name an axis twice") } else { Ok(all) }
+}
+
+/// An attribute of a node, decoded.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Attribute {
+    Int(i64),
+    Float(f32),
+    Text(Vec<u8>),
+    Tensor(Tensor),
+    Ints(Vec<i64>),
+    Floats(Vec<f32>),
+    Texts(Vec<Vec<u8>>),
+    /// A kind that no importer reads: sparse tensors, types, lists of tensors.
+    Other(&'static str),
+}
+
+impl Attribute {
+    fn kind(&self) -> &'static str {
+        match self {
+            Attribute::Int(_) => "an integer",
+            Attribute::Float(_) => "a number",
+            Attribute::Text(_) => "a string",
+            Attribute::Tensor(_) => "a tensor",
+            Attribute::Ints(_) => "integers",
+            Attribute::Floats(_) => "numbers",
+            Attribute::Texts(_) => "strings",
+            Attribute::Other(what) => what,
+        }
+    }
+}
+
+/// The node being imported.
+pub(crate) struct Node<'a> {
+    /// Operator type.
+    pub op_type: &'a str,
+    /// Domain; empty is ONNX's own.
+    pub domain: &'a str,
+    /// Its name; of its first output where it has none.
+    pub name: &'a str,
+    /// Version of its domain's opset in force.
+    pub opset: i64,
+    /// Attributes by name.
+    pub attributes: &'a [(String, Attribute)],
+    /// Inputs; `None` where an optional one is left out.
+    pub inputs: Vec<Option<Value>>,
+    /// For each output, whether it has a name.
+    pub outputs: Vec<bool>,
+}
+
+impl Node<'_> {
+    /// Input `i`, which must be there.
+    pub fn input(&self, i: usize) -> Result<Value> {
+        self.opt(i).ok_or_else(|| Fail::Invalid(format!("input {i} is missing")))
+    }
+
+    /// Input `i`, if it is given.
+    pub fn opt(&self, i: usize) -> Option<Value> {
+        self.inputs.get(i).copied().flatten()
+    }
+
+    /// All inputs of an operator that takes any number of them.
+    pub fn all_inputs(&self) -> Result<Vec<Value>> {
+        (0..self.inputs.len()).map(|i| self.input(i)).collect()
+    }
+
+    /// Number of outputs listed.
+    pub fn n_outputs(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// Whether output `i` is listed and has a name.
+    pub fn wants_output(&self, i: usize) -> bool {
+        self.outputs.get(i) == Some(&true)
+    }
+
+    fn attribute(&self, name: &str) -> Option<&Attribute> {
+        self.attributes.iter().find(|(n, _)| n == name).map(|(_, a)| a)
+    }
+
+    /// Whether the attribute is given.
+    pub fn has(&self, name: &str) -> bool {
+        self.attribute(name).is_some()
+    }
+
+    fn wrong<T>(&self, name: &str, want: &str, got: &Attribute) -> Result<T> {
+        invalid!("attribute `{name}` is {}, not {want}", got.kind())
+    }
+
+    fn absent(name: &str) -> Fail {
+        Fail::Invalid(format!("attribute `{name}` is missing"))
+    }
+
+    /// An integer that may be left out.
+    pub fn opt_int(&self, name: &str) -> Result<Option<i64>> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Int(v)) => Ok(Some(*v)),
+            Some(other) => self.wrong(name, "an integer", other),
+        }
+    }
+
+    /// An integer, or its default.
+    pub fn int(&self, name: &str, default: i64) -> Result<i64> {
+        Ok(self.opt_int(name)?.unwrap_or(default))
+    }
+
+    /// An integer that must be there.
+    pub fn req_int(&self, name: &str) -> Result<i64> {
+        self.opt_int(name)?.ok_or_else(|| Self::absent(name))
+    }
+
+    /// A switch (an integer 0 or 1), or its default.
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool> {
+        Ok(self.int(name, default.into())? != 0)
+    }
+
+    /// A number that may be left out.
+    pub fn opt_float(&self, name: &str) -> Result<Option<f32>> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Float(v)) => Ok(Some(*v)),
+            Some(other) => self.wrong(name, "a number", other),
+        }
+    }
+
+    /// A number, or its default.
+    pub fn float(&self, name: &str, default: f32) -> Result<f32> {
+        Ok(self.opt_float(name)?.unwrap_or(default))
+    }
+
+    /// A list of integers that may be left out.
+    pub fn ints(&self, name: &str) -> Result<Option<Vec<i64>>> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Ints(v)) => Ok(Some(v.clone())),
+            // A list written without its type and without elements is any empty list.
+            Some(Attribute::Floats(v)) if v.is_empty() => Ok(Some(vec![])),
+            Some(other) => self.wrong(name, "integers", other),
+        }
+    }
+
+    /// A list of integers that must be there.
+    pub fn req_ints(&self, name: &str) -> Result<Vec<i64>> {
+        self.ints(name)?.ok_or_else(|| Self::absent(name))
+    }
+
+    /// A list of numbers that may be left out.
+    pub fn floats(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Floats(v)) => Ok(Some(v.clone())),
+            Some(Attribute::Ints(v)) if v.is_empty() => Ok(Some(vec![])),
+            Some(other) => self.wrong(name, "numbers", other),
+        }
+    }
+
+    /// A string that may be left out.
+    pub fn opt_string(&self, name: &str) -> Result<Option<&str>> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Text(v)) => match std::str::from_utf8(v) {
+                Ok(text) => Ok(Some(text)),
+                Err(_) => invalid!("attribute `{name}` is not UTF-8"),
+            },
+            Some(other) => self.wrong(name, "a string", other),
+        }
+    }
+
+    /// A string, or its default.
+    pub fn string<'s>(&'s self, name: &str, default: &'s str) -> Result<&'s str> {
+        Ok(self.opt_string(name)?.unwrap_or(default))
+    }
+
+    /// A list of strings that may be left out.
+    pub fn strings(&self, name: &str) -> Result<Option<Vec<&str>>> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Texts(v)) => match v.iter().map(|t| std::str::from_utf8(t)).collect() {
+                Ok(texts) => Ok(Some(texts)),
+                Err(_) => invalid!("attribute `{name}` is not UTF-8"),
+            },
+            Some(other) => self.wrong(name, "strings", other),
+        }
+    }
+
+    /// A tensor that may be left out.
+    pub fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Tensor(t)) => Ok(Some(t.clone())),
+            Some(other) => self.wrong(name, "a tensor", other),
+        }
+    }
+
+    /// The element type that an integer attribute stands for.
+    pub fn dtype(&self, name: &str) -> Result<Option<Type>> {
+        self.opt_int(name)?
+            .map(|code| element_type(code).map_err(|what| Fail::Unsupported(format!("attribute `{name}`: {what}"))))
+            .transpose()
+    }
+}
+
+/// The element type of an ONNX data type number, or a sentence.
+pub(crate) fn element_type(code: i64) -> Result<Type, String> {
+    use Type::*;
+    Ok(match code {
+        1 => F32,
+        2 => U8,
+        3 => I8,
+        4 => U16,
+        5 => I16,
+        6 => I32,
+        7 => I64,
+        8 => return Err("element type string is not supported".into()),
+        9 => Bool,
+        10 => F16,
+        11 => F64,
+        12 => U32,
+        13 => U64,
+        14 => return Err("element type complex64 is not supported".into()),
+        15 => return Err("element type complex128 is not supported".into()),
+        16 => BF16,
+        17 => F8E4M3FN,
+        18 => F8E4M3FNUZ,
+        19 => F8E5M2,
+        20 => F8E5M2FNUZ,
+        21 => U4,
+        22 => I4,
+        23 => F4E2M1,
+        24 => F8E8M0,
+        25 => U2,
+        26 => I2,
+        other => return Err(format!("{other} is no element type")),
+    })
+}
+
+/// The ONNX data type number of an element type.
+pub(crate) fn type_code(ty: Type) -> i32 {
+    (1..=26).find(|&code| element_type(code) == Ok(ty)).expect("every element type has a number") as i32
+}

@@ -1,0 +1,60 @@
+//! ONNX operators as compositions of IR operators: a table of rows, a family a file.
+
+use crate::build::{Build, Node, Result};
+use dnnc_ir::Value;
+
+/// How one ONNX operator, in a range of opset versions, becomes operators of the IR.
+pub(crate) struct OpImport {
+    /// Domain; empty is ONNX's own.
+    pub domain: &'static str,
+    /// Operator type.
+    pub name: &'static str,
+    /// First opset version with this meaning.
+    pub since: i64,
+    /// Last opset version with this meaning, if there is a later one that differs.
+    pub until: Option<i64>,
+    /// Builds the operator; one value for each output that the node has (trailing ones may be left out).
+    pub import: fn(&mut Build, &Node) -> Result<Vec<Value>>,
+    /// What of it is supported; empty: all.
+    pub note: &'static str,
+}
+
+/// Every importer, a slice a family.
+pub(crate) const TABLE: &[&[OpImport]] = &[];
+
+/// The row of an operator at an opset version.
+pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Option<&'static OpImport> {
+    rows(domain, name).find(|row| row.since <= opset && row.until.is_none_or(|last| opset <= last))
+}
+
+/// The rows of an operator at any opset version.
+pub(crate) fn rows(domain: &str, name: &str) -> impl Iterator<Item = &'static OpImport> {
+    TABLE.iter().copied().flatten().filter(move |row| row.name == name && row.domain == domain)
+}
+
+/// An ONNX operator that can be compiled.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Operator {
+    /// Domain; empty is ONNX's own.
+    pub domain: &'static str,
+    /// Operator type.
+    pub name: &'static str,
+    /// First opset version.
+    pub since: i64,
+    /// Last opset version, if there is one.
+    pub until: Option<i64>,
+    /// What of it is supported; empty: all.
+    pub note: &'static str,
+}
+
+/// The ONNX operators that can be compiled, sorted by domain, name and version.
+pub fn operators() -> impl Iterator<Item = Operator> {
+    let mut all: Vec<Operator> = TABLE
+        .iter()
+        .copied()
+        .flatten()
+        .map(|r| Operator { domain: r.domain, name: r.name, since: r.since, until: r.until, note: r.note })
+        .collect();
+    all.sort();
+    all.into_iter()
+}
