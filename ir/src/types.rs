@@ -89,6 +89,22 @@ impl Type {
         matches!(self, I2 | I4 | I8 | I16 | I32 | I64)
     }
 
+    /// Whether elements of the type are only moved and cast, never computed with: floats of 8 bits and less, integers under 8 bits.
+    pub fn is_narrow(self) -> bool {
+        use Type::*;
+        matches!(self, I2 | I4 | U2 | U4 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0 | F4E2M1)
+    }
+
+    /// Whether the type is a float that is computed with: f16, bf16, f32 or f64.
+    pub fn is_real(self) -> bool {
+        self.is_float() && !self.is_narrow()
+    }
+
+    /// Whether the type is a number that is computed with: a float from f16 on or an integer of 8 bits or more.
+    pub fn is_number(self) -> bool {
+        self != Type::Bool && !self.is_narrow()
+    }
+
     /// The name in the text form: `f32`, `i8`, `bool`, …
     pub fn name(self) -> &'static str {
         use Type::*;
@@ -144,6 +160,18 @@ impl TensorType {
     /// A tensor type.
     pub fn new(ty: Type, shape: impl Into<Vec<usize>>) -> TensorType {
         TensorType { ty, shape: shape.into() }
+    }
+
+    /// A tensor type whose sizes are checked: an error when the elements or their bytes could not be addressed, so that no later
+    /// arithmetic on sizes (products, strides, byte offsets) can overflow.
+    pub fn checked(ty: Type, shape: impl Into<Vec<usize>>) -> Result<TensorType, String> {
+        let shape = shape.into();
+        // Empty axes count as 1: strides and partial products must not overflow either.
+        let bytes = shape.iter().try_fold(ty.bytes(), |n, &size| n.checked_mul(size.max(1)));
+        match bytes {
+            Some(n) if n <= isize::MAX as usize / 2 => Ok(TensorType { ty, shape }),
+            _ => Err(format!("a tensor {} is too large", TensorType { ty, shape })),
+        }
     }
 
     /// Number of axes.

@@ -1,11 +1,90 @@
 //! The table of operators, a family a file.
 
-use crate::op::{Kind, OpDef};
+mod binary;
+mod cast;
+mod check;
+mod control;
+mod conv;
+mod dynamic;
+mod gather;
+mod linear;
+mod moving;
+mod norm;
+mod recurrent;
+mod reduce;
+mod sample;
+mod source;
+mod unary;
+mod window;
+
+use crate::op::{Attrs, Kind, OpDef};
+use crate::tensor::Tensor;
+use crate::types::TensorType;
+use std::sync::LazyLock;
 
 /// Every operator.
-pub const ALL: &[&[OpDef]] = &[];
+pub const ALL: &[&[OpDef]] = &[
+    source::ROWS,
+    unary::ROWS,
+    cast::ROWS,
+    binary::ROWS,
+    reduce::ROWS,
+    linear::ROWS,
+    conv::ROWS,
+    window::ROWS,
+    norm::ROWS,
+    moving::ROWS,
+    gather::ROWS,
+    sample::ROWS,
+    dynamic::ROWS,
+    recurrent::ROWS,
+    control::ROWS,
+];
+
+static BY_KIND: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
+    let row = |kind: &Kind| ALL.iter().flat_map(|family| family.iter()).find(|d| d.kind == *kind);
+    Kind::ALL.iter().map(|kind| row(kind).unwrap_or_else(|| panic!("`{}` has no row", kind.name()))).collect()
+});
 
 /// The row of an operator.
 pub fn def(kind: Kind) -> &'static OpDef {
-    ALL.iter().flat_map(|family| family.iter()).find(|d| d.kind == kind).unwrap_or_else(|| panic!("`{}` has no row", kind.name()))
+    BY_KIND[kind as usize]
+}
+
+fn not_yet(_: &Attrs, _: &[Tensor]) -> Result<Vec<Tensor>, String> {
+    Err("the reference evaluator cannot run this operator yet".into())
+}
+
+/// Work: so many operations an element of the first result.
+fn per_output<const N: u64>(_: &Attrs, _: &[TensorType], results: &[TensorType]) -> u64 {
+    (results[0].len() as u64).saturating_mul(N)
+}
+
+/// Work: so many operations an element of the first input.
+fn per_input<const N: u64>(_: &Attrs, inputs: &[TensorType], _: &[TensorType]) -> u64 {
+    (inputs[0].len() as u64).saturating_mul(N)
+}
+
+/// Work of operators that compute nothing.
+fn nothing(_: &Attrs, _: &[TensorType], _: &[TensorType]) -> u64 {
+    0
+}
+
+/// The product of numbers that may be large.
+fn product(factors: &[usize]) -> u64 {
+    factors.iter().fold(1, |n, &f| n.saturating_mul(f as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_exactly_one_row() {
+        for kind in Kind::ALL {
+            let rows = ALL.iter().flat_map(|family| family.iter()).filter(|d| d.kind == *kind).count();
+            assert_eq!(rows, 1, "`{}`", kind.name());
+            assert_eq!(def(*kind).kind, *kind);
+        }
+    }
 }
