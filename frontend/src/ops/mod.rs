@@ -1,5 +1,9 @@
 //! ONNX operators as compositions of IR operators: a table of rows, a family a file.
 
+mod elementwise;
+mod expr;
+mod kit;
+
 use crate::build::{Build, Node, Result};
 use dnnc_ir::Value;
 
@@ -20,7 +24,14 @@ pub(crate) struct OpImport {
 }
 
 /// Every importer, a slice a family.
-pub(crate) const TABLE: &[&[OpImport]] = &[];
+pub(crate) const TABLE: &[&[OpImport]] = &[elementwise::OPS];
+
+type Import = fn(&mut Build, &Node) -> Result<Vec<Value>>;
+
+/// A row for an operator of ONNX's own domain whose importer knows every opset version.
+const fn onnx(name: &'static str, import: Import) -> OpImport {
+    OpImport { domain: "", name, since: 1, until: None, import, note: "" }
+}
 
 /// The row of an operator at an opset version.
 pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Option<&'static OpImport> {
