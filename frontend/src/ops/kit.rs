@@ -61,6 +61,11 @@ impl Node<'_> {
         Ok(self.opt_float(name)?.map_or(default, f64::from))
     }
 
+    /// An element type given as an attribute, where 0 stands for none.
+    pub(super) fn dtype_if_set(&self, name: &str) -> Result<Option<Type>> {
+        if self.int(name, 0)? == 0 { Ok(None) } else { self.dtype(name) }
+    }
+
     /// A list of integers that is an attribute (`name`) in old opsets and input `i`, needed now, in newer ones.
     pub(super) fn ints_or_input(&self, b: &mut Build, name: &str, i: usize) -> Result<Option<Vec<i64>>> {
         match self.opt(i) {

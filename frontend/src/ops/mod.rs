@@ -1,8 +1,11 @@
 //! ONNX operators as compositions of IR operators: a table of rows, a family a file.
 
+mod conv;
 mod elementwise;
 mod expr;
 mod kit;
+mod linear;
+mod quant;
 
 use crate::build::{Build, Node, Result};
 use dnnc_ir::Value;
@@ -24,7 +27,7 @@ pub(crate) struct OpImport {
 }
 
 /// Every importer, a slice a family.
-pub(crate) const TABLE: &[&[OpImport]] = &[elementwise::OPS];
+pub(crate) const TABLE: &[&[OpImport]] = &[elementwise::OPS, quant::OPS, linear::OPS, conv::OPS];
 
 type Import = fn(&mut Build, &Node) -> Result<Vec<Value>>;
 
