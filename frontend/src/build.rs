@@ -1,7 +1,7 @@
 //! The graph under construction and the node being imported: what an operator importer works with.
 
 use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, TensorType, Type, Value};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Why a node is not imported (now).
 #[derive(Clone, PartialEq, Debug)]
@@ -129,6 +129,15 @@ impl Build {
         let value = self.graph.constant(tensor);
         self.constant.push(true);
         self.made.insert(key, value);
+        value
+    }
+
+    /// A constant with the name that a person knows it by.
+    pub fn named_konst(&mut self, name: &str, tensor: Tensor) -> Value {
+        let value = self.konst(tensor);
+        if self.graph.node(value).name.is_empty() {
+            self.graph.set_name(value, name);
+        }
         value
     }
 
@@ -348,9 +357,107 @@ impl Build {
         self.op(Kind::Gather, [("axis", Attr::Int(axis as i64))], &[x, idx])
     }
 
-    /// The graph so far.
-    pub fn graph(&self) -> &Graph {
-        &self.graph
+    /// Whether a value depends on constants only.
+    pub fn is_constant(&self, v: Value) -> bool {
+        self.constant[v.node as usize]
+    }
+
+    /// Whether a value is an input or a constant node.
+    pub fn is_source(&self, v: Value) -> bool {
+        matches!(self.graph.node(v).op.kind(), Kind::Input | Kind::Const)
+    }
+
+    /// The inputs of the graph that the computation of `values` reads, other than through `stops`.
+    pub fn leaves(&self, values: &[Value], stops: &[Value]) -> Vec<Value> {
+        let (mut seen, mut leaves): (HashSet<Value>, Vec<Value>) = (stops.iter().copied().collect(), vec![]);
+        let mut stack: Vec<Value> = values.iter().rev().copied().collect();
+        while let Some(v) = stack.pop() {
+            // A value that is asked for and an input at the same time will be a constant.
+            if !seen.contains(&v) && self.graph.node(v).op.kind() == Kind::Input && !values.contains(&v) {
+                leaves.push(v);
+            }
+            if seen.insert(v) {
+                stack.extend(self.graph.node(v).inputs.iter().rev());
+            }
+        }
+        leaves
+    }
+
+    /// Makes `v` again in another graph, where `map` says what inputs and values made before have become.
+    pub fn replay(&self, v: Value, to: &mut Build, map: &mut HashMap<Value, Value>) -> Value {
+        let mut stack = vec![v];
+        while let Some(&top) = stack.last() {
+            if map.contains_key(&top) {
+                stack.pop();
+                continue;
+            }
+            let node = self.graph.node(top);
+            if let Some(tensor) = self.graph.const_of(top) {
+                let again = to.named_konst(&node.name, tensor.clone());
+                map.insert(top, again);
+                continue;
+            }
+            if let Some(&input) = node.inputs.iter().find(|i| !map.contains_key(i)) {
+                stack.push(input);
+                continue;
+            }
+            let inputs: Vec<Value> = node.inputs.iter().map(|i| map[i]).collect();
+            to.set_name(&node.name);
+            // What could be built once can be built again: only what is known of its inputs has grown.
+            let first = match to.apply(node.op.clone(), &inputs) {
+                Ok(first) => first,
+                Err(_) => to.keep(node.op.clone(), inputs),
+            };
+            for index in 0..node.types.len() as u32 {
+                map.insert(Value { node: top.node, index }, first.result(index));
+            }
+        }
+        map[&v]
+    }
+
+    /// Applies an operator without folding: its error, if any, comes when it runs.
+    fn keep(&mut self, op: Op, inputs: Vec<Value>) -> Value {
+        let constant = inputs.iter().all(|v| self.constant[v.node as usize]);
+        self.constant.push(constant);
+        self.graph.add(op, inputs, &self.name).expect("the same operator on the same types")
+    }
+
+    /// The graph with these outputs, without what they do not need; all inputs stay.
+    pub fn finish(&self, outputs: &[(String, Value)]) -> Graph {
+        let nodes = self.graph.nodes();
+        let mut used = vec![false; nodes.len()];
+        outputs.iter().for_each(|(_, v)| used[v.node as usize] = true);
+        for (i, node) in nodes.iter().enumerate().rev().filter(|(_, n)| !n.inputs.is_empty()) {
+            if used[i] {
+                node.inputs.iter().for_each(|v| used[v.node as usize] = true);
+            }
+        }
+        let mut graph = Graph::new();
+        let mut moved: Vec<u32> = vec![0; nodes.len()];
+        for (i, node) in nodes.iter().enumerate() {
+            moved[i] = match node.op.kind() {
+                Kind::Input => graph.input(&node.name, node.types[0].clone()).node,
+                _ if !used[i] => continue,
+                Kind::Const => {
+                    let value = graph.constant(node.op.attrs.tensor("value").clone());
+                    graph.set_name(value, &node.name);
+                    value.node
+                }
+                _ => {
+                    let inputs = node.inputs.iter().map(|v| Value { node: moved[v.node as usize], index: v.index }).collect();
+                    graph.add(node.op.clone(), inputs, &node.name).expect("it was added before").node
+                }
+            };
+        }
+        for (name, v) in outputs {
+            graph.output(name, Value { node: moved[v.node as usize], index: v.index });
+        }
+        graph
+    }
+
+    /// The name of the node of a value.
+    pub fn name(&self, v: Value) -> &str {
+        &self.graph.node(v).name
     }
 
     /// The name that new nodes get.

@@ -1,8 +1,24 @@
-//! The ONNX reader: a file becomes a [`Model`], a model with known input sizes becomes one or more [`ir::Graph`](dnnc_ir::Graph)s.
+//! The ONNX reader: a file becomes a [`Model`]; a model with known input sizes becomes an [`ir::Graph`](dnnc_ir::Graph), or a few of them,
+//! one after the other ([`Stage`]), where a size depends on data.
 //!
 //! Never knows a machine or a kernel. Everything that cannot be compiled is found before anything is built, and said with its name.
 
 mod build;
+mod control;
+mod driver;
+mod import;
+mod limits;
+mod model;
+mod net;
 mod ops;
+mod proto;
+mod refusal;
+mod tensor_file;
 
+pub use driver::{RunError, run_with};
+pub use import::{Cut, Stage};
+pub use limits::Limits;
+pub use model::{Dim, Model, Port};
 pub use ops::{Operator, operators};
+pub use refusal::{Refusal, RefusalKind, Refusals};
+pub use tensor_file::{decode_tensor, encode_tensor, read_tensor, write_tensor};

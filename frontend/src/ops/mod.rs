@@ -27,7 +27,7 @@ pub(crate) struct OpImport {
 }
 
 /// Every importer, a slice a family.
-pub(crate) const TABLE: &[&[OpImport]] = &[elementwise::OPS, quant::OPS, linear::OPS, conv::OPS];
+pub(crate) const TABLE: &[&[OpImport]] = &[crate::control::ROWS, elementwise::OPS, quant::OPS, linear::OPS, conv::OPS];
 
 type Import = fn(&mut Build, &Node) -> Result<Vec<Value>>;
 
@@ -68,6 +68,7 @@ pub fn operators() -> impl Iterator<Item = Operator> {
         .copied()
         .flatten()
         .map(|r| Operator { domain: r.domain, name: r.name, since: r.since, until: r.until, note: r.note })
+        .chain(crate::control::SPECIAL.iter().copied())
         .collect();
     all.sort();
     all.into_iter()

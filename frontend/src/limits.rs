@@ -1,0 +1,22 @@
+//! How big a model may be.
+
+/// Bounds on what a file may make the compiler do, so that a hostile one is refused and not obeyed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes of the model file.
+    pub file_bytes: u64,
+    /// Bytes of one tensor, constant or computed.
+    pub tensor_bytes: usize,
+    /// Nodes after functions are expanded and loops unrolled.
+    pub nodes: usize,
+    /// Graphs and functions inside one another.
+    pub depth: usize,
+    /// Stages of one run (see [`Stage`](crate::Stage)).
+    pub stages: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { file_bytes: 2 << 30, tensor_bytes: 1 << 30, nodes: 250_000, depth: 32, stages: 10_000 }
+    }
+}
