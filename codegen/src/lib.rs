@@ -5,4 +5,5 @@
 pub mod expr;
 pub mod kernels;
 pub mod kir;
+pub mod math;
 pub mod program;
