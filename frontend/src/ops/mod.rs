@@ -5,7 +5,11 @@ mod elementwise;
 mod expr;
 mod kit;
 mod linear;
+mod moving;
+mod norm;
+mod pool;
 mod quant;
+mod reduce;
 
 use crate::build::{Build, Node, Result};
 use dnnc_ir::Value;
@@ -27,7 +31,17 @@ pub(crate) struct OpImport {
 }
 
 /// Every importer, a slice a family.
-pub(crate) const TABLE: &[&[OpImport]] = &[crate::control::ROWS, elementwise::OPS, quant::OPS, linear::OPS, conv::OPS];
+pub(crate) const TABLE: &[&[OpImport]] = &[
+    crate::control::ROWS,
+    elementwise::OPS,
+    quant::OPS,
+    linear::OPS,
+    conv::OPS,
+    pool::OPS,
+    norm::OPS,
+    reduce::OPS,
+    moving::OPS,
+];
 
 type Import = fn(&mut Build, &Node) -> Result<Vec<Value>>;
 
