@@ -3,13 +3,16 @@
 mod conv;
 mod elementwise;
 mod expr;
+mod gather;
 mod kit;
 mod linear;
 mod moving;
 mod norm;
 mod pool;
 mod quant;
+mod recurrent;
 mod reduce;
+mod resize;
 
 use crate::build::{Build, Node, Result};
 use dnnc_ir::Value;
@@ -41,6 +44,9 @@ pub(crate) const TABLE: &[&[OpImport]] = &[
     norm::OPS,
     reduce::OPS,
     moving::OPS,
+    gather::OPS,
+    resize::OPS,
+    recurrent::OPS,
 ];
 
 type Import = fn(&mut Build, &Node) -> Result<Vec<Value>>;
