@@ -129,6 +129,89 @@ impl Graph {
             .flat_map(|(n, node)| node.types.iter().enumerate().map(move |(i, ty)| (Value { node: n as u32, index: i as u32 }, ty)))
     }
 
+    /// How often each result of each node is read, by nodes and as a result of the graph; nodes that serve no result do not count.
+    pub fn uses(&self) -> Vec<Vec<u32>> {
+        let mut uses: Vec<Vec<u32>> = self.nodes.iter().map(|node| vec![0; node.types.len()]).collect();
+        let live = self.live();
+        let operands = self.nodes.iter().zip(&live).filter(|(_, live)| **live).flat_map(|(node, _)| &node.inputs);
+        for v in operands.chain(self.outputs.iter().map(|(_, v)| v)) {
+            uses[v.node as usize][v.index as usize] += 1;
+        }
+        uses
+    }
+
+    /// Of each node, whether a result of the graph depends on it.
+    pub fn live(&self) -> Vec<bool> {
+        let mut live = vec![false; self.nodes.len()];
+        for (_, v) in &self.outputs {
+            live[v.node as usize] = true;
+        }
+        for n in (0..self.nodes.len()).rev() {
+            if live[n] {
+                self.nodes[n].inputs.iter().for_each(|v| live[v.node as usize] = true);
+            }
+        }
+        live
+    }
+
+    /// The graph without the nodes that serve no result; inputs stay.
+    pub fn remove_dead(&self) -> Graph {
+        let live = self.live();
+        let mut moved = vec![0; self.nodes.len()];
+        let mut nodes = Vec::with_capacity(self.nodes.len());
+        let at = |moved: &[u32], v: &Value| Value { node: moved[v.node as usize], index: v.index };
+        for (n, node) in self.nodes.iter().enumerate().filter(|(n, node)| live[*n] || node.op.kind() == Kind::Input) {
+            moved[n] = nodes.len() as u32;
+            let inputs = node.inputs.iter().map(|v| at(&moved, v)).collect();
+            nodes.push(Node { inputs, ..node.clone() });
+        }
+        Graph {
+            nodes,
+            inputs: self.inputs.iter().map(|v| at(&moved, v)).collect(),
+            input_names: self.input_names.clone(),
+            outputs: self.outputs.iter().map(|(name, v)| (name.clone(), at(&moved, v))).collect(),
+        }
+    }
+
+    /// Checks what building a graph guarantees: operands stand before their readers and every type is the one its rule gives. The
+    /// error names the node.
+    pub fn validate(&self) -> Result<(), String> {
+        let exists = |v: &Value, before: usize| (v.node as usize) < before && self.nodes[v.node as usize].types.len() > v.index as usize;
+        for (n, node) in self.nodes.iter().enumerate() {
+            let kind = node.op.kind();
+            let fail = |reason: String| Err(format!("node {n} (`{}`): {reason}", kind.name()));
+            if let Some(v) = node.inputs.iter().find(|v| !exists(v, n)) {
+                return fail(format!("operand {v:?} is not made before it"));
+            }
+            if kind == Kind::Input {
+                if self.inputs.get(node.op.attrs.size("index")) != Some(&Value { node: n as u32, index: 0 }) {
+                    return fail("it is not the input of its number".into());
+                }
+                continue;
+            }
+            if !node.op.def.inputs.admits(node.inputs.len()) {
+                return fail(format!("it cannot take {} inputs", node.inputs.len()));
+            }
+            let types: Vec<TensorType> = node.inputs.iter().map(|v| self.ty(*v).clone()).collect();
+            match (node.op.def.infer)(&node.op.attrs, &types) {
+                Ok(types) if types == node.types => {}
+                Ok(types) => return fail(format!("its results are {:?}, but should be {types:?}", node.types)),
+                Err(reason) => return fail(reason),
+            }
+            let bodies = node.op.attrs.iter().filter_map(|(name, attr)| match attr {
+                crate::Attr::Graph(body) => Some((name, body)),
+                _ => None,
+            });
+            for (name, body) in bodies {
+                body.validate().or_else(|reason| fail(format!("in `{name}`: {reason}")))?;
+            }
+        }
+        match self.outputs.iter().find(|(_, v)| !exists(v, self.nodes.len())) {
+            Some((name, _)) => Err(format!("result `{name}` is not a value of the graph")),
+            None => Ok(()),
+        }
+    }
+
     fn push(&mut self, op: Op, inputs: Vec<Value>, types: Vec<TensorType>, name: &str) -> Value {
         self.nodes.push(Node { op, inputs, types, name: name.to_string() });
         Value { node: self.nodes.len() as u32 - 1, index: 0 }

@@ -5,6 +5,7 @@ mod cast;
 mod check;
 mod control;
 mod conv;
+mod data;
 mod dynamic;
 mod gather;
 mod linear;
