@@ -362,3 +362,28 @@ pub fn place<T: Pod>(out: &mut [T], strides_out: &[isize], start: isize, x: &[T]
         }
     });
 }
+
+/// Elements of `x` at `indices` of `shape` along `axis`, the other coordinates being their own.
+pub fn take_elements(x: &Tensor, shape: &[usize], indices: &[i64], axis: usize) -> Result<Tensor, String> {
+    let places = element_places(x.shape(), shape, indices, axis)?;
+    let ty = TensorType::new(x.ty().ty, shape);
+    with_bits!(x.ty().ty, T => {
+        let from = x.values::<T>();
+        let elements: Vec<T> = places.into_iter().map(|p| from[p]).collect();
+        Ok(Tensor::with_type(ty, &elements))
+    })
+}
+
+/// Where in a tensor of shape `size` the elements stand whose coordinate along `axis` is given by `indices` of `shape`.
+pub fn element_places(size: &[usize], shape: &[usize], indices: &[i64], axis: usize) -> Result<Vec<usize>, String> {
+    let mut steps = strides(size);
+    let stride = std::mem::replace(&mut steps[axis], 0) as usize;
+    offsets(shape, &steps).into_iter().zip(indices).map(|(at, &i)| Ok(index(i, size[axis])? * stride + at)).collect()
+}
+
+/// Offsets of the elements of a box, row-major; strides must not be negative.
+pub fn offsets(shape: &[usize], strides: &[isize]) -> Vec<usize> {
+    let mut offsets = Vec::with_capacity(shape.iter().product());
+    Rows::new(shape, [strides]).each([0], &mut |[at], [step], n| offsets.extend((0..n as isize).map(|k| (at + k * step) as usize)));
+    offsets
+}

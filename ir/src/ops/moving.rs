@@ -1,8 +1,10 @@
 //! Operators that only move elements, to places known beforehand; they take every type.
 
 use super::check::{self, Types, ensure};
-use super::{not_yet, nothing, per_output};
+use super::data::{self, Results, with_bits};
+use super::{nothing, per_output};
 use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use crate::tensor::Tensor;
 use crate::types::{TensorType, broadcast};
 
 /// A row of the family: kind, meaning, arity, attributes, shape rule, reference.
@@ -30,20 +32,27 @@ pub const ROWS: &[OpDef] = &[
         attrs: &[("shape", AttrKind::Ints)],
         class: Class::View,
         infer: reshape,
-        eval: not_yet,
+        eval: |attrs, x| Ok(vec![x[0].reshaped(attrs.sizes("shape"))]),
         work: nothing,
     },
-    moving!(Transpose, "Axis i of the result is axis `perm`[i] of x.", Arity::Exactly(1), &[("perm", AttrKind::Ints)], transpose, not_yet),
-    moving!(Expand, "x broadcast to exactly `shape`.", Arity::Exactly(1), &[("shape", AttrKind::Ints)], expand, not_yet),
+    moving!(
+        Transpose,
+        "Axis i of the result is axis `perm`[i] of x.",
+        Arity::Exactly(1),
+        &[("perm", AttrKind::Ints)],
+        transpose,
+        eval_transpose
+    ),
+    moving!(Expand, "x broadcast to exactly `shape`.", Arity::Exactly(1), &[("shape", AttrKind::Ints)], expand, eval_expand),
     moving!(
         Slice,
         "Element i of each axis is x[start + i·step], i < size; steps may be negative.",
         Arity::Exactly(1),
         &[("starts", AttrKind::Ints), ("sizes", AttrKind::Ints), ("steps", AttrKind::Ints)],
         slice,
-        not_yet
+        eval_slice
     ),
-    moving!(Concat, "The inputs one after the other along `axis`.", Arity::AtLeast(1), &[("axis", AttrKind::Int(0))], concat, not_yet),
+    moving!(Concat, "The inputs one after the other along `axis`.", Arity::AtLeast(1), &[("axis", AttrKind::Int(0))], concat, eval_concat),
     moving!(
         Pad,
         "x with `pads` more elements at the begin of each axis, then at the end of each: the value of the second input, or x \
@@ -51,7 +60,7 @@ pub const ROWS: &[OpDef] = &[
         Arity::Exactly(2),
         &[("pads", AttrKind::Ints), ("mode", AttrKind::Word(&["constant", "reflect", "edge", "wrap"]))],
         pad,
-        not_yet
+        eval_pad
     ),
     moving!(
         Pack,
@@ -59,7 +68,7 @@ pub const ROWS: &[OpDef] = &[
         Arity::Exactly(1),
         &[("axis", AttrKind::Int(1)), ("block", AttrKind::Int(8))],
         pack,
-        not_yet
+        eval_pack
     ),
     moving!(
         Unpack,
@@ -67,7 +76,7 @@ pub const ROWS: &[OpDef] = &[
         Arity::Exactly(1),
         &[("axis", AttrKind::Int(1)), ("block", AttrKind::Int(8)), ("size", AttrKind::Int(0))],
         unpack,
-        not_yet
+        eval_unpack
     ),
 ];
 
@@ -160,4 +169,218 @@ fn unpack(attrs: &Attrs, x: &[TensorType]) -> Types {
     ensure(size.div_ceil(block) == shape[axis], || format!("axis {axis} of {} does not hold {size} in blocks of {block}", x[0]))?;
     shape[axis] = size;
     check::one(x[0].ty, shape)
+}
+
+/// The strided box of `x`, as a tensor.
+fn view(x: &Tensor, shape: Vec<usize>, strides: &[isize], start: isize) -> Results {
+    let ty = TensorType::new(x.ty().ty, shape);
+    with_bits!(ty.ty, T => {
+        let elements = data::collect(x.values::<T>(), &ty.shape, strides, start);
+        Ok(vec![Tensor::with_type(ty, &elements)])
+    })
+}
+
+fn eval_transpose(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let perm = attrs.sizes("perm");
+    let strides = data::strides(x[0].shape());
+    let strides: Vec<isize> = perm.iter().map(|&p| strides[p]).collect();
+    view(&x[0], perm.iter().map(|&p| x[0].shape()[p]).collect(), &strides, 0)
+}
+
+fn eval_expand(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let shape = attrs.sizes("shape");
+    let strides = data::broadcast_strides(x[0].shape(), &shape);
+    view(&x[0], shape, &strides, 0)
+}
+
+fn eval_slice(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let shape = attrs.sizes("sizes");
+    if shape.contains(&0) {
+        return Ok(vec![Tensor::zeros(TensorType::new(x[0].ty().ty, shape))]);
+    }
+    let strides = data::strides(x[0].shape());
+    let start = attrs.ints("starts").iter().zip(&strides).map(|(&start, stride)| start as isize * stride).sum();
+    // The step of an axis of one element says nothing and may be anything.
+    let step = |axis: usize| if shape[axis] == 1 { 0 } else { attrs.ints("steps")[axis] as isize * strides[axis] };
+    let steps: Vec<isize> = (0..shape.len()).map(step).collect();
+    view(&x[0], shape, &steps, start)
+}
+
+fn eval_concat(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let axis = attrs.size("axis");
+    let mut shape = x[0].shape().to_vec();
+    shape[axis] = x.iter().map(|x| x.shape()[axis]).sum();
+    let to = data::strides(&shape);
+    let ty = TensorType::new(x[0].ty().ty, shape);
+    with_bits!(ty.ty, T => {
+        let mut out = vec![T::default(); ty.len()];
+        let mut start = 0;
+        for part in x {
+            data::place(&mut out, &to, start, part.values::<T>(), &data::strides(part.shape()), part.shape());
+            start += part.shape()[axis] as isize * to[axis];
+        }
+        Ok(vec![Tensor::with_type(ty, &out)])
+    })
+}
+
+fn eval_pad(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let pads = attrs.sizes("pads");
+    let (begins, ends) = pads.split_at(x[0].shape().len());
+    let shape: Vec<usize> = (0..begins.len()).map(|i| begins[i] + x[0].shape()[i] + ends[i]).collect();
+    if attrs.word("mode") != "constant" {
+        return Ok(vec![mirrored(&x[0], &shape, begins, attrs.word("mode"))]);
+    }
+    let to = data::strides(&shape);
+    let start = begins.iter().zip(&to).map(|(&begin, stride)| begin as isize * stride).sum();
+    let ty = TensorType::new(x[0].ty().ty, shape);
+    with_bits!(ty.ty, T => {
+        let mut out = vec![x[1].values::<T>()[0]; ty.len()];
+        data::place(&mut out, &to, start, x[0].values::<T>(), &data::strides(x[0].shape()), x[0].shape());
+        Ok(vec![Tensor::with_type(ty, &out)])
+    })
+}
+
+/// Padding with elements of `x` itself: each axis is read at other places, one after the other.
+fn mirrored(x: &Tensor, shape: &[usize], begins: &[usize], mode: &str) -> Tensor {
+    let mut padded = x.clone();
+    for axis in (0..shape.len()).filter(|&axis| shape[axis] != x.shape()[axis]) {
+        let size = x.shape()[axis] as isize;
+        let place = |i: isize| match mode {
+            "edge" => i.clamp(0, size - 1),
+            "wrap" => i.rem_euclid(size),
+            _ => {
+                // There and back, the ends once: 0 1 2 1 | 0 1 2 1 | …
+                let i = i.rem_euclid((2 * size - 2).max(1));
+                if i < size { i } else { 2 * size - 2 - i }
+            }
+        };
+        let places: Vec<usize> = (0..shape[axis] as isize).map(|i| place(i - begins[axis] as isize) as usize).collect();
+        padded = data::take(&padded, axis, &places);
+    }
+    padded
+}
+
+/// Calls `f` with the box of each block of an axis of `x`: offset in the unpacked tensor, offset in the packed one, and its size.
+fn blocks(shape: &[usize], axis: usize, block: usize, mut f: impl FnMut(isize, isize, &[usize])) {
+    let inner: isize = shape[axis + 1..].iter().product::<usize>() as isize;
+    let mut part = shape.to_vec();
+    for (i, start) in (0..shape[axis]).step_by(block).enumerate() {
+        part[axis] = block.min(shape[axis] - start);
+        f(start as isize * inner, (i * block) as isize * inner, &part);
+    }
+}
+
+/// Strides of the packed tensor along the axes of the unpacked one: along the axis inside of a block.
+fn packed_strides(packed: &[usize], axis: usize) -> Vec<isize> {
+    let mut strides = data::strides(packed);
+    strides.pop();
+    strides[axis] = 1;
+    strides
+}
+
+fn eval_pack(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let [axis, block] = [attrs.size("axis"), attrs.size("block")];
+    let ty = pack(attrs, &[x[0].ty().clone()])?.remove(0);
+    let (to, from) = (packed_strides(&ty.shape, axis), data::strides(x[0].shape()));
+    with_bits!(ty.ty, T => {
+        let mut out = vec![T::default(); ty.len()];
+        blocks(x[0].shape(), axis, block, |unpacked, packed, part| {
+            data::place(&mut out, &to, packed, &x[0].values::<T>()[unpacked as usize..], &from, part);
+        });
+        Ok(vec![Tensor::with_type(ty, &out)])
+    })
+}
+
+fn eval_unpack(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let [axis, block] = [attrs.size("axis"), attrs.size("block")];
+    let ty = unpack(attrs, &[x[0].ty().clone()])?.remove(0);
+    let (from, to) = (packed_strides(x[0].shape(), axis), data::strides(&ty.shape));
+    with_bits!(ty.ty, T => {
+        let mut out = vec![T::default(); ty.len()];
+        blocks(&ty.shape, axis, block, |unpacked, packed, part| {
+            data::place(&mut out, &to, unpacked, &x[0].values::<T>()[packed as usize..], &from, part);
+        });
+        Ok(vec![Tensor::with_type(ty, &out)])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Attr;
+    use crate::op::Op;
+    use crate::types::Type;
+
+    fn run(kind: Kind, attrs: &[(&'static str, Attr)], x: &[Tensor]) -> Tensor {
+        crate::eval::eval_op(&Op::new(kind, attrs.to_vec()).expect("attributes"), x).expect("an answer").remove(0)
+    }
+
+    fn ints(v: &[i64]) -> Attr {
+        Attr::Ints(v.to_vec())
+    }
+
+    /// 0, 1, 2, …
+    fn count(shape: &[usize]) -> Tensor {
+        Tensor::new(shape, &(0..shape.iter().product::<usize>() as i32).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn axes_change_places() {
+        assert_eq!(run(Kind::Transpose, &[("perm", ints(&[1, 0]))], &[count(&[2, 3])]), Tensor::new([3, 2], &[0, 3, 1, 4, 2, 5]));
+        let y = run(Kind::Transpose, &[("perm", ints(&[2, 0, 1]))], &[count(&[2, 2, 2])]);
+        assert_eq!(y.values::<i32>(), [0, 2, 4, 6, 1, 3, 5, 7]);
+        assert_eq!(run(Kind::Expand, &[("shape", ints(&[2, 2, 2]))], &[count(&[2, 1])]).values::<i32>(), [0, 0, 1, 1, 0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn slices_go_both_ways() {
+        let slice = |starts: &[i64], sizes: &[i64], steps: &[i64]| {
+            let attrs = [("starts", ints(starts)), ("sizes", ints(sizes)), ("steps", ints(steps))];
+            run(Kind::Slice, &attrs, &[count(&[3, 4])])
+        };
+        assert_eq!(slice(&[2, 0], &[2, 2], &[-2, 3]), Tensor::new([2, 2], &[8, 11, 0, 3]));
+        assert_eq!(slice(&[1, 3], &[1, 4], &[i64::MAX, -1]), Tensor::new([1, 4], &[7, 6, 5, 4]));
+        assert_eq!(slice(&[3, 0], &[0, 4], &[1, 1]).shape(), [0, 4]);
+    }
+
+    #[test]
+    fn slices_outside_are_refused() {
+        let attrs = [("starts", ints(&[1])), ("sizes", ints(&[3])), ("steps", ints(&[1]))];
+        let op = Op::new(Kind::Slice, attrs).expect("attributes");
+        assert!(crate::eval::eval_op(&op, &[count(&[3])]).unwrap_err().contains("has no 3 elements from 1"));
+    }
+
+    #[test]
+    fn one_after_the_other() {
+        let y = run(Kind::Concat, &[("axis", Attr::Int(1))], &[count(&[2, 1]), count(&[2, 2])]);
+        assert_eq!(y, Tensor::new([2, 3], &[0, 0, 1, 1, 2, 3]));
+    }
+
+    #[test]
+    fn all_kinds_of_padding() {
+        let pad = |mode: &'static str, pads: &[i64], x: Tensor| {
+            run(Kind::Pad, &[("pads", ints(pads)), ("mode", mode.into())], &[x, Tensor::scalar(9i32)])
+        };
+        assert_eq!(pad("constant", &[1, 0, 0, 1], count(&[1, 2])), Tensor::new([2, 3], &[9, 9, 9, 0, 1, 9]));
+        assert_eq!(pad("reflect", &[3, 4], count(&[3])).values::<i32>(), [1, 2, 1, 0, 1, 2, 1, 0, 1, 2]);
+        assert_eq!(pad("reflect", &[2, 1], count(&[1])).values::<i32>(), [0; 4]);
+        assert_eq!(pad("edge", &[2, 1], count(&[2])).values::<i32>(), [0, 0, 0, 1, 1]);
+        assert_eq!(pad("wrap", &[2, 4], count(&[3])).values::<i32>(), [1, 2, 0, 1, 2, 0, 1, 2, 0]);
+        assert_eq!(pad("edge", &[1, 0, 0, 1], count(&[2, 2])), Tensor::new([3, 3], &[0, 1, 1, 0, 1, 1, 2, 3, 3]));
+    }
+
+    #[test]
+    fn packing_by_channels() {
+        let attrs = [("axis", Attr::Int(1)), ("block", Attr::Int(2))];
+        let y = run(Kind::Pack, &attrs, &[count(&[1, 3, 2])]);
+        assert_eq!(y, Tensor::new([1, 2, 2, 2], &[0, 2, 1, 3, 4, 0, 5, 0]));
+        let back = run(Kind::Unpack, &[attrs[0].clone(), attrs[1].clone(), ("size", Attr::Int(3))], &[y]);
+        assert_eq!(back, count(&[1, 3, 2]));
+    }
+
+    #[test]
+    fn narrow_types_move() {
+        let x = Tensor::with_type(TensorType::new(Type::F8E5M2, [2, 1]), &[1u8, 2]);
+        assert_eq!(run(Kind::Transpose, &[("perm", ints(&[1, 0]))], &[x]).ty(), &TensorType::new(Type::F8E5M2, [1, 2]));
+    }
 }
