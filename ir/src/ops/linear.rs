@@ -1,8 +1,11 @@
 //! Matrices: products, attention, determinants.
 
 use super::check::{self, Types, ensure};
-use super::{not_yet, product};
+use super::data::{self, Number, Results};
+use super::norm::softmax_lane;
+use super::product;
 use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use crate::tensor::Tensor;
 use crate::types::{TensorType, Type, broadcast};
 
 /// Rows of the family.
@@ -15,7 +18,7 @@ pub const ROWS: &[OpDef] = &[
         attrs: &[("trans_a", AttrKind::Int(0)), ("trans_b", AttrKind::Int(0))],
         class: Class::Compute,
         infer: matmul,
-        eval: not_yet,
+        eval: eval_matmul,
         work: |attrs, x, y| {
             let [_, k] = matrix(&x[0], attrs.flag("trans_a"));
             product(&[y[0].len(), k])
@@ -29,7 +32,7 @@ pub const ROWS: &[OpDef] = &[
         attrs: &[("scale", AttrKind::Float(1.0)), ("causal", AttrKind::Int(0))],
         class: Class::Compute,
         infer: attention,
-        eval: not_yet,
+        eval: eval_attention,
         work: |_, x, y| {
             // q·kᵀ, softmax and ·v, for each row of the result.
             let [s, d] = matrix(&x[1], false);
@@ -45,7 +48,7 @@ pub const ROWS: &[OpDef] = &[
         attrs: &[],
         class: Class::Compute,
         infer: det,
-        eval: not_yet,
+        eval: eval_det,
         work: |_, x, _| product(&[x[0].len(), x[0].shape[x[0].rank() - 1]]) / 3,
     },
 ];
@@ -115,4 +118,204 @@ fn det(_: &Attrs, x: &[TensorType]) -> Types {
     let [rows, cols] = matrix(&x[0], false);
     ensure(rows == cols, || format!("the matrices of {} are not square", x[0]))?;
     check::one(x[0].ty, batch(&x[0]))
+}
+
+/// Strides of the leading axes of a stack of matrices of `size` elements, seen as `lead`.
+fn batch_strides(x: &Tensor, lead: &[usize], size: usize) -> Vec<isize> {
+    let mut strides = data::broadcast_strides(batch(x.ty()), lead);
+    strides.iter_mut().for_each(|s| *s *= size as isize);
+    strides
+}
+
+/// Adds the products of the matrices of `a` and `b`.
+fn multiply<N: Number>(attrs: &Attrs, x: &[Tensor], shape: &[usize], a: &[N], b: &[N]) -> Vec<N> {
+    let [trans_a, trans_b] = [attrs.flag("trans_a"), attrs.flag("trans_b")];
+    let [m, k] = matrix(x[0].ty(), trans_a);
+    let n = matrix(x[1].ty(), trans_b)[1];
+    let lead = &shape[..shape.len() - 2];
+    let (row_a, column_a) = if trans_a { (1, m) } else { (k, 1) };
+    // With rows of b contiguous the innermost loop runs along two rows.
+    let turned: Vec<N>;
+    let b = if trans_b && !b.is_empty() {
+        turned = b.chunks(n * k).flat_map(|b| (0..k).flat_map(move |p| (0..n).map(move |j| b[j * k + p]))).collect();
+        &turned
+    } else {
+        b
+    };
+    let mut out = vec![N::ZERO; shape.iter().product()];
+    let [sa, sb] = [batch_strides(&x[0], lead, m * k), batch_strides(&x[1], lead, k * n)];
+    let so = data::strides(lead).iter().map(|s| s * (m * n) as isize).collect::<Vec<_>>();
+    if out.is_empty() {
+        return out;
+    }
+    data::Rows::new(lead, [&so, &sa, &sb]).each([0; 3], &mut |at, step, count| {
+        for batch in 0..count as isize {
+            let [o, a0, b0] = [0, 1, 2].map(|i| (at[i] + batch * step[i]) as usize);
+            for i in 0..m {
+                let row = &mut out[o + i * n..o + (i + 1) * n];
+                for p in 0..k {
+                    let factor = a[a0 + i * row_a + p * column_a];
+                    row.iter_mut().zip(&b[b0 + p * n..]).for_each(|(y, &w)| *y = y.plus(factor.times(w)));
+                }
+            }
+        }
+    });
+    out
+}
+
+/// The elements of an integer tensor in 64 bits; u64 wraps, and back.
+pub fn low_bits(x: &Tensor) -> Vec<i64> {
+    data::ints(x).into_iter().map(|v| v as i64).collect()
+}
+
+/// A tensor of the low bits of sums.
+pub fn from_low_bits(ty: &TensorType, values: &[i64]) -> Tensor {
+    data::from_ints(ty, &values.iter().map(|&v| v.into()).collect::<Vec<_>>())
+}
+
+fn eval_matmul(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let ty = matmul(attrs, &[x[0].ty().clone(), x[1].ty().clone()])?.remove(0);
+    Ok(vec![match ty.ty.is_float() {
+        true => data::from_reals(&ty, &multiply(attrs, x, &ty.shape, &data::reals(&x[0]), &data::reals(&x[1]))),
+        false => from_low_bits(&ty, &multiply(attrs, x, &ty.shape, &low_bits(&x[0]), &low_bits(&x[1]))),
+    }])
+}
+
+fn eval_attention(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let types: Vec<TensorType> = x.iter().map(|x| x.ty().clone()).collect();
+    let ty = attention(attrs, &types)?.remove(0);
+    let [[l, d], [s, e]] = [matrix(x[0].ty(), false), matrix(x[2].ty(), false)];
+    let lead = &ty.shape[..ty.rank() - 2];
+    let values: Vec<Vec<f64>> = x.iter().map(data::reals).collect();
+    let [q, k, v] = [&values[0], &values[1], &values[2]];
+    let scores_shape = [lead, &[l, s]].concat();
+    // Without a mask a single 0 is broadcast.
+    let (mask, mask_shape) = values.get(3).map_or((vec![0.0], &[][..]), |m| (m.clone(), x[3].shape()));
+    let mask_strides = data::broadcast_strides(mask_shape, &scores_shape);
+    let (mask_lead, mask_matrix) = mask_strides.split_at(lead.len());
+    let [sq, sk, sv] = [(0, l * d), (1, s * d), (2, s * e)].map(|(i, size)| batch_strides(&x[i], lead, size));
+    let mut out = Vec::with_capacity(ty.len());
+    if ty.is_empty() {
+        return Ok(vec![Tensor::zeros(ty)]);
+    }
+    data::Rows::new(lead, [&sq, &sk, &sv, mask_lead]).each([0; 4], &mut |at, step, count| {
+        for batch in 0..count as isize {
+            let [q0, k0, v0, m0] = [0, 1, 2, 3].map(|i| (at[i] + batch * step[i]) as usize);
+            for i in 0..l {
+                let query = &q[q0 + i * d..q0 + (i + 1) * d];
+                let mut scores: Vec<f64> = (0..s)
+                    .map(|j| {
+                        let key = &k[k0 + j * d..k0 + (j + 1) * d];
+                        let dot: f64 = query.iter().zip(key).map(|(a, b)| a * b).sum();
+                        let masked = mask[m0 + (i as isize * mask_matrix[0] + j as isize * mask_matrix[1]) as usize];
+                        if attrs.flag("causal") && j > i { f64::NEG_INFINITY } else { dot * attrs.float("scale") + masked }
+                    })
+                    .collect();
+                softmax_lane(&mut scores, false);
+                out.extend((0..e).map(|c| scores.iter().enumerate().map(|(j, p)| p * v[v0 + j * e + c]).sum::<f64>()));
+            }
+        }
+    });
+    Ok(vec![data::from_reals(&ty, &out)])
+}
+
+fn eval_det(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let ty = det(attrs, &[x[0].ty().clone()])?.remove(0);
+    let n = matrix(x[0].ty(), false)[0];
+    if n == 0 {
+        return Ok(vec![data::from_reals(&ty, &vec![1.0; ty.len()])]);
+    }
+    let determinants: Vec<f64> = data::reals(&x[0]).chunks_mut(n * n).map(|m| determinant(m, n)).collect();
+    Ok(vec![data::from_reals(&ty, &determinants)])
+}
+
+/// By Gaussian elimination; each step takes the row with the largest first element.
+fn determinant(m: &mut [f64], n: usize) -> f64 {
+    let mut det = 1.0;
+    for step in 0..n {
+        let largest = (step..n).max_by(|&a, &b| m[a * n + step].abs().total_cmp(&m[b * n + step].abs())).expect("a row is left");
+        if largest != step {
+            (0..n).for_each(|j| m.swap(step * n + j, largest * n + j));
+            det = -det;
+        }
+        let pivot = m[step * n + step];
+        det *= pivot;
+        if pivot == 0.0 {
+            return det;
+        }
+        for row in step + 1..n {
+            let factor = m[row * n + step] / pivot;
+            (step..n).for_each(|j| m[row * n + j] -= factor * m[step * n + j]);
+        }
+    }
+    det
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Attr;
+    use crate::op::Op;
+
+    fn run(kind: Kind, attrs: &[(&'static str, Attr)], x: &[Tensor]) -> Tensor {
+        crate::eval::eval_op(&Op::new(kind, attrs.to_vec()).expect("attributes"), x).expect("an answer").remove(0)
+    }
+
+    #[test]
+    fn products_and_their_transposes() {
+        let a = Tensor::new([2, 3], &[1f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let b = Tensor::new([3, 2], &[7f32, 8.0, 9.0, 10.0, 11.0, 12.0]);
+        let expected = Tensor::new([2, 2], &[58f32, 64.0, 139.0, 154.0]);
+        let turned = |x: &Tensor| run(Kind::Transpose, &[("perm", Attr::Ints(vec![1, 0]))], std::slice::from_ref(x));
+        for (trans_a, trans_b) in [(false, false), (true, false), (false, true), (true, true)] {
+            let a = if trans_a { turned(&a) } else { a.clone() };
+            let b = if trans_b { turned(&b) } else { b.clone() };
+            assert_eq!(run(Kind::MatMul, &[("trans_a", trans_a.into()), ("trans_b", trans_b.into())], &[a, b]), expected);
+        }
+    }
+
+    #[test]
+    fn stacks_of_matrices_broadcast() {
+        let a = Tensor::new([2, 1, 1, 2], &[1i32, 2, 3, 4]);
+        let b = Tensor::new([2, 2, 1], &[1i32, 10, 100, 1000]);
+        assert_eq!(run(Kind::MatMul, &[], &[a, b]), Tensor::new([2, 2, 1, 1], &[21i32, 2100, 43, 4300]));
+    }
+
+    #[test]
+    fn integer_products_have_32_bits() {
+        let a = Tensor::new([1, 2], &[255u8, 255]);
+        let y = run(Kind::MatMul, &[], &[a, Tensor::new([2, 1], &[-128i8, -128])]);
+        assert_eq!(y, Tensor::new([1, 1], &[-65280i32]));
+        let large = Tensor::new([1, 2], &[i32::MAX, 2]);
+        assert_eq!(run(Kind::MatMul, &[], &[large, Tensor::new([2, 1], &[2i32, 3])]), Tensor::new([1, 1], &[4i32]));
+        let no_sum = run(Kind::MatMul, &[], &[Tensor::new::<f32>([2, 0], &[]), Tensor::new::<f32>([0, 1], &[])]);
+        assert_eq!(no_sum, Tensor::new([2, 1], &[0f32, 0.0]));
+    }
+
+    #[test]
+    fn attention_weighs_values() {
+        let q = Tensor::new([1, 2, 1], &[0f64, 1.0]);
+        let k = Tensor::new([1, 2, 1], &[0f64, 2f64.ln()]);
+        let v = Tensor::new([1, 2, 2], &[0f64, 3.0, 3.0, 0.0]);
+        let close = |y: Tensor, expected: [f64; 4]| {
+            assert!(
+                y.values::<f64>().iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12),
+                "{:?} is not {expected:?}",
+                y.values::<f64>()
+            );
+        };
+        let x = [q, k, v];
+        close(run(Kind::Attention, &[], &x), [1.5, 1.5, 2.0, 1.0]);
+        close(run(Kind::Attention, &[("scale", 2.0.into())], &x), [1.5, 1.5, 2.4, 0.6]);
+        close(run(Kind::Attention, &[("causal", true.into())], &x), [0.0, 3.0, 2.0, 1.0]);
+        let masked = [&x[..], &[Tensor::new([1, 2], &[0f64, f64::NEG_INFINITY])]].concat();
+        close(run(Kind::Attention, &[], &masked), [0.0, 3.0, 0.0, 3.0]);
+    }
+
+    #[test]
+    fn determinants() {
+        let m = Tensor::new([2, 3, 3], &[0f64, 2.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0]);
+        let y = run(Kind::Det, &[], &[m]);
+        assert!(y.values::<f64>().iter().zip([-6.0, -3.0]).all(|(a, b)| (a - b).abs() < 1e-12), "{:?}", y.values::<f64>());
+    }
 }
