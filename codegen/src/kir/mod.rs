@@ -13,8 +13,12 @@
 //! - A kernel is `fn(ptr × n, task: i64) -> i32`; falling off the end returns 0, [`Builder::fail`] returns a status at once.
 
 mod builder;
+pub mod interp;
+pub mod text;
+mod verify;
 
 pub use builder::Builder;
+pub use verify::verify;
 
 /// Type of a scalar or of a lane. Masks are booleans that are as wide as what was compared.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -217,11 +221,11 @@ pub enum Conv {
     MaskToInt,
     /// The 16 bits of an f16 in I16 to F32, exactly.
     HalfToFloat,
-    /// F32 to the 16 bits of an f16 in I16, to nearest even.
+    /// F32 to the 16 bits of an f16 in I16, to nearest even; a NaN keeps sign and high payload bits.
     FloatToHalf,
 }
 
-/// How lanes are combined into one number.
+/// How lanes are combined into one number. On integers minimum and maximum are signed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Fold {
@@ -261,7 +265,7 @@ pub enum Op {
     Half(Val, bool),
     /// Two vectors (or scalars) as one of twice the lanes.
     Join(Val, Val),
-    /// All lanes combined, pairwise: first the upper half with the lower half, and so on.
+    /// All lanes combined, pairwise: first lane i of the lower half (first operand) with lane i of the upper half, and so on.
     Reduce(Fold, Val),
     /// Whether any lane of the mask is set (scalar mask M8).
     Any(Val),
