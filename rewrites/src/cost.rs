@@ -65,7 +65,9 @@ impl Model {
         match op.kind() {
             Kind::Input | Kind::Const => 0.0,
             Kind::Reshape => TERM_NS,
-            Kind::Conv => KERNEL_NS + traffic.max(self.convolution(op.attrs.int("block") > 0, op.attrs.size("groups"), &inputs, &fact.types[0], work)),
+            Kind::Conv => {
+                KERNEL_NS + traffic.max(self.convolution(op.attrs.int("block") > 0, op.attrs.size("groups"), &inputs, &fact.types[0], work))
+            }
             Kind::MatMul => KERNEL_NS + traffic.max(self.product(&fact.types[0], work)),
             Kind::ConvTranspose => KERNEL_NS + traffic.max(work / (self.macs * 0.3)),
             Kind::Attention => KERNEL_NS + traffic.max(work / (self.macs * 0.5)),

@@ -6,6 +6,7 @@
 
 use crate::cost::Model;
 use crate::language::{Classes, Head, Term};
+use dnnc_ir::eval::eval_op;
 use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, Value};
 use egg::{Id, Language};
 use indexmap::IndexMap;
@@ -280,8 +281,16 @@ pub fn extract(source: &Graph, classes: &Classes, model: &Model, roots: &[Id], w
 }
 
 /// Builds the graph of the chosen terms.
-fn rebuild(source: &Graph, classes: &Classes, choices: &Choices, choice: &[usize], needed: &[usize], roots: &[Id]) -> Result<Graph, String> {
-    let mut builder = Builder { classes, known: Constants::new(classes), graph: Graph::new(), values: HashMap::new(), constants: IndexMap::new() };
+fn rebuild(
+    source: &Graph,
+    classes: &Classes,
+    choices: &Choices,
+    choice: &[usize],
+    needed: &[usize],
+    roots: &[Id],
+) -> Result<Graph, String> {
+    let mut builder =
+        Builder { classes, known: Constants::new(classes), graph: Graph::new(), values: HashMap::new(), constants: IndexMap::new() };
     for (name, &value) in source.input_names().iter().zip(source.inputs()) {
         builder.graph.input(name, source.ty(value).clone());
     }
@@ -394,7 +403,7 @@ impl<'a> Constants<'a> {
         };
         let inputs = term.children.iter().map(|&c| self.value(c)).collect::<Option<Vec<_>>>()?;
         let op = term.op()?;
-        (op.def.eval)(&op.attrs, &inputs).ok()?.into_iter().nth(index)
+        eval_op(op, &inputs).ok()?.into_iter().nth(index)
     }
 }
 

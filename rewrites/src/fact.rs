@@ -2,6 +2,7 @@
 
 use crate::Options;
 use crate::language::{Build, Classes, Head, Term};
+use dnnc_ir::eval::eval_op;
 use dnnc_ir::{Class, Kind, Tensor, TensorType, Type};
 use egg::{Analysis, DidMerge, Id};
 use std::sync::Arc;
@@ -87,7 +88,7 @@ impl Analysis<Term> for Facts {
             Kind::Const => Some(op.attrs.tensor("value").clone()),
             _ if constant && types.len() == 1 && types[0].len() <= SMALL => {
                 let values: Option<Vec<Tensor>> = children().map(|f| f.value.clone()).collect();
-                values.and_then(|v| (op.def.eval)(&op.attrs, &v).ok()).and_then(|mut r| r.pop())
+                values.and_then(|v| eval_op(&op, &v).ok()).and_then(|mut r| r.pop())
             }
             _ => None,
         };

@@ -184,12 +184,12 @@ impl Build for Classes {
     }
 
     fn result(&mut self, tuple: Id, index: u32) -> Id {
-        self.add( Term { head: Head::Result(index), children: vec![tuple] })
+        self.add(Term { head: Head::Result(index), children: vec![tuple] })
     }
 
     fn tensor(&mut self, tensor: Tensor) -> Id {
         let op = Op::new(Kind::Const, [("value", Attr::Tensor(tensor))]).expect("the row of `const`");
-        self.add( Term { head: Head::Op(OpRef::new(op)), children: vec![] })
+        self.add(Term { head: Head::Op(OpRef::new(op)), children: vec![] })
     }
 
     fn number(&mut self, ty: Type, value: f64) -> Result<Id, Why> {

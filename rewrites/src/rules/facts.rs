@@ -53,7 +53,11 @@ fn exact_reciprocal(g: &Classes, args: &[Arg]) -> Result<(), Why> {
         _ => return Err("the divisor is not a known constant"),
     };
     let exact = |v: &f64| v.is_normal() && v.to_bits() << 12 == 0 && v.abs() < 1e30 && v.abs() > 1e-30;
-    if g.analysis.options.relaxed || values.iter().all(exact) { Ok(()) } else { Err("the reciprocal of the divisor is rounded: needs `relaxed`") }
+    if g.analysis.options.relaxed || values.iter().all(exact) {
+        Ok(())
+    } else {
+        Err("the reciprocal of the divisor is rounded: needs `relaxed`")
+    }
 }
 
 /// Both values have the same type and shape.

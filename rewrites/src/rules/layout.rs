@@ -48,7 +48,11 @@ fn images(g: &Classes, args: &[Arg]) -> Result<(), Why> {
 
 fn planar(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     let attrs = &args[0].op().attrs;
-    if attrs.int("block") == 0 && attrs.ints("strides").len() == 2 { Ok(()) } else { Err("the operator is packed, or not of two spatial axes") }
+    if attrs.int("block") == 0 && attrs.ints("strides").len() == 2 {
+        Ok(())
+    } else {
+        Err("the operator is packed, or not of two spatial axes")
+    }
 }
 
 /// Blocks of channels lie within one group: there is one, or each has one channel, or whole blocks.
@@ -135,8 +139,38 @@ fn keeps_finite(kind: Kind) -> bool {
     use Kind::*;
     matches!(
         kind,
-        Neg | Abs | Sign | Floor | Ceil | Round | Trunc | Sin | Cos | Atan | Tanh | Erf | Sigmoid | Softplus | Relu | Gelu | GeluTanh
-            | Silu | HardSwish | Not | Clamp | Add | Sub | Mul | Min | Max | And | Or | Xor | Eq | Lt | Le | Select
+        Neg | Abs
+            | Sign
+            | Floor
+            | Ceil
+            | Round
+            | Trunc
+            | Sin
+            | Cos
+            | Atan
+            | Tanh
+            | Erf
+            | Sigmoid
+            | Softplus
+            | Relu
+            | Gelu
+            | GeluTanh
+            | Silu
+            | HardSwish
+            | Not
+            | Clamp
+            | Add
+            | Sub
+            | Mul
+            | Min
+            | Max
+            | And
+            | Or
+            | Xor
+            | Eq
+            | Lt
+            | Le
+            | Select
     )
 }
 
@@ -269,7 +303,8 @@ fn row(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let op = args[0].op();
     let before = |name: &str, first: i64| vec![first, op.attrs.ints(name)[0]];
     let pads = op.attrs.ints("pads");
-    let mut made = op.with("strides", before("strides", 1)).with("dilations", before("dilations", 1)).with("pads", vec![0, pads[0], 0, pads[1]]);
+    let mut made =
+        op.with("strides", before("strides", 1)).with("dilations", before("dilations", 1)).with("pads", vec![0, pads[0], 0, pads[1]]);
     if op.kind() != Kind::Conv {
         made = made.with("kernel", before("kernel", 1));
     }

@@ -199,10 +199,14 @@ fn slice_of_concat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         if start == begin {
             // Whole parts from here on?
             let mut end = begin;
-            let parts: Vec<Id> = args[2].ids()[i..].iter().copied().take_while(|&x| {
-                end += g.shape(x)[axis] as i64;
-                end <= start + size
-            }).collect();
+            let parts: Vec<Id> = args[2].ids()[i..]
+                .iter()
+                .copied()
+                .take_while(|&x| {
+                    end += g.shape(x)[axis] as i64;
+                    end <= start + size
+                })
+                .collect();
             let covered: i64 = parts.iter().map(|&x| g.shape(x)[axis] as i64).sum();
             if covered != size {
                 return Err("the slice cuts a part");
