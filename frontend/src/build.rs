@@ -534,7 +534,8 @@ pub(crate) enum Attribute {
 }
 
 impl Attribute {
-    fn kind(&self) -> &'static str {
+    /// What it is, in words.
+    pub fn kind(&self) -> &'static str {
         match self {
             Attribute::Int(_) => "an integer",
             Attribute::Float(_) => "a number",
