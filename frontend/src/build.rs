@@ -56,6 +56,11 @@ impl Build {
         Build { graph, made, values, constant: vec![], name: String::new(), max_bytes }
     }
 
+    /// An empty graph under the same limit: the body of a loop.
+    pub fn body(&self) -> Build {
+        Build::new(self.max_bytes)
+    }
+
     /// Applies an operator.
     ///
     /// With constant inputs the result is computed at once, unless it would be much bigger than they are (it stays a node then, which
