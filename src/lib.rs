@@ -1,1 +1,40 @@
-//! Compiles trained neural networks (ONNX) to specialised native code.
+//! dnnc compiles trained neural networks (ONNX) to specialised native code.
+//!
+//! In process, [`compile`] makes machine code of a model and a [`Model`] runs it:
+//!
+//! ```no_run
+//! let model = dnnc::compile("model.onnx", &dnnc::Options::default())?;
+//! let image = dnnc::Tensor::new([1, 1, 28, 28], &[0.0f32; 784]);
+//! let results = model.run(&[image])?;
+//! println!("{:?}", results[0].values::<f32>());
+//! # Ok::<(), dnnc::Error>(())
+//! ```
+//!
+//! For another machine, [`object`] gives the bytes of an object file and of the C header beside it. The command line is a thin door to the same functions.
+
+pub mod compare;
+mod error;
+mod model;
+mod object;
+mod pipeline;
+pub mod tensors;
+pub mod via;
+
+pub use dnnc_frontend::{Dim, Limits, Port};
+pub use dnnc_ir::{Tensor, TensorType, Type};
+pub use dnnc_targets::Target;
+pub use error::Error;
+pub use model::{Layer, Model, Session, bind, compile, describe, sample_inputs};
+pub use object::{Object, Sizes, object, object_of};
+pub use pipeline::{Built, Options, build};
+
+/// Code generation.
+pub use dnnc_codegen as codegen;
+/// The reader of ONNX models.
+pub use dnnc_frontend as frontend;
+/// The intermediate representation and its reference evaluator.
+pub use dnnc_ir as ir;
+/// The e-graph.
+pub use dnnc_rewrites as rewrites;
+/// Records of machines.
+pub use dnnc_targets as targets;

@@ -82,3 +82,38 @@ pub struct Call {
     /// Bytes read and written at least once.
     pub traffic: u64,
 }
+
+/// All calls of these steps and of the steps inside them, in order.
+pub fn calls(steps: &[Step]) -> Vec<&Call> {
+    let mut out = vec![];
+    for step in steps {
+        match step {
+            Step::Call(c) => out.push(c),
+            Step::If { then, otherwise, .. } => {
+                out.extend(calls(then));
+                out.extend(calls(otherwise));
+            }
+            Step::Loop { body, .. } => out.extend(calls(body)),
+        }
+    }
+    out
+}
+
+/// A row for each outer step: label, node, work, traffic and tasks; the steps inside an `If` or a `Loop` are added up.
+pub fn top_calls(steps: &[Step]) -> Vec<(String, String, u64, u64, usize)> {
+    steps
+        .iter()
+        .map(|step| match step {
+            Step::Call(c) => (c.label.clone(), c.node.clone(), c.work, c.traffic, c.tasks),
+            other => {
+                let (label, times) = match other {
+                    Step::Loop { max_trip, .. } => ("loop", *max_trip as u64),
+                    _ => ("if", 1),
+                };
+                let inside = calls(std::slice::from_ref(other));
+                let sum = |f: fn(&Call) -> u64| inside.iter().map(|c| f(c)).sum::<u64>() * times;
+                (label.to_string(), String::new(), sum(|c| c.work), sum(|c| c.traffic), 1)
+            }
+        })
+        .collect()
+}

@@ -56,11 +56,6 @@ impl Build {
         Build { graph, made, values, constant: vec![], name: String::new(), max_bytes }
     }
 
-    /// An empty graph under the same limit: the body of a loop.
-    pub fn body(&self) -> Build {
-        Build::new(self.max_bytes)
-    }
-
     /// Applies an operator.
     ///
     /// With constant inputs the result is computed at once, unless it would be much bigger than they are (it stays a node then, which
@@ -539,8 +534,7 @@ pub(crate) enum Attribute {
 }
 
 impl Attribute {
-    /// What it is, in words.
-    pub fn kind(&self) -> &'static str {
+    fn kind(&self) -> &'static str {
         match self {
             Attribute::Int(_) => "an integer",
             Attribute::Float(_) => "a number",

@@ -1,1 +1,4 @@
-//! What a compiled model needs while it runs
+//! What a compiled network needs while it runs. No heap, no dependency, no standard library.
+#![no_std]
+
+pub mod abi;

@@ -1,0 +1,371 @@
+//! A [`Program`] to functions of a module: the kernels by their bytes, and the entries that call them.
+//!
+//! The entries are always Cranelift's: they are calls, loops over tasks and branches, a few instructions a step.
+
+use crate::program::{ALIGN, Call, Loc, Program, Step};
+use cranelift_codegen::Context;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::types::{I8, I32, I64};
+use cranelift_codegen::ir::{
+    AbiParam, Block, BlockArg, FuncRef, Function, InstBuilder, MemFlagsData, SigRef, Signature, StackSlotData, StackSlotKind,
+};
+use cranelift_codegen::ir::{UserFuncName, Value};
+use cranelift_codegen::isa::CallConv;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
+
+/// Functions of a program in a module.
+pub(crate) struct Entries {
+    /// `<name>_run`.
+    pub run: FuncId,
+    /// `<name>_run_parallel`.
+    pub parallel: Option<FuncId>,
+    /// `<name>_run_profiled`.
+    pub profiled: Option<FuncId>,
+}
+
+/// Where the entries find the constants.
+pub(crate) enum Constants {
+    /// In the module, as read-only data.
+    Data,
+    /// At an address in this process.
+    Address(u64),
+}
+
+/// What a module shall hold beside `<name>_run`.
+pub(crate) struct Wanted {
+    pub parallel: bool,
+    pub profiled: bool,
+}
+
+/// Defines all functions and data of a program; `code` holds the machine code of its kernels.
+pub(crate) fn define<M: Module>(
+    module: &mut M,
+    program: &Program,
+    code: &[Vec<u8>],
+    constants: Constants,
+    wanted: Wanted,
+) -> Result<Entries, String> {
+    let text = |e: cranelift_module::ModuleError| e.to_string();
+    let mut kernels = vec![];
+    for (i, (kernel, bytes)) in program.kernels.iter().zip(code).enumerate() {
+        let signature = kernel_signature(kernel.pointers);
+        let id = module.declare_function(&format!("{}_kernel_{i}", program.name), Linkage::Local, &signature).map_err(text)?;
+        module.define_function_bytes(id, ALIGN as u64, bytes, &[]).map_err(text)?;
+        kernels.push(id);
+    }
+    let offsets = constant_offsets(program);
+    let data = match constants {
+        Constants::Address(at) => Base::Address(at),
+        Constants::Data => {
+            let id = module.declare_data(&format!("{}_weights", program.name), Linkage::Local, false, false).map_err(text)?;
+            let mut description = DataDescription::new();
+            description.set_align(ALIGN as u64);
+            description.define(constant_bytes(program).into_boxed_slice());
+            module.define_data(id, &description).map_err(text)?;
+            Base::Data(id)
+        }
+    };
+    let mut maker = Maker { module, program, kernels, offsets, data, bodies: 0 };
+    let run = maker.entry("run", Form::Serial)?;
+    let parallel = wanted.parallel.then(|| maker.entry("run_parallel", Form::Parallel)).transpose()?;
+    let profiled = wanted.profiled.then(|| maker.entry("run_profiled", Form::Profiled)).transpose()?;
+    Ok(Entries { run, parallel, profiled })
+}
+
+/// Offset of each constant in one block of data.
+pub(crate) fn constant_offsets(program: &Program) -> Vec<usize> {
+    let mut at = 0;
+    program
+        .constants
+        .iter()
+        .map(|c| {
+            let offset = at;
+            at += c.len().next_multiple_of(ALIGN);
+            offset
+        })
+        .collect()
+}
+
+/// All constants as one block.
+pub(crate) fn constant_bytes(program: &Program) -> Vec<u8> {
+    let total = program.constants.iter().map(|c| c.len().next_multiple_of(ALIGN)).sum::<usize>().max(1);
+    let mut all = vec![0; total];
+    for (offset, data) in constant_offsets(program).into_iter().zip(&program.constants) {
+        all[offset..offset + data.len()].copy_from_slice(data);
+    }
+    all
+}
+
+/// `fn(ptr × n, task: i64) -> i32`, as both emitters make kernels.
+fn kernel_signature(pointers: usize) -> Signature {
+    let mut s = Signature::new(CallConv::SystemV);
+    s.params = vec![AbiParam::new(I64); pointers + 1];
+    s.returns = vec![AbiParam::new(I32)];
+    s
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    /// `(inputs, outputs, arena)`.
+    Serial,
+    /// `(inputs, outputs, arena, pool, parallel_for)`.
+    Parallel,
+    /// `(inputs, outputs, arena, pool, parallel_for, tick, clock)`: calls `tick(clock)` after each outer step.
+    Profiled,
+}
+
+#[derive(Clone, Copy)]
+enum Base {
+    Data(DataId),
+    Address(u64),
+}
+
+struct Maker<'a, M: Module> {
+    module: &'a mut M,
+    program: &'a Program,
+    kernels: Vec<FuncId>,
+    offsets: Vec<usize>,
+    data: Base,
+    /// Bodies of parallel loops made so far.
+    bodies: usize,
+}
+
+/// Values that steps of one entry need.
+struct Frame {
+    inputs: Value,
+    outputs: Value,
+    arena: Value,
+    /// Pool, function `parallel_for` and its signature.
+    pool: Option<(Value, Value, SigRef)>,
+    /// Clock, function `tick` and its signature.
+    clock: Option<(Value, Value, SigRef)>,
+    /// Takes a status and returns it.
+    exit: Block,
+}
+
+impl<M: Module> Maker<'_, M> {
+    fn convention(&self) -> CallConv {
+        CallConv::triple_default(self.module.isa().triple())
+    }
+
+    fn entry(&mut self, suffix: &str, form: Form) -> Result<FuncId, String> {
+        let convention = self.convention();
+        let mut signature = Signature::new(convention);
+        let params = match form {
+            Form::Serial => 3,
+            Form::Parallel => 5,
+            Form::Profiled => 7,
+        };
+        signature.params = vec![AbiParam::new(I64); params];
+        signature.returns = vec![AbiParam::new(I32)];
+        let name = format!("{}_{suffix}", self.program.name);
+        let id = self.module.declare_function(&name, Linkage::Export, &signature).map_err(|e| e.to_string())?;
+        self.function(id, signature, |maker, b, args| {
+            let exit = b.create_block();
+            b.append_block_param(exit, I32);
+            let mut frame = Frame { inputs: args[0], outputs: args[1], arena: args[2], pool: None, clock: None, exit };
+            if form != Form::Serial {
+                // void parallel_for(void *pool, size_t n, void (*body)(void *ctx, size_t i), void *ctx)
+                let mut s = Signature::new(convention);
+                s.params = vec![AbiParam::new(I64); 4];
+                frame.pool = Some((args[3], args[4], b.import_signature(s)));
+            }
+            if form == Form::Profiled {
+                let mut s = Signature::new(convention);
+                s.params = vec![AbiParam::new(I64)];
+                frame.clock = Some((args[6], args[5], b.import_signature(s)));
+            }
+            for step in &maker.program.steps {
+                maker.step(b, &frame, step)?;
+                if let Some((clock, tick, signature)) = frame.clock {
+                    b.ins().call_indirect(signature, tick, &[clock]);
+                }
+            }
+            let ok = b.ins().iconst(I32, 0);
+            b.ins().jump(exit, &[BlockArg::from(ok)]);
+            b.switch_to_block(exit);
+            let status = b.block_params(exit)[0];
+            b.ins().return_(&[status]);
+            Ok(())
+        })?;
+        Ok(id)
+    }
+
+    /// Defines a function from what `body` writes into it.
+    fn function(
+        &mut self,
+        id: FuncId,
+        signature: Signature,
+        body: impl FnOnce(&mut Self, &mut FunctionBuilder, &[Value]) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut context = Context::for_function(Function::with_name_signature(UserFuncName::user(0, id.as_u32()), signature));
+        let mut scratch = FunctionBuilderContext::new();
+        let mut b = FunctionBuilder::new(&mut context.func, &mut scratch);
+        let block = b.create_block();
+        b.append_block_params_for_function_params(block);
+        b.switch_to_block(block);
+        let args = b.block_params(block).to_vec();
+        body(self, &mut b, &args)?;
+        b.seal_all_blocks();
+        b.finalize(self.module.isa().frontend_config());
+        self.module.define_function(id, &mut context).map_err(|e| format!("{e:?}"))
+    }
+
+    fn step(&mut self, b: &mut FunctionBuilder, frame: &Frame, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Call(call) if call.tasks > 1 && frame.pool.is_some() => self.parallel(b, frame, call),
+            Step::Call(call) => {
+                self.serial(b, frame, call);
+                Ok(())
+            }
+            Step::If { cond, then, otherwise } => {
+                let cond = self.load(b, frame, *cond, I8);
+                let (yes, no, done) = (b.create_block(), b.create_block(), b.create_block());
+                b.ins().brif(cond, yes, &[], no, &[]);
+                for (block, steps) in [(yes, then), (no, otherwise)] {
+                    b.switch_to_block(block);
+                    for step in steps {
+                        self.step(b, frame, step)?;
+                    }
+                    b.ins().jump(done, &[]);
+                }
+                b.switch_to_block(done);
+                Ok(())
+            }
+            Step::Loop { trip, cond, iter, max_trip, body } => {
+                let trip = self.load(b, frame, *trip, I64);
+                let most = b.ins().iconst(I64, *max_trip as i64);
+                let bound = b.ins().smin(trip, most);
+                let (head, test, inside, done) = (b.create_block(), b.create_block(), b.create_block(), b.create_block());
+                let i = b.append_block_param(head, I64);
+                let zero = b.ins().iconst(I64, 0);
+                b.ins().jump(head, &[BlockArg::from(zero)]);
+                b.switch_to_block(head);
+                let more = b.ins().icmp(IntCC::SignedLessThan, i, bound);
+                b.ins().brif(more, test, &[], done, &[]);
+                b.switch_to_block(test);
+                let go = self.load(b, frame, *cond, I8);
+                b.ins().brif(go, inside, &[], done, &[]);
+                b.switch_to_block(inside);
+                let at = self.address(b, frame, *iter);
+                b.ins().store(MemFlagsData::trusted(), i, at, 0);
+                for step in body {
+                    self.step(b, frame, step)?;
+                }
+                let next = b.ins().iadd_imm_s(i, 1);
+                b.ins().jump(head, &[BlockArg::from(next)]);
+                b.switch_to_block(done);
+                Ok(())
+            }
+        }
+    }
+
+    /// Calls a kernel for each of its tasks, one after the other.
+    fn serial(&mut self, b: &mut FunctionBuilder, frame: &Frame, call: &Call) {
+        let kernel = self.module.declare_func_in_func(self.kernels[call.kernel], b.func);
+        let mut args: Vec<Value> = call.args.iter().map(|l| self.address(b, frame, *l)).collect();
+        if call.tasks == 1 {
+            args.push(b.ins().iconst(I64, 0));
+            self.checked(b, frame.exit, kernel, &args);
+            return;
+        }
+        let (head, done) = (b.create_block(), b.create_block());
+        let task = b.append_block_param(head, I64);
+        let zero = b.ins().iconst(I64, 0);
+        b.ins().jump(head, &[BlockArg::from(zero)]);
+        b.switch_to_block(head);
+        args.push(task);
+        self.checked(b, frame.exit, kernel, &args);
+        let next = b.ins().iadd_imm_s(task, 1);
+        let more = b.ins().icmp_imm_s(IntCC::SignedLessThan, next, call.tasks as i64);
+        b.ins().brif(more, head, &[BlockArg::from(next)], done, &[]);
+        b.switch_to_block(done);
+    }
+
+    /// Calls a kernel and leaves by `exit` when its status is not 0.
+    fn checked(&mut self, b: &mut FunctionBuilder, exit: Block, kernel: FuncRef, args: &[Value]) {
+        let result = b.ins().call(kernel, args);
+        let status = b.inst_results(result)[0];
+        let on = b.create_block();
+        b.ins().brif(status, exit, &[BlockArg::from(status)], on, &[]);
+        b.switch_to_block(on);
+    }
+
+    /// Hands the tasks of a call to the caller's pool.
+    fn parallel(&mut self, b: &mut FunctionBuilder, frame: &Frame, call: &Call) -> Result<(), String> {
+        let body = self.body(call)?;
+        let (pool, parallel_for, signature) = frame.pool.expect("parallel() is called where there is a pool");
+        // inputs, outputs, arena, status
+        let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 32, 3));
+        for (i, v) in [frame.inputs, frame.outputs, frame.arena].into_iter().enumerate() {
+            b.ins().stack_store(I64, v, slot, 8 * i as i32);
+        }
+        let zero = b.ins().iconst(I64, 0);
+        b.ins().stack_store(I64, zero, slot, 24);
+        let body = self.module.declare_func_in_func(body, b.func);
+        let body = b.ins().func_addr(I64, body);
+        let count = b.ins().iconst(I64, call.tasks as i64);
+        let context = b.ins().stack_addr(I64, slot, 0);
+        b.ins().call_indirect(signature, parallel_for, &[pool, count, body, context]);
+        let status = b.ins().stack_load(I64, I32, slot, 24);
+        let on = b.create_block();
+        b.ins().brif(status, frame.exit, &[BlockArg::from(status)], on, &[]);
+        b.switch_to_block(on);
+        Ok(())
+    }
+
+    /// `void body(void *ctx, size_t task)`: one task of a call.
+    fn body(&mut self, call: &Call) -> Result<FuncId, String> {
+        let mut signature = Signature::new(self.convention());
+        signature.params = vec![AbiParam::new(I64); 2];
+        let name = format!("{}_task_{}", self.program.name, self.bodies);
+        self.bodies += 1;
+        let id = self.module.declare_function(&name, Linkage::Local, &signature).map_err(|e| e.to_string())?;
+        self.function(id, signature, |maker, b, args| {
+            let (context, task) = (args[0], args[1]);
+            let word = |b: &mut FunctionBuilder, i: i32| b.ins().load(I64, MemFlagsData::trusted(), context, 8 * i);
+            let (inputs, outputs, arena) = (word(b, 0), word(b, 1), word(b, 2));
+            let (failed, done) = (b.create_block(), b.create_block());
+            let frame = Frame { inputs, outputs, arena, pool: None, clock: None, exit: failed };
+            let status = b.append_block_param(failed, I32);
+            let kernel = maker.module.declare_func_in_func(maker.kernels[call.kernel], b.func);
+            let mut values: Vec<Value> = call.args.iter().map(|l| maker.address(b, &frame, *l)).collect();
+            values.push(task);
+            maker.checked(b, failed, kernel, &values);
+            b.ins().jump(done, &[]);
+            // Any failing task may leave its status: they are all reasons to stop.
+            b.switch_to_block(failed);
+            b.ins().store(MemFlagsData::trusted(), status, context, 24);
+            b.ins().jump(done, &[]);
+            b.switch_to_block(done);
+            b.ins().return_(&[]);
+            Ok(())
+        })?;
+        Ok(id)
+    }
+
+    fn address(&mut self, b: &mut FunctionBuilder, frame: &Frame, loc: Loc) -> Value {
+        let (base, offset) = match loc {
+            Loc::Input(i, offset) => (b.ins().load(I64, MemFlagsData::trusted(), frame.inputs, 8 * i as i32), offset),
+            Loc::Output(i, offset) => (b.ins().load(I64, MemFlagsData::trusted(), frame.outputs, 8 * i as i32), offset),
+            Loc::Arena(offset) => (frame.arena, offset),
+            Loc::Const(i, offset) => {
+                let at = self.offsets[i] + offset;
+                match self.data {
+                    Base::Address(start) => return b.ins().iconst(I64, (start + at as u64) as i64),
+                    Base::Data(id) => {
+                        let global = self.module.declare_data_in_func(id, b.func);
+                        (b.ins().symbol_value(I64, global), at)
+                    }
+                }
+            }
+        };
+        if offset == 0 { base } else { b.ins().iadd_imm_s(base, offset as i64) }
+    }
+
+    fn load(&mut self, b: &mut FunctionBuilder, frame: &Frame, loc: Loc, ty: cranelift_codegen::ir::Type) -> Value {
+        let at = self.address(b, frame, loc);
+        b.ins().load(ty, MemFlagsData::new(), at, 0)
+    }
+}

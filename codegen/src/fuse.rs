@@ -1,0 +1,305 @@
+//! Groups nodes into kernels: trees of element-wise operators become one expression, and an expression moves into the kernel that
+//! makes its first operand where that kernel can take it.
+//!
+//! The e-graph has settled what is computed; this settles what is computed together. A group is convex by construction: only its last
+//! node has users outside.
+
+use crate::expr::{Access, Epilogue, Expr, ExprNode, Extra, What};
+use crate::kernels;
+use dnnc_ir::{Class, Graph, Kind, Node, TensorType, Value};
+use std::collections::HashMap;
+
+/// Nodes of an expression beyond which a new kernel starts: registers and compile time are bounded.
+const MAX_NODES: usize = 48;
+/// Operands beyond which a new kernel starts: each is a pointer that the kernel keeps.
+const MAX_OPERANDS: usize = 10;
+
+/// One kernel's worth of a graph.
+#[derive(Debug)]
+pub enum Group {
+    /// A node as it is, perhaps with an epilogue whose further operands follow.
+    Node {
+        /// Index of the node.
+        node: usize,
+        /// What is computed on its first result, and the values of the epilogue's further operands.
+        epilogue: Option<(Epilogue, Vec<Value>)>,
+        /// What the kernel leaves: the node's first result, or the epilogue's.
+        result: Value,
+    },
+    /// An expression over stored values.
+    Map {
+        /// The expression.
+        expr: Expr,
+        /// Its operands.
+        operands: Vec<Value>,
+        /// What it leaves.
+        result: Value,
+    },
+}
+
+/// Groups the nodes of a graph, in an order in which they can run. Sources are left out.
+pub fn groups(graph: &Graph) -> Vec<Group> {
+    let users = users(graph);
+    let root_of = roots(graph, &users);
+    let mut taken: HashMap<usize, ()> = HashMap::new(); // nodes whose result an epilogue has replaced
+    let mut at: Vec<Vec<Group>> = graph.nodes().iter().map(|_| vec![]).collect();
+    for (root, &mine) in root_of.iter().enumerate() {
+        if mine != Some(root) {
+            continue;
+        }
+        let mut members: Vec<usize> = (0..=root).filter(|n| root_of[*n] == Some(root)).collect();
+        let result = Value { node: root as u32, index: 0 };
+        if let Some((anchor, absorbed, epilogue, extras)) = anchor(graph, &users, &members, &taken) {
+            taken.insert(anchor, ());
+            let last = *absorbed.last().expect("an epilogue has at least one node");
+            let made = Value { node: last as u32, index: 0 };
+            at[last].push(Group::Node { node: anchor, epilogue: Some((epilogue, extras)), result: made });
+            members.retain(|n| !absorbed.contains(n));
+            if members.is_empty() {
+                continue;
+            }
+        }
+        let (expr, operands) = expression(graph, &members, None);
+        at[root].push(Group::Map { expr, operands, result });
+    }
+    let mut out = vec![];
+    for (n, node) in graph.nodes().iter().enumerate() {
+        let whole = !matches!(node.op.def.class, Class::Source | Class::Map) && !taken.contains_key(&n);
+        if whole {
+            out.push(Group::Node { node: n, epilogue: None, result: Value { node: n as u32, index: 0 } });
+        }
+        out.append(&mut at[n]);
+    }
+    out
+}
+
+/// Nodes that use each node's results, once a use; graph outputs count as a use by `usize::MAX`.
+fn users(graph: &Graph) -> Vec<Vec<usize>> {
+    let mut users = vec![vec![]; graph.nodes().len()];
+    for (n, node) in graph.nodes().iter().enumerate() {
+        for v in &node.inputs {
+            users[v.node as usize].push(n);
+        }
+    }
+    for (_, v) in graph.outputs() {
+        users[v.node as usize].push(usize::MAX);
+    }
+    users
+}
+
+/// For each element-wise node the node whose kernel computes it: itself, or that of its users when all are in one kernel of its shape.
+fn roots(graph: &Graph, users: &[Vec<usize>]) -> Vec<Option<usize>> {
+    let mut root_of: Vec<Option<usize>> = vec![None; graph.nodes().len()];
+    let mut size: HashMap<usize, (usize, usize)> = HashMap::new(); // root → (nodes, operands at most)
+    for (n, node) in graph.nodes().iter().enumerate().rev() {
+        if node.op.def.class != Class::Map {
+            continue;
+        }
+        let mut root = n;
+        let candidates: Option<Vec<usize>> = users[n].iter().map(|&u| if u == usize::MAX { None } else { root_of[u] }).collect();
+        if let Some(candidates) = candidates
+            && let Some(&first) = candidates.first()
+            && candidates.iter().all(|&c| c == first)
+            && graph.nodes()[first].types[0].shape == node.types[0].shape
+        {
+            let (nodes, operands) = size[&first];
+            if nodes < MAX_NODES && operands + node.inputs.len() <= MAX_OPERANDS + 1 {
+                root = first;
+            }
+        }
+        root_of[n] = Some(root);
+        let entry = size.entry(root).or_insert((0, 1));
+        let fresh = node.inputs.iter().filter(|v| graph.const_of(**v).is_none_or(|c| c.len() != 1)).count();
+        *entry = (entry.0 + 1, (entry.1 + fresh).saturating_sub(1));
+    }
+    root_of
+}
+
+/// The producer that can compute (a first part of) these nodes before it stores, with the part absorbed, the epilogue and its operands.
+fn anchor(
+    graph: &Graph,
+    users: &[Vec<usize>],
+    members: &[usize],
+    taken: &HashMap<usize, ()>,
+) -> Option<(usize, Vec<usize>, Epilogue, Vec<Value>)> {
+    let mut candidates: Vec<usize> = vec![];
+    for &m in members {
+        for v in &graph.nodes()[m].inputs {
+            let p = v.node as usize;
+            let node = &graph.nodes()[p];
+            if node.op.def.class != Class::Compute || taken.contains_key(&p) || candidates.contains(&p) || v.index != 0 {
+                continue;
+            }
+            let inputs: Vec<TensorType> = node.inputs.iter().map(|v| graph.ty(*v).clone()).collect();
+            let Some(family) = kernels::family(node.op.kind()) else { continue };
+            if users[p].iter().all(|u| members.contains(u))
+                && users[p].iter().all(|&u| u != usize::MAX && graph.nodes()[u].inputs.iter().all(|v| v.node as usize != p || v.index == 0))
+                && (family.epilogue)(&node.op, &inputs, &node.types)
+            {
+                candidates.push(p);
+            }
+        }
+    }
+    // The dearest producer first: what it saves is a pass over its result; the others then are plain operands.
+    candidates.sort_by_key(|&p| (std::cmp::Reverse(work(graph, &graph.nodes()[p])), p));
+    for p in candidates {
+        let absorbed = absorbable(graph, users, members, p);
+        if absorbed.is_empty() {
+            continue;
+        }
+        let value = Value { node: p as u32, index: 0 };
+        let (expr, operands) = expression(graph, &absorbed, Some(value));
+        let extras = operands[1..]
+            .iter()
+            .map(|v| Extra {
+                ty: graph.ty(*v).ty,
+                access: access(&graph.nodes()[p], graph.ty(*v)).expect("absorbable() asked for each operand"),
+            })
+            .collect();
+        return Some((p, absorbed, Epilogue { expr, operands: extras }, operands[1..].to_vec()));
+    }
+    None
+}
+
+/// The largest first part of `members` that can follow node `p` in its kernel: all of them, or a chain from `p` on.
+fn absorbable(graph: &Graph, users: &[Vec<usize>], members: &[usize], p: usize) -> Vec<usize> {
+    let node = &graph.nodes()[p];
+    let shape = &node.types[0].shape;
+    let fits = |n: usize, inside: &[usize]| {
+        let m = &graph.nodes()[n];
+        m.types[0].shape == *shape
+            && m.inputs.iter().all(|v| {
+                let q = v.node as usize;
+                q == p || inside.contains(&q) || graph.const_of(*v).is_some_and(|c| c.len() == 1) || access(node, graph.ty(*v)).is_some()
+            })
+    };
+    if members.iter().all(|&m| fits(m, members))
+        && expression(graph, members, Some(Value { node: p as u32, index: 0 })).1.len() <= MAX_OPERANDS
+    {
+        return members.to_vec();
+    }
+    let mut chain: Vec<usize> = vec![];
+    let mut last = p;
+    loop {
+        let mut next: Vec<usize> = users[last].clone();
+        next.dedup();
+        match next[..] {
+            [n] if n != usize::MAX && members.contains(&n) && fits(n, &chain) => {
+                chain.push(n);
+                last = n;
+            }
+            _ => return chain,
+        }
+        if chain.len() >= MAX_OPERANDS {
+            return chain;
+        }
+    }
+}
+
+/// How an operand of type `ty` is spread over the first result of `node`, if an epilogue can read it.
+fn access(node: &Node, ty: &TensorType) -> Option<Access> {
+    let result = &node.types[0].shape;
+    if ty.shape == *result {
+        return Some(Access::Full);
+    }
+    if ty.len() == 1 {
+        return Some(Access::Scalar);
+    }
+    if ty.rank() > result.len() {
+        return None;
+    }
+    let channel_axes: Vec<usize> = match node.op.kind() {
+        Kind::Conv | Kind::MaxPool | Kind::AvgPool if node.op.attrs.int("block") > 0 => vec![1, result.len() - 1],
+        Kind::Conv | Kind::ConvTranspose | Kind::MaxPool | Kind::AvgPool => vec![1],
+        _ => vec![result.len() - 1],
+    };
+    let skip = result.len() - ty.rank();
+    let spread = (0..result.len()).all(|axis| {
+        let size = if axis < skip { 1 } else { ty.shape[axis - skip] };
+        size == if channel_axes.contains(&axis) { result[axis] } else { 1 }
+    });
+    spread.then_some(Access::Channel)
+}
+
+/// The expression of these nodes (in order, the last being the result) and its operands; `first` becomes operand 0 where it is given.
+fn expression(graph: &Graph, members: &[usize], first: Option<Value>) -> (Expr, Vec<Value>) {
+    let mut operands: Vec<Value> = first.into_iter().collect();
+    let mut expr = Expr::default();
+    let mut place: HashMap<Value, usize> = HashMap::new();
+    for &m in members {
+        let node = &graph.nodes()[m];
+        let mut args = vec![];
+        for v in &node.inputs {
+            let at = place.get(v).copied().unwrap_or_else(|| {
+                let ty = graph.ty(*v).ty;
+                let what = match graph.const_of(*v) {
+                    Some(c) if c.len() == 1 => What::Const(c.reshaped([])),
+                    _ => {
+                        let i = operands.iter().position(|o| o == v).unwrap_or_else(|| {
+                            operands.push(*v);
+                            operands.len() - 1
+                        });
+                        What::Operand(i)
+                    }
+                };
+                expr.nodes.push(ExprNode { what, ty });
+                place.insert(*v, expr.nodes.len() - 1);
+                expr.nodes.len() - 1
+            });
+            args.push(at);
+        }
+        expr.nodes.push(ExprNode { what: What::Apply(node.op.clone(), args), ty: node.types[0].ty });
+        place.insert(Value { node: m as u32, index: 0 }, expr.nodes.len() - 1);
+    }
+    (expr, operands)
+}
+
+fn work(graph: &Graph, node: &Node) -> u64 {
+    let inputs: Vec<TensorType> = node.inputs.iter().map(|v| graph.ty(*v).clone()).collect();
+    (node.op.def.work)(&node.op.attrs, &inputs, &node.types)
+}
+
+/// Multiply-accumulates (or scalar operations) of a group.
+pub fn group_work(graph: &Graph, group: &Group) -> u64 {
+    match group {
+        Group::Node { node, .. } => work(graph, &graph.nodes()[*node]),
+        Group::Map { expr, result, .. } => {
+            let applied = expr.nodes.iter().filter(|n| matches!(n.what, What::Apply(..))).count();
+            (applied * graph.ty(*result).len()) as u64
+        }
+    }
+}
+
+/// Bytes of a group's operands and results: what must be read and written at least once.
+pub fn group_traffic(graph: &Graph, group: &Group) -> u64 {
+    let bytes = |vs: &[Value]| vs.iter().map(|v| graph.ty(*v).bytes() as u64).sum::<u64>();
+    match group {
+        Group::Node { node, epilogue, result } => {
+            bytes(&graph.nodes()[*node].inputs) + epilogue.iter().map(|(_, vs)| bytes(vs)).sum::<u64>() + bytes(&[*result])
+        }
+        Group::Map { operands, result, .. } => bytes(operands) + bytes(&[*result]),
+    }
+}
+
+/// What a group computes, for reports: `conv+add+relu`.
+pub fn label(graph: &Graph, group: &Group) -> String {
+    let names = |expr: &Expr| -> Vec<&'static str> {
+        expr.nodes
+            .iter()
+            .filter_map(|n| match &n.what {
+                What::Apply(op, _) => Some(op.kind().name()),
+                _ => None,
+            })
+            .collect()
+    };
+    match group {
+        Group::Node { node, epilogue, .. } => {
+            let mut parts = vec![graph.nodes()[*node].op.kind().name()];
+            if let Some((e, _)) = epilogue {
+                parts.extend(names(&e.expr));
+            }
+            parts.join("+")
+        }
+        Group::Map { expr, .. } => names(expr).join("+"),
+    }
+}

@@ -1,0 +1,185 @@
+//! Machine code in this process: the door through which it is called.
+
+use crate::emit;
+use crate::entry::{self, Constants, Wanted};
+use crate::pool::{Body, Pool};
+use crate::program::{ALIGN, Program};
+use cranelift_jit::{JITBuilder, JITModule};
+use dnnc_targets::Target;
+use std::ffi::c_void;
+use std::fmt;
+use std::time::Instant;
+
+/// Why a network stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Status(pub i32);
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the network stopped: {}", dnnc_runtime::abi::describe(self.0))
+    }
+}
+
+/// A network as machine code.
+pub struct Jit {
+    program: Program,
+    /// Freed when the value is dropped; `None` only then.
+    module: Option<JITModule>,
+    run: Serial,
+    parallel: Option<(Parallel, Pool)>,
+    profiled: Profiled,
+    /// The constants: the code holds their address.
+    _constants: Aligned,
+}
+
+type Serial = unsafe extern "C" fn(*const *const u8, *const *mut u8, *mut u8) -> i32;
+type ParallelFor = unsafe extern "C" fn(*const Pool, usize, Body, *mut c_void);
+type Parallel = unsafe extern "C" fn(*const *const u8, *const *mut u8, *mut u8, *const Pool, ParallelFor) -> i32;
+type Tick = unsafe extern "C" fn(*mut Vec<Instant>);
+type Profiled = unsafe extern "C" fn(*const *const u8, *const *mut u8, *mut u8, *const Pool, ParallelFor, Tick, *mut Vec<Instant>) -> i32;
+
+/// Memory aligned to [`ALIGN`].
+struct Aligned {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    fn new(len: usize) -> Aligned {
+        let bytes = vec![0u8; len + ALIGN];
+        let start = bytes.as_ptr().align_offset(ALIGN);
+        Aligned { bytes, start, len }
+    }
+
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.len]
+    }
+}
+
+/// The memory that runs of a network work in; one at a time.
+pub struct Arena(Aligned);
+
+impl Jit {
+    /// Compiles a program for this machine, to run on so many threads.
+    pub fn new(mut program: Program, target: &Target, threads: usize) -> Result<Jit, String> {
+        let native = dnnc_targets::native();
+        if target.triple.split('-').next() != native.triple.split('-').next() || target.vector.bits > native.vector.bits {
+            return Err(format!("code for {} does not run on this machine, which is {}", target.name, native.name));
+        }
+        let code = emit::emit_all(&program.kernels, target)?;
+        let mut constants = {
+            let data = entry::constant_bytes(&program);
+            let mut a = Aligned::new(data.len());
+            a.as_mut().copy_from_slice(&data);
+            a
+        };
+        let address = constants.as_mut().as_ptr() as u64;
+        let isa = emit::isa(target, crate::kir::Tuning::AsWritten, false)?;
+        let mut module = JITModule::new(JITBuilder::with_isa(isa, cranelift_module::default_libcall_names()));
+        let wanted = Wanted { parallel: threads > 1, profiled: true };
+        let entries = entry::define(&mut module, &program, &code, Constants::Address(address), wanted)?;
+        module.finalize_definitions().map_err(|e| e.to_string())?;
+        program.constants = vec![]; // they live on, aligned, in `constants`
+        let function = |id| module.get_finalized_function(id);
+        // Each address is that of a function that `entry::define` made with exactly this signature, in a module that lives as long as the pointer.
+        #[allow(unsafe_code)]
+        let (run, parallel, profiled) = unsafe {
+            (
+                std::mem::transmute::<*const u8, Serial>(function(entries.run)),
+                entries.parallel.map(|id| std::mem::transmute::<*const u8, Parallel>(function(id))),
+                std::mem::transmute::<*const u8, Profiled>(function(entries.profiled.expect("it was asked for"))),
+            )
+        };
+        let parallel = parallel.map(|f| (f, Pool::new(threads)));
+        Ok(Jit { program, module: Some(module), run, parallel, profiled, _constants: constants })
+    }
+
+    /// What was compiled (without the data of its constants).
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Memory for runs.
+    pub fn arena(&self) -> Arena {
+        Arena(Aligned::new(self.program.arena_bytes))
+    }
+
+    /// One inference: `inputs` and `outputs` hold the elements of each input and result; panics when their number or lengths are not the program's.
+    pub fn run(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], arena: &mut Arena) -> Result<(), Status> {
+        let (inputs, outputs) = self.pointers(inputs, outputs, arena);
+        let arena = arena.0.as_mut().as_mut_ptr();
+        // `pointers` has checked that every buffer is as long as the program says.
+        #[allow(unsafe_code)]
+        let status = unsafe {
+            match &self.parallel {
+                Some((f, pool)) => f(inputs.as_ptr(), outputs.as_ptr(), arena, pool, parallel_for),
+                None => (self.run)(inputs.as_ptr(), outputs.as_ptr(), arena),
+            }
+        };
+        if status == 0 { Ok(()) } else { Err(Status(status)) }
+    }
+
+    /// One inference, with the seconds that each outer step took.
+    pub fn run_profiled(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], arena: &mut Arena) -> Result<Vec<f64>, Status> {
+        let (inputs, outputs) = self.pointers(inputs, outputs, arena);
+        let arena = arena.0.as_mut().as_mut_ptr();
+        let alone;
+        let pool = match &self.parallel {
+            Some((_, pool)) => pool,
+            None => {
+                alone = Pool::new(1);
+                &alone
+            }
+        };
+        let mut ticks = Vec::with_capacity(self.program.steps.len() + 1);
+        ticks.push(Instant::now());
+        // As in `run`; `ticks` outlives the call.
+        #[allow(unsafe_code)]
+        let status = unsafe { (self.profiled)(inputs.as_ptr(), outputs.as_ptr(), arena, pool, parallel_for, tick, &mut ticks) };
+        if status != 0 {
+            return Err(Status(status));
+        }
+        Ok(ticks.windows(2).map(|w| (w[1] - w[0]).as_secs_f64()).collect())
+    }
+
+    fn pointers(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], arena: &Arena) -> (Vec<*const u8>, Vec<*mut u8>) {
+        let lengths = |ports: &[(String, dnnc_ir::TensorType)]| ports.iter().map(|(_, t)| t.bytes()).collect::<Vec<_>>();
+        assert_eq!(inputs.iter().map(|b| b.len()).collect::<Vec<_>>(), lengths(&self.program.inputs), "bytes of the inputs");
+        assert_eq!(outputs.iter().map(|b| b.len()).collect::<Vec<_>>(), lengths(&self.program.outputs), "bytes of the results");
+        assert!(arena.0.len >= self.program.arena_bytes, "the arena belongs to another network");
+        (inputs.iter().map(|b| b.as_ptr()).collect(), outputs.iter_mut().map(|b| b.as_mut_ptr()).collect())
+    }
+}
+
+impl Drop for Jit {
+    fn drop(&mut self) {
+        self.parallel = None;
+        if let Some(module) = self.module.take() {
+            // No function of the module runs now: `run` borrows the value.
+            #[allow(unsafe_code)]
+            unsafe {
+                module.free_memory();
+            }
+        }
+    }
+}
+
+// The code and its constants are only read; runs work in memory that their caller lends exclusively, and the pool is used by the holder of `&Jit` whose
+// run has the arena. Two runs at once on one `Jit` with threads are kept apart by the pool, whose jobs take turns.
+#[allow(unsafe_code)]
+unsafe impl Send for Jit {}
+#[allow(unsafe_code)]
+unsafe impl Sync for Jit {}
+
+#[allow(unsafe_code)]
+unsafe extern "C" fn parallel_for(pool: *const Pool, count: usize, body: Body, ctx: *mut c_void) {
+    // The entry passes on the pointer that `run` gave it, which is valid until `run` returns.
+    unsafe { &*pool }.run(count, body, ctx);
+}
+
+#[allow(unsafe_code)]
+unsafe extern "C" fn tick(ticks: *mut Vec<Instant>) {
+    // `run_profiled` passes its own vector.
+    unsafe { &mut *ticks }.push(Instant::now());
+}

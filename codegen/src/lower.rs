@@ -1,0 +1,680 @@
+//! A graph to a [`Program`]: groups become kernel calls, values get places in memory, control flow becomes steps around steps.
+
+use crate::fuse::{self, Group};
+use crate::kernels::{self, Arg, Lowered, Operand, Options, Unit, map};
+use crate::kir::{Builder, Func, Stmt, Ty};
+use crate::memory::{self, Buffer};
+use crate::program::{ALIGN, Call, Loc, Program, Step};
+use dnnc_ir::{Class, Graph, Kind, TensorType, Value};
+use dnnc_targets::Target;
+use std::collections::HashMap;
+
+/// A graph that cannot be lowered: which node, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("node {node:?} ({op}): {reason}")]
+pub struct LowerError {
+    /// Name of the node, as the model gives it.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// A sentence.
+    pub reason: String,
+}
+
+/// What lowering has to say beside the program.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// The most bytes of the arena alive at once: no plan could be smaller.
+    pub arena_bound: usize,
+    /// Bytes of the arena were every value kept: what planning saves.
+    pub arena_naive: usize,
+    /// Concatenation operands that are written where the result lies, and those that are copied.
+    pub concat: (usize, usize),
+}
+
+/// Lowers a graph to a program called `name`.
+pub fn lower(graph: &Graph, name: &str, target: &Target, options: &Options) -> Result<(Program, Notes), LowerError> {
+    let mut low = Lowering {
+        target,
+        options,
+        kernels: vec![],
+        kernel_index: HashMap::new(),
+        constants: vec![],
+        constant_index: HashMap::new(),
+        buffers: vec![],
+        clock: 0,
+        notes: Notes::default(),
+    };
+    let inputs: Vec<Place> = (0..graph.inputs().len()).map(|i| Place { base: Base::Input(i), offset: 0 }).collect();
+    let outputs: Vec<Place> = (0..graph.outputs().len()).map(|i| Place { base: Base::Output(i), offset: 0 }).collect();
+    let mut steps = vec![];
+    low.graph(graph, &inputs, &outputs, &mut steps)?;
+    for b in low.buffers.iter_mut().filter(|b| b.first > b.last) {
+        *b = Buffer { bytes: 0, first: 0, last: 0 }; // nothing uses it
+    }
+    let plan = memory::plan(&low.buffers, ALIGN);
+    low.notes.arena_bound = plan.bound;
+    low.notes.arena_naive = low.buffers.iter().map(|b| b.bytes.next_multiple_of(ALIGN)).sum();
+    let program = Program {
+        name: name.to_string(),
+        kernels: low.kernels,
+        constants: low.constants,
+        steps: steps.into_iter().map(|s| s.placed(&plan.offsets)).collect(),
+        inputs: graph.input_names().iter().zip(graph.inputs()).map(|(n, v)| (n.clone(), graph.ty(*v).clone())).collect(),
+        outputs: graph.outputs().iter().map(|(n, v)| (n.clone(), graph.ty(*v).clone())).collect(),
+        arena_bytes: plan.bytes,
+    };
+    Ok((program, low.notes))
+}
+
+/// Where a value lies, before the memory plan.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Place {
+    base: Base,
+    offset: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Base {
+    Input(usize),
+    Output(usize),
+    Const(usize),
+    Buffer(usize),
+}
+
+impl Place {
+    fn at(self, bytes: usize) -> Place {
+        Place { offset: self.offset + bytes, ..self }
+    }
+
+    fn loc(self, offsets: &[usize]) -> Loc {
+        match self.base {
+            Base::Input(i) => Loc::Input(i, self.offset),
+            Base::Output(i) => Loc::Output(i, self.offset),
+            Base::Const(i) => Loc::Const(i, self.offset),
+            Base::Buffer(i) => Loc::Arena(offsets[i] + self.offset),
+        }
+    }
+}
+
+/// A step before the memory plan.
+enum Draft {
+    Call { kernel: usize, args: Vec<Place>, tasks: usize, label: String, node: String, work: u64, traffic: u64 },
+    If { cond: Place, then: Vec<Draft>, otherwise: Vec<Draft> },
+    Loop { trip: Place, cond: Place, iter: Place, max_trip: usize, body: Vec<Draft> },
+}
+
+impl Draft {
+    fn placed(self, offsets: &[usize]) -> Step {
+        let all = |steps: Vec<Draft>| steps.into_iter().map(|s| s.placed(offsets)).collect();
+        match self {
+            Draft::Call { kernel, args, tasks, label, node, work, traffic } => {
+                Step::Call(Call { kernel, args: args.into_iter().map(|p| p.loc(offsets)).collect(), tasks, label, node, work, traffic })
+            }
+            Draft::If { cond, then, otherwise } => Step::If { cond: cond.loc(offsets), then: all(then), otherwise: all(otherwise) },
+            Draft::Loop { trip, cond, iter, max_trip, body } => {
+                Step::Loop { trip: trip.loc(offsets), cond: cond.loc(offsets), iter: iter.loc(offsets), max_trip, body: all(body) }
+            }
+        }
+    }
+}
+
+struct Lowering<'a> {
+    target: &'a Target,
+    options: &'a Options,
+    kernels: Vec<Func>,
+    kernel_index: HashMap<(usize, Vec<Ty>, Vec<Stmt>), usize>,
+    constants: Vec<Vec<u8>>,
+    constant_index: HashMap<Vec<u8>, usize>,
+    buffers: Vec<Buffer>,
+    /// Number of the step being lowered, nested ones counted: lifetimes are ranges of it.
+    clock: usize,
+    notes: Notes,
+}
+
+impl Lowering<'_> {
+    /// Lowers a graph whose inputs lie at `inputs` and whose results must be left at `outputs`.
+    fn graph(&mut self, graph: &Graph, inputs: &[Place], outputs: &[Place], steps: &mut Vec<Draft>) -> Result<(), LowerError> {
+        let groups = fuse::groups(graph);
+        let mut places = Places::new(graph, inputs);
+        let copies = self.place_outputs(graph, outputs, &mut places);
+        self.place_concats(graph, &groups, &mut places);
+        let last_use = last_uses(graph, &groups);
+        for (g, group) in groups.iter().enumerate() {
+            self.group(graph, g, group, &last_use, &mut places, steps)?;
+        }
+        for (value, to) in copies {
+            let ty = graph.ty(value).clone();
+            let from = self.read(graph, value, &mut places);
+            self.copy(from, to, ty.bytes(), steps);
+        }
+        Ok(())
+    }
+
+    /// Lets the kernels that make results write them in place; the rest is copied at the end.
+    fn place_outputs(&mut self, graph: &Graph, outputs: &[Place], places: &mut Places) -> Vec<(Value, Place)> {
+        let mut copies = vec![];
+        for ((_, value), &to) in graph.outputs().iter().zip(outputs) {
+            let source = through_views(graph, *value);
+            let made_here = graph.node(source).op.def.class != Class::Source;
+            if made_here && graph.ty(source).bytes() == graph.ty(*value).bytes() && !places.at.contains_key(&source) {
+                places.at.insert(source, to);
+            } else {
+                copies.push((*value, to));
+            }
+        }
+        copies
+    }
+
+    /// Lets operands of concatenations along the outermost axis (of more than one element) be made where the result lies.
+    fn place_concats(&mut self, graph: &Graph, groups: &[Group], places: &mut Places) {
+        for group in groups.iter().rev() {
+            let Group::Node { node, epilogue: None, result } = group else { continue };
+            let node = &graph.nodes()[*node];
+            if node.op.kind() != Kind::Concat {
+                continue;
+            }
+            let axis = node.op.attrs.size("axis");
+            if node.types[0].shape[..axis].iter().product::<usize>() != 1 {
+                self.notes.concat.1 += node.inputs.len();
+                continue;
+            }
+            let to = self.place_of(*result, &node.types[0], places);
+            places.shared.push(*result);
+            let mut offset = 0;
+            for v in &node.inputs {
+                let source = through_views(graph, *v);
+                let free = graph.node(source).op.def.class != Class::Source && !places.at.contains_key(&source);
+                if free && !slice_is_view(graph, source) {
+                    places.at.insert(source, to.at(offset));
+                    self.notes.concat.0 += 1;
+                } else {
+                    self.notes.concat.1 += 1;
+                }
+                offset += graph.ty(*v).bytes();
+            }
+        }
+    }
+
+    /// Where a value that a kernel makes will lie: where it was put, or a new buffer.
+    fn place_of(&mut self, value: Value, ty: &TensorType, places: &mut Places) -> Place {
+        if let Some(&p) = places.at.get(&value) {
+            return p;
+        }
+        let p = self.buffer(ty.bytes());
+        places.at.insert(value, p);
+        p
+    }
+
+    /// Where to read a value: follows views, materialises constants.
+    fn read(&mut self, graph: &Graph, value: Value, places: &mut Places) -> Place {
+        if let Some(&p) = places.at.get(&value) {
+            return p;
+        }
+        let node = graph.node(value);
+        let place = match node.op.kind() {
+            Kind::Const => self.constant(node.op.attrs.tensor("value").bytes().to_vec()),
+            Kind::Slice => {
+                let start = view_offset(graph, value).expect("a slice without a place is a view");
+                self.read(graph, node.inputs[0], places).at(start)
+            }
+            _ => {
+                assert_eq!(node.op.def.class, Class::View, "`{}` is read before it is made", node.op.kind().name());
+                self.read(graph, node.inputs[0], places)
+            }
+        };
+        places.at.insert(value, place);
+        place
+    }
+
+    fn group(
+        &mut self,
+        graph: &Graph,
+        index: usize,
+        group: &Group,
+        last_use: &HashMap<Value, usize>,
+        places: &mut Places,
+        steps: &mut Vec<Draft>,
+    ) -> Result<(), LowerError> {
+        match group {
+            Group::Map { expr, operands, result } => {
+                let ty = graph.ty(*result).clone();
+                if ty.is_empty() {
+                    self.place_of(*result, &ty, places);
+                    return Ok(());
+                }
+                let inputs: Vec<Operand> = operands.iter().map(|v| operand(graph, *v)).collect();
+                let lowered = map::lower(expr, &inputs, &ty, self.target, self.options).map_err(|e| error(graph, *result, e))?;
+                // An operand that ends here and has the result's layout lends it its memory.
+                let reuse = operands.iter().copied().find(|v| {
+                    let source = memory_of(graph, *v);
+                    !places.at.contains_key(result)
+                        && graph.ty(*v).shape == ty.shape
+                        && graph.ty(*v).ty.bytes() == ty.ty.bytes()
+                        && graph.ty(source).bytes() == ty.bytes()
+                        && last_use.get(&source) == Some(&index)
+                        && matches!(places.at.get(&source), Some(Place { base: Base::Buffer(_), .. }))
+                        && graph.node(source).op.def.class != Class::Source
+                        && !places.shared.contains(&source)
+                });
+                if let Some(v) = reuse {
+                    let p = self.read(graph, v, places);
+                    places.at.insert(*result, p);
+                }
+                let args: Vec<Place> = operands.iter().map(|v| self.read(graph, *v, places)).collect();
+                let out = self.place_of(*result, &ty, places);
+                self.calls(graph, group, *result, lowered, &args, &[], &[out], steps);
+            }
+            Group::Node { node: n, epilogue, result } => {
+                let node = &graph.nodes()[*n];
+                let value = Value { node: *n as u32, index: 0 };
+                match node.op.kind() {
+                    Kind::If => return self.branch(graph, *n, places, steps),
+                    Kind::Loop => return self.repeat(graph, *n, places, steps),
+                    Kind::Concat => return self.concat(graph, *n, places, steps),
+                    _ => {}
+                }
+                let is_view = (node.op.def.class == Class::View || slice_is_view(graph, value)) && epilogue.is_none();
+                if is_view {
+                    // A view costs nothing unless its bytes were promised to another place.
+                    if let Some(&to) = places.at.get(&value) {
+                        let bytes = node.types[0].bytes();
+                        let from = self.read(graph, node.inputs[0], places).at(view_offset(graph, value).unwrap_or(0));
+                        if from != to {
+                            self.copy(from, to, bytes, steps);
+                        }
+                    }
+                    return Ok(());
+                }
+                let stored = graph.ty(*result).clone();
+                let mut outs = vec![self.place_of(*result, &stored, places)];
+                for (i, ty) in node.types.iter().enumerate().skip(1) {
+                    outs.push(self.place_of(value.result(i as u32), ty, places));
+                }
+                if node.types.iter().all(|t| t.is_empty()) {
+                    return Ok(());
+                }
+                let family = kernels::family(node.op.kind())
+                    .ok_or_else(|| error(graph, value, format!("code generation has no kernel for `{}`", node.op.kind().name())))?;
+                let unit = Unit {
+                    op: &node.op,
+                    inputs: node.inputs.iter().map(|v| operand(graph, *v)).collect(),
+                    results: node.types.clone(),
+                    epilogue: epilogue.as_ref().map(|(e, _)| e),
+                    stored,
+                    target: self.target,
+                    options: self.options,
+                };
+                let lowered = (family.lower)(&unit).map_err(|e| error(graph, value, e))?;
+                let used = |i: usize| lowered.calls.iter().any(|c| c.args.contains(&Arg::Input(i)));
+                let args: Vec<Place> =
+                    node.inputs.iter().enumerate().map(|(i, v)| if used(i) { self.read(graph, *v, places) } else { outs[0] }).collect();
+                let extras: Vec<Place> = epilogue.iter().flat_map(|(_, vs)| vs).map(|v| self.read(graph, *v, places)).collect();
+                self.calls(graph, group, value, lowered, &args, &extras, &outs, steps);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the kernel calls of a unit.
+    fn calls(
+        &mut self,
+        graph: &Graph,
+        group: &Group,
+        value: Value,
+        lowered: Lowered,
+        inputs: &[Place],
+        extras: &[Place],
+        outputs: &[Place],
+        steps: &mut Vec<Draft>,
+    ) {
+        let constants: Vec<Place> = lowered.constants.into_iter().map(|c| self.constant(c)).collect();
+        let scratch: Vec<Place> = lowered.scratch.iter().map(|&bytes| self.buffer(bytes)).collect();
+        let label = fuse::label(graph, group);
+        let count = lowered.calls.len().max(1) as u64;
+        let work = fuse::group_work(graph, group);
+        let traffic = fuse::group_traffic(graph, group);
+        let last = lowered.calls.len().saturating_sub(1);
+        for (i, call) in lowered.calls.into_iter().enumerate() {
+            let args: Vec<Place> = call
+                .args
+                .iter()
+                .map(|a| match *a {
+                    Arg::Input(i) => inputs[i],
+                    Arg::Extra(i) => extras[i],
+                    Arg::Output(i) => outputs[i],
+                    Arg::Const(i) => constants[i],
+                    Arg::Scratch(i) => scratch[i],
+                })
+                .collect();
+            let traffic = if i == last { traffic } else { 0 };
+            let part = if count > 1 { format!("{label} [{}/{count}]", i + 1) } else { label.clone() };
+            // The work is that of the last call: what comes before it prepares (packs, transforms, clears).
+            let work = if i == last { work } else { 0 };
+            let kernel = self.kernel(call.func);
+            self.push(
+                Draft::Call { kernel, args, tasks: call.tasks, label: part, node: graph.node(value).name.clone(), work, traffic },
+                steps,
+            );
+        }
+    }
+
+    fn branch(&mut self, graph: &Graph, n: usize, places: &mut Places, steps: &mut Vec<Draft>) -> Result<(), LowerError> {
+        let node = &graph.nodes()[n];
+        let cond = self.read(graph, node.inputs[0], places);
+        let captures: Vec<Place> = node.inputs[1..].iter().map(|v| self.read(graph, *v, places)).collect();
+        let outs = self.results(n, node, places);
+        self.touch(&[cond]);
+        self.clock += 1;
+        let start = self.clock;
+        let mut bodies = vec![];
+        for name in ["then", "else"] {
+            let mut body = vec![];
+            self.graph(node.op.attrs.graph(name), &captures, &outs, &mut body)?;
+            bodies.push(body);
+        }
+        self.clock += 1;
+        self.alive(start - 1, self.clock, captures.iter().chain(&outs));
+        let otherwise = bodies.pop().expect("two bodies");
+        let then = bodies.pop().expect("two bodies");
+        steps.push(Draft::If { cond, then, otherwise });
+        Ok(())
+    }
+
+    fn repeat(&mut self, graph: &Graph, n: usize, places: &mut Places, steps: &mut Vec<Draft>) -> Result<(), LowerError> {
+        let node = &graph.nodes()[n];
+        let body = node.op.attrs.graph("body").clone();
+        let carried = node.op.attrs.size("carried");
+        let max_trip = node.op.attrs.size("max_trip");
+        let given: Vec<Place> = node.inputs.iter().map(|v| self.read(graph, *v, places)).collect();
+        let outs = self.results(n, node, places);
+        let (trip, iter, cond) = (given[0], self.buffer(8), self.buffer(1));
+        let start = self.clock;
+        self.copy(given[1], cond, 1, steps);
+        for (i, &out) in outs[..carried].iter().enumerate() {
+            self.copy(given[2 + i], out, graph.ty(node.inputs[2 + i]).bytes(), steps);
+        }
+        self.clock += 1;
+        let mut inputs = vec![iter, cond];
+        inputs.extend(&outs[..carried]);
+        inputs.extend(&given[2 + carried..]);
+        // What the body makes is copied only when it has read all of the old values.
+        let types: Vec<TensorType> = body.outputs().iter().map(|(_, v)| body.ty(*v).clone()).collect();
+        let made: Vec<Place> = types.iter().map(|t| self.buffer(t.bytes())).collect();
+        let mut inner = vec![];
+        self.graph(&body, &inputs, &made, &mut inner)?;
+        self.copy(made[0], cond, 1, &mut inner);
+        for i in 0..carried {
+            self.copy(made[1 + i], outs[i], types[1 + i].bytes(), &mut inner);
+        }
+        for (i, &out) in outs[carried..].iter().enumerate() {
+            let bytes = types[1 + carried + i].bytes();
+            if bytes > 0 {
+                let kernel = self.kernel(scan_kernel(bytes));
+                self.push(
+                    Draft::Call {
+                        kernel,
+                        args: vec![made[1 + carried + i], out, iter],
+                        tasks: 1,
+                        label: "scan".into(),
+                        node: node.name.clone(),
+                        work: 0,
+                        traffic: 2 * bytes as u64,
+                    },
+                    &mut inner,
+                );
+            }
+        }
+        self.clock += 1;
+        let held: Vec<Place> = given.iter().chain(&outs).chain(&made).chain(&[iter, cond]).copied().collect();
+        self.alive(start, self.clock, held.iter());
+        steps.push(Draft::Loop { trip, cond, iter, max_trip, body: inner });
+        Ok(())
+    }
+
+    /// Copies the operands of a concatenation that were not made in place.
+    fn concat(&mut self, graph: &Graph, n: usize, places: &mut Places, steps: &mut Vec<Draft>) -> Result<(), LowerError> {
+        let node = &graph.nodes()[n];
+        let value = Value { node: n as u32, index: 0 };
+        let ty = &node.types[0];
+        let to = self.place_of(value, ty, places);
+        if ty.is_empty() {
+            return Ok(());
+        }
+        let axis = node.op.attrs.size("axis");
+        if ty.shape[..axis].iter().product::<usize>() == 1 {
+            let mut offset = 0;
+            for v in &node.inputs {
+                let bytes = graph.ty(*v).bytes();
+                let from = self.read(graph, *v, places);
+                if from != to.at(offset) {
+                    self.copy(from, to.at(offset), bytes, steps);
+                }
+                self.touch(&[from, to]);
+                offset += bytes;
+            }
+            return Ok(());
+        }
+        let family =
+            kernels::family(Kind::Concat).ok_or_else(|| error(graph, value, "code generation has no kernel for `concat`".into()))?;
+        let unit = Unit {
+            op: &node.op,
+            inputs: node.inputs.iter().map(|v| operand(graph, *v)).collect(),
+            results: node.types.clone(),
+            epilogue: None,
+            stored: ty.clone(),
+            target: self.target,
+            options: self.options,
+        };
+        let lowered = (family.lower)(&unit).map_err(|e| error(graph, value, e))?;
+        let args: Vec<Place> = node.inputs.iter().map(|v| self.read(graph, *v, places)).collect();
+        let group = Group::Node { node: n, epilogue: None, result: value };
+        self.calls(graph, &group, value, lowered, &args, &[], &[to], steps);
+        Ok(())
+    }
+
+    /// Places of all results of a node.
+    fn results(&mut self, n: usize, node: &dnnc_ir::Node, places: &mut Places) -> Vec<Place> {
+        node.types.iter().enumerate().map(|(i, ty)| self.place_of(Value { node: n as u32, index: i as u32 }, ty, places)).collect()
+    }
+
+    /// Copies bytes.
+    fn copy(&mut self, from: Place, to: Place, bytes: usize, steps: &mut Vec<Draft>) {
+        if bytes == 0 || from == to {
+            return;
+        }
+        let kernel = self.kernel(copy_kernel(bytes, self.target));
+        let call = Draft::Call {
+            kernel,
+            args: vec![from, to],
+            tasks: 1,
+            label: "copy".into(),
+            node: String::new(),
+            work: 0,
+            traffic: 2 * bytes as u64,
+        };
+        self.push(call, steps);
+    }
+
+    fn push(&mut self, step: Draft, steps: &mut Vec<Draft>) {
+        if let Draft::Call { args, .. } = &step {
+            let args = args.clone();
+            self.touch(&args);
+        }
+        self.clock += 1;
+        steps.push(step);
+    }
+
+    /// Says that these places are used by the step being lowered.
+    fn touch(&mut self, places: &[Place]) {
+        let now = self.clock;
+        self.alive(now, now, places.iter());
+    }
+
+    fn alive<'p>(&mut self, first: usize, last: usize, places: impl Iterator<Item = &'p Place>) {
+        for p in places {
+            if let Base::Buffer(b) = p.base {
+                let b = &mut self.buffers[b];
+                b.first = b.first.min(first);
+                b.last = b.last.max(last);
+            }
+        }
+    }
+
+    fn buffer(&mut self, bytes: usize) -> Place {
+        self.buffers.push(Buffer { bytes, first: usize::MAX, last: 0 });
+        Place { base: Base::Buffer(self.buffers.len() - 1), offset: 0 }
+    }
+
+    fn constant(&mut self, data: Vec<u8>) -> Place {
+        let index = match self.constant_index.get(&data) {
+            Some(&i) => i,
+            None => {
+                self.constants.push(data.clone());
+                self.constant_index.insert(data, self.constants.len() - 1);
+                self.constants.len() - 1
+            }
+        };
+        Place { base: Base::Const(index), offset: 0 }
+    }
+
+    fn kernel(&mut self, func: Func) -> usize {
+        let key = (func.pointers, func.types.clone(), func.body.clone());
+        if let Some(&i) = self.kernel_index.get(&key) {
+            return i;
+        }
+        self.kernels.push(func);
+        self.kernel_index.insert(key, self.kernels.len() - 1);
+        self.kernels.len() - 1
+    }
+}
+
+/// Places of a graph's values.
+struct Places {
+    at: HashMap<Value, Place>,
+    /// Results of concatenations: their operands lie in them and may be read later, so their memory is not lent.
+    shared: Vec<Value>,
+}
+
+impl Places {
+    fn new(graph: &Graph, inputs: &[Place]) -> Places {
+        Places { at: graph.inputs().iter().copied().zip(inputs.iter().copied()).collect(), shared: vec![] }
+    }
+}
+
+/// The value whose bytes a chain of views shows whole.
+fn through_views(graph: &Graph, mut value: Value) -> Value {
+    while graph.node(value).op.def.class == Class::View {
+        value = graph.node(value).inputs[0];
+    }
+    value
+}
+
+/// The value in whose bytes `value` lies, through views and slices that are views.
+fn memory_of(graph: &Graph, mut value: Value) -> Value {
+    while graph.node(value).op.def.class == Class::View || slice_is_view(graph, value) {
+        value = graph.node(value).inputs[0];
+    }
+    value
+}
+
+/// Whether a value is a slice that is one run of its operand's bytes.
+fn slice_is_view(graph: &Graph, value: Value) -> bool {
+    view_offset(graph, value).is_some()
+}
+
+/// Bytes from the operand's first to the slice's first, when the slice is one run of bytes.
+fn view_offset(graph: &Graph, value: Value) -> Option<usize> {
+    let node = graph.node(value);
+    if node.op.kind() != Kind::Slice {
+        return None;
+    }
+    let from = graph.ty(node.inputs[0]);
+    let (starts, sizes, steps) = (node.op.attrs.ints("starts"), node.op.attrs.ints("sizes"), node.op.attrs.ints("steps"));
+    let strides = from.strides();
+    let mut partial = false; // an axis outside has more than one element
+    for axis in 0..from.rank() {
+        let whole = sizes[axis] as usize == from.shape[axis];
+        if (steps[axis] != 1 && sizes[axis] > 1) || (partial && !whole) {
+            return None;
+        }
+        partial |= sizes[axis] != 1;
+    }
+    let elements: usize = (0..from.rank()).map(|a| starts[a] as usize * strides[a]).sum();
+    Some(elements * from.ty.bytes())
+}
+
+/// The last group that reads each stored value (views looked through); values that results show are read after all groups.
+fn last_uses(graph: &Graph, groups: &[Group]) -> HashMap<Value, usize> {
+    let mut last = HashMap::new();
+    let mut read = |v: Value, at: usize| {
+        last.insert(memory_of(graph, v), at);
+    };
+    for (g, group) in groups.iter().enumerate() {
+        match group {
+            Group::Map { operands, .. } => operands.iter().for_each(|v| read(*v, g)),
+            Group::Node { node, epilogue, .. } => {
+                let node = &graph.nodes()[*node];
+                node.inputs.iter().for_each(|v| read(*v, g));
+                epilogue.iter().flat_map(|(_, vs)| vs).for_each(|v| read(*v, g));
+            }
+        }
+    }
+    for (_, v) in graph.outputs() {
+        read(*v, usize::MAX);
+    }
+    last
+}
+
+fn operand(graph: &Graph, value: Value) -> Operand<'_> {
+    Operand { ty: graph.ty(value).clone(), constant: graph.const_of(value) }
+}
+
+fn error(graph: &Graph, value: Value, reason: String) -> LowerError {
+    let node = graph.node(value);
+    LowerError { node: node.name.clone(), op: node.op.kind().name().to_string(), reason }
+}
+
+/// Copies a fixed number of bytes: vectors, then single bytes.
+fn copy_kernel(bytes: usize, target: &Target) -> Func {
+    use crate::kir::Elem;
+    let mut b = Builder::new(format!("copy_{bytes}"), 2);
+    let (from, to) = (b.param(0), b.param(1));
+    let wide = Ty::vector(Elem::I32, (target.vector.bits / 32) as u8);
+    let mut done = 0;
+    for (ty, width) in [(wide, wide.bytes()), (Ty::I64, 8), (Ty::scalar(Elem::I8), 1)] {
+        let count = (bytes - done) / width;
+        if count > 0 {
+            let (src, dst) = (b.offset_int(from, done as i64), b.offset_int(to, done as i64));
+            b.each(count, |b, i| {
+                let (s, d) = (b.element(src, i, width), b.element(dst, i, width));
+                let x = b.load(ty, s, 0);
+                b.store(x, d, 0);
+            });
+            done += count * width;
+        }
+    }
+    b.finish()
+}
+
+/// Copies `bytes` from the first pointer to the second at index · bytes; the third points at the index (i64).
+fn scan_kernel(bytes: usize) -> Func {
+    use crate::kir::Elem;
+    let mut b = Builder::new(format!("scan_{bytes}"), 3);
+    let (from, to, at) = (b.param(0), b.param(1), b.param(2));
+    let index = b.load(Ty::I64, at, 0);
+    let dst = b.element(to, index, bytes);
+    let (ty, width) = if bytes.is_multiple_of(8) {
+        (Ty::I64, 8)
+    } else if bytes.is_multiple_of(4) {
+        (Ty::I32, 4)
+    } else {
+        (Ty::scalar(Elem::I8), 1)
+    };
+    b.each(bytes / width, |b, i| {
+        let (s, d) = (b.element(from, i, width), b.element(dst, i, width));
+        let x = b.load(ty, s, 0);
+        b.store(x, d, 0);
+    });
+    b.finish()
+}

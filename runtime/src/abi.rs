@@ -1,0 +1,22 @@
+//! The C ABI of compiled networks: the statuses that an inference can end with.
+
+/// All is well.
+pub const OK: i32 = 0;
+/// An index in the data is outside the tensor it points into.
+pub const INDEX: i32 = 1;
+/// A size is outside what the network was compiled for.
+pub const SIZE: i32 = 2;
+/// An integer was divided by zero.
+pub const DIVISION: i32 = 3;
+
+/// Every status but [`OK`]: number, name of its macro after the network's prefix, and a sentence.
+pub const STATUSES: &[(i32, &str, &str)] = &[
+    (INDEX, "BAD_INDEX", "an index in the data is outside the tensor it points into"),
+    (SIZE, "BAD_SIZE", "a size is outside what the network was compiled for"),
+    (DIVISION, "DIVISION_BY_ZERO", "an integer was divided by zero"),
+];
+
+/// A sentence for a status.
+pub fn describe(status: i32) -> &'static str {
+    STATUSES.iter().find(|s| s.0 == status).map_or("an unknown status", |s| s.2)
+}

@@ -1,0 +1,79 @@
+use super::{Building, bytes, count, print_json, table};
+use clap::Args;
+use dnnc::Error;
+use dnnc::ir::{Class, Kind};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Show what a model is and what it will need: operators, MACs, parameters, arena, code and weight bytes
+#[derive(Args)]
+pub struct Inspect {
+    /// The model
+    model: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    building: Building,
+}
+
+impl Inspect {
+    pub fn run(self) -> Result<(), Error> {
+        let options = self.building.options(1);
+        let (model, shapes) = self.building.bound(&self.model, &options)?;
+        let stage = model.specialise(&shapes)?;
+        let graph = &stage.graph;
+        let operators: BTreeMap<String, usize> = model.operators();
+        let (mut macs, mut parameters) = (0u64, 0usize);
+        for node in graph.nodes() {
+            if matches!(node.op.kind(), Kind::MatMul | Kind::Conv | Kind::ConvTranspose | Kind::Lstm | Kind::Gru | Kind::Rnn) {
+                let inputs: Vec<_> = node.inputs.iter().map(|v| graph.ty(*v).clone()).collect();
+                macs += (node.op.def.work)(&node.op.attrs, &inputs, &node.types);
+            }
+            if node.op.def.class == Class::Source && node.op.kind() == Kind::Const && node.types[0].rank() > 0 {
+                parameters += node.types[0].len();
+            }
+        }
+        let object = super::progress::while_doing("compiling", || dnnc::object_of(graph, "model", &options))?;
+        let sizes = object.sizes();
+        let ports = |ports: &[dnnc::Port]| -> Vec<String> { ports.iter().map(|p| format!("{}: {}", p.name, dnnc::describe(p))).collect() };
+        if self.json {
+            print_json(&serde_json::json!({
+                "inputs": ports(model.inputs()), "outputs": ports(model.outputs()), "shapes": shapes, "operators": operators,
+                "macs": macs, "parameters": parameters, "arena_bytes": sizes.arena, "arena_bound_bytes": object.built.notes.arena_bound,
+                "arena_unplanned_bytes": object.built.notes.arena_naive, "code_bytes": sizes.code, "weight_bytes": sizes.weights,
+                "kernels": object.built.program.kernels.len(), "staged": stage.cut.is_some(), "target": options.target.name,
+            }));
+            return Ok(());
+        }
+        for p in ports(model.inputs()) {
+            println!("input   {p}");
+        }
+        for p in ports(model.outputs()) {
+            println!("output  {p}");
+        }
+        let mut list: Vec<(String, usize)> = operators.into_iter().collect();
+        list.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+        println!("operators  {}", list.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", "));
+        let mut out = table(&["", ""]);
+        out.add_row(["multiply-accumulates", &count(macs)]);
+        out.add_row(["parameters", &count(parameters as u64)]);
+        out.add_row([
+            "arena (RAM)",
+            &format!(
+                "{}, no plan is below {}; without planning {}",
+                bytes(sizes.arena),
+                bytes(object.built.notes.arena_bound),
+                bytes(object.built.notes.arena_naive)
+            ),
+        ]);
+        out.add_row(["code (flash)", &format!("{} in {} kernels", bytes(sizes.code), object.built.program.kernels.len())]);
+        out.add_row(["weights (flash)", &bytes(sizes.weights)]);
+        out.add_row(["target", options.target.name]);
+        println!("{out}");
+        if stage.cut.is_some() {
+            println!("a size depends on data: the figures are those of the part before it");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! One subcommand, one file, one clap struct: its doc comment is its help.
+
+mod bench;
+mod check;
+mod compile;
+mod explain;
+mod inspect;
+mod ops;
+mod progress;
+mod run;
+mod targets;
+
+use clap::{Args, Parser, Subcommand};
+use dnnc::{Error, Limits, Model, Options, Target};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Compile a trained neural network (ONNX) to specialised native code
+#[derive(Parser)]
+#[command(name = "dnnc", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, max_term_width = 110)]
+#[command(after_help = "Examples:
+  dnnc model.onnx -o model.o                     an object file and model.h for this machine
+  dnnc model.onnx --target aarch64 -o model.o    the same for Arm, 64 bits
+  dnnc run model.onnx image.npy                  compile in memory and run
+  dnnc bench model.onnx --layers                 how fast, and where the time goes")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    compile: Option<compile::Compile>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Run),
+    Check(check::Check),
+    Bench(bench::Bench),
+    Inspect(inspect::Inspect),
+    Explain(explain::Explain),
+    Targets(targets::Targets),
+    Ops(ops::Ops),
+}
+
+/// Parses the command line and does what it says; errors are one sentence on standard error and exit status 1.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Some(Command::Run(c)) => c.run(),
+        Some(Command::Check(c)) => return c.run(),
+        Some(Command::Bench(c)) => c.run(),
+        Some(Command::Inspect(c)) => c.run(),
+        Some(Command::Explain(c)) => c.run(),
+        Some(Command::Targets(c)) => c.run(),
+        Some(Command::Ops(c)) => c.run(),
+        None => match cli.compile {
+            Some(c) => c.run(),
+            None => {
+                use clap::CommandFactory;
+                let _ = Cli::command().print_help();
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Options that say what is compiled and for which machine.
+#[derive(Args, Clone)]
+struct Building {
+    /// Machine to compile for: a name or a triple from `dnnc targets`
+    #[arg(long, default_value = "native", value_parser = target)]
+    target: &'static Target,
+    /// Size of a symbolic dimension, e.g. `batch=4`; may be given several times
+    #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = dim)]
+    dims: Vec<(String, usize)>,
+    /// Keep the network's order of operations: no Winograd, no reassociation of constants
+    #[arg(long)]
+    precise: bool,
+    /// Skip the e-graph: compile the graph as it was read
+    #[arg(long)]
+    plain: bool,
+    /// Largest arena that a model may need, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Options::default().max_arena)]
+    max_arena: usize,
+    /// Largest tensor that a model may hold or make, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().tensor_bytes)]
+    max_tensor: usize,
+    /// Most nodes that a model may have when its functions and loops are written out
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().nodes)]
+    max_nodes: usize,
+}
+
+impl Building {
+    fn options(&self, threads: usize) -> Options {
+        let limits = Limits { tensor_bytes: self.max_tensor, nodes: self.max_nodes, ..Limits::default() };
+        Options { target: self.target, threads, precise: self.precise, plain: self.plain, limits, max_arena: self.max_arena }
+    }
+
+    fn dims(&self) -> BTreeMap<String, usize> {
+        self.dims.iter().cloned().collect()
+    }
+
+    /// Reads a model and binds the sizes of its inputs; says which it assumed.
+    fn bound(&self, path: &Path, options: &Options) -> Result<(dnnc::frontend::Model, Vec<Vec<usize>>), Error> {
+        let model = dnnc::frontend::Model::load(path, &options.limits)?;
+        let (shapes, assumed) = dnnc::bind(model.inputs(), &self.dims())?;
+        for name in assumed {
+            eprintln!("note: dimension {name} is not given; compiled for 1 (--dim sets it)");
+        }
+        Ok((model, shapes))
+    }
+}
+
+fn target(name: &str) -> Result<&'static Target, String> {
+    if name == "native" {
+        return Ok(dnnc::targets::native());
+    }
+    dnnc::targets::find(name).ok_or_else(|| {
+        let names: Vec<&str> = dnnc::targets::all().iter().map(|t| t.name).collect();
+        format!("no target `{name}`; there are native, {}", names.join(", "))
+    })
+}
+
+fn dim(text: &str) -> Result<(String, usize), String> {
+    let (name, size) = text.rsplit_once('=').ok_or("write NAME=SIZE, e.g. batch=4")?;
+    let size = size.parse().map_err(|_| format!("`{size}` is not a size"))?;
+    Ok((name.to_string(), size))
+}
+
+/// A C identifier for a model: the stem of its file, other characters as `_`.
+fn identifier(path: &Path) -> String {
+    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+        name.insert_str(0, "model_");
+    }
+    name
+}
+
+/// Bytes for a person: `12.3 kB`.
+fn bytes(n: usize) -> String {
+    match n {
+        0..=9_999 => format!("{n} B"),
+        10_000..=9_999_999 => format!("{:.1} kB", n as f64 / 1e3),
+        _ => format!("{:.1} MB", n as f64 / 1e6),
+    }
+}
+
+/// A count for a person: `12.5 M`.
+fn count(n: u64) -> String {
+    match n {
+        0..=9_999 => format!("{n}"),
+        10_000..=9_999_999 => format!("{:.1} k", n as f64 / 1e3),
+        _ => format!("{:.1} M", n as f64 / 1e6),
+    }
+}
+
+fn print_json(value: &serde_json::Value) {
+    println!("{}", serde_json::to_string_pretty(value).expect("a JSON value can be written"));
+}
+
+fn table(header: &[&str]) -> comfy_table::Table {
+    let mut t = comfy_table::Table::new();
+    t.load_preset(comfy_table::presets::NOTHING).set_header(header.iter().copied());
+    t
+}
+
+/// Reads a model for the JIT, with a progress bar when it takes long.
+fn jit_model(path: &Path, options: &Options) -> Result<Model, Error> {
+    dnnc::compile(path, options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn names_become_identifiers() {
+        assert_eq!(identifier(Path::new("/a/kws-dscnn.int8.onnx")), "kws_dscnn_int8");
+        assert_eq!(identifier(Path::new("3d.onnx")), "model_3d");
+    }
+}

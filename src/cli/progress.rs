@@ -1,0 +1,32 @@
+//! A spinner for work that takes longer than a second, on a terminal only.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Duration;
+
+/// Shows `what` and the time gone while `work` runs, when it takes longer than a second and a person watches.
+pub fn while_doing<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let done = std::sync::Mutex::new(false);
+    let wake = std::sync::Condvar::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let guard = done.lock().unwrap_or_else(|e| e.into_inner());
+            let (guard, _) = wake.wait_timeout_while(guard, Duration::from_secs(1), |d| !*d).unwrap_or_else(|e| e.into_inner());
+            if *guard {
+                return;
+            }
+            let bar = ProgressBar::new_spinner(); // draws on standard error, and only when that is a terminal
+            bar.set_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("a fixed template"));
+            bar.set_message(what.to_string());
+            let mut guard = guard;
+            while !*guard {
+                bar.tick();
+                guard = wake.wait_timeout(guard, Duration::from_millis(100)).unwrap_or_else(|e| e.into_inner()).0;
+            }
+            bar.finish_and_clear();
+        });
+        let result = work();
+        *done.lock().unwrap_or_else(|e| e.into_inner()) = true;
+        wake.notify_all();
+        result
+    })
+}

@@ -1,0 +1,58 @@
+//! Whether two tensors agree, after the rules of the ONNX backend tests.
+
+use dnnc_ir::{Tensor, Type};
+
+/// How far a value may be from its reference: `|got − want| ≤ atol + rtol·|want|`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// Relative part.
+    pub rtol: f64,
+    /// Absolute part.
+    pub atol: f64,
+}
+
+impl Default for Tolerance {
+    /// That of the ONNX backend tests.
+    fn default() -> Tolerance {
+        Tolerance { rtol: 1e-3, atol: 1e-7 }
+    }
+}
+
+/// Compares shape, type and values; an error says what differs and where it is worst.
+pub fn compare(got: &Tensor, want: &Tensor, tolerance: Tolerance) -> Result<(), String> {
+    if got.ty() != want.ty() {
+        return Err(format!("type {}, want {}", got.ty(), want.ty()));
+    }
+    let rtol = if want.ty().ty == Type::BF16 { tolerance.rtol.max(1.0 / 64.0) } else { tolerance.rtol };
+    let (a, b) = (numbers(got), numbers(want));
+    let mut wrong = 0;
+    let mut worst = (0.0, 0);
+    for (i, (&g, &w)) in a.iter().zip(&b).enumerate() {
+        let same = g == w || (g.is_nan() && w.is_nan());
+        let error = (g - w).abs();
+        if same || error <= tolerance.atol + rtol * w.abs() {
+            continue;
+        }
+        wrong += 1;
+        let excess = if error.is_nan() { f64::INFINITY } else { error };
+        if wrong == 1 || excess > worst.0 {
+            worst = (excess, i);
+        }
+    }
+    if wrong == 0 {
+        return Ok(());
+    }
+    let i = worst.1;
+    Err(format!("{wrong} of {} values differ, most at index {i}: {}, want {}", a.len(), a[i], b[i]))
+}
+
+/// The elements as doubles; booleans as 0 and 1.
+pub fn numbers(t: &Tensor) -> Vec<f64> {
+    let wide = dnnc_ir::Op::new(dnnc_ir::Kind::Cast, [("to", Type::F64.into())]).expect("the row of `cast`");
+    match t.ty().ty {
+        Type::F64 => t.values::<f64>().to_vec(),
+        Type::F32 => t.values::<f32>().iter().map(|&v| v.into()).collect(),
+        Type::I64 => t.values::<i64>().iter().map(|&v| v as f64).collect(),
+        _ => dnnc_ir::eval::eval_op(&wide, std::slice::from_ref(t)).map(|r| r[0].values::<f64>().to_vec()).unwrap_or_default(),
+    }
+}

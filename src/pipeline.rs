@@ -1,0 +1,63 @@
+//! From a graph to a program: the rooms in order.
+
+use crate::Error;
+use dnnc_codegen::{kernels, lower, program::Program};
+use dnnc_frontend::Limits;
+use dnnc_ir::Graph;
+use dnnc_rewrites::Report;
+use dnnc_targets::Target;
+
+/// What the user asks of a compilation.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Machine to compile for.
+    pub target: &'static Target,
+    /// Threads that the JIT runs on, and that work is cut for.
+    pub threads: usize,
+    /// Keep to the order of operations of the network: no Winograd, no reassociation of constants.
+    pub precise: bool,
+    /// Skip the e-graph: code of the graph as it was read.
+    pub plain: bool,
+    /// Bounds on what a model may ask for.
+    pub limits: Limits,
+    /// Largest arena that a network may need, in bytes.
+    pub max_arena: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { target: dnnc_targets::native(), threads: 1, precise: false, plain: false, limits: Limits::default(), max_arena: 4 << 30 }
+    }
+}
+
+/// A network ready for an emitter, and what was decided on the way.
+pub struct Built {
+    /// The graph after rewriting.
+    pub graph: Graph,
+    /// What the e-graph did; `None` when it was skipped.
+    pub report: Option<Report>,
+    /// The program.
+    pub program: Program,
+    /// What lowering has to say.
+    pub notes: lower::Notes,
+}
+
+/// Rewrites and lowers a graph; `name` becomes the prefix of its symbols.
+pub fn build(graph: &Graph, name: &str, options: &Options) -> Result<Built, Error> {
+    let (graph, report) = if options.plain {
+        (graph.clone(), None)
+    } else {
+        let asked = dnnc_rewrites::Options { precise: options.precise, ..Default::default() };
+        let done = dnnc_rewrites::optimise(graph, options.target, &asked).map_err(Error::Internal)?;
+        (done.graph, Some(done.report))
+    };
+    let asked = kernels::Options { precise: options.precise, threads: options.threads };
+    let (program, notes) = lower::lower(&graph, name, options.target, &asked)?;
+    if program.arena_bytes > options.max_arena {
+        return Err(Error::Usage(format!(
+            "the network needs an arena of {} bytes, more than the limit of {} (--max-arena)",
+            program.arena_bytes, options.max_arena
+        )));
+    }
+    Ok(Built { graph, report, program, notes })
+}

@@ -1,0 +1,167 @@
+//! Tensors from files and to files: `.npy`, `.npz` and ONNX's `.pb`.
+
+use crate::Error;
+use dnnc_frontend::{Limits, Port, read_tensor, write_tensor};
+use dnnc_ir::{Tensor, TensorType, Type};
+use npyz::{DType, TypeChar, WriterBuilder};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Reads the inputs that a user names: `file` in the order of the model's inputs, `name=file` for one, an `.npz` for several by name.
+pub fn read_inputs(ports: &[Port], given: &[String], limits: &Limits) -> Result<Vec<Tensor>, Error> {
+    let mut tensors: Vec<Option<Tensor>> = vec![None; ports.len()];
+    let known = || ports.iter().map(|p| format!("`{}`", p.name)).collect::<Vec<_>>().join(", ");
+    let by_name = |name: &str| {
+        ports
+            .iter()
+            .position(|p| p.name == name)
+            .ok_or_else(|| Error::Usage(format!("the model has no input `{name}`; it has {}", known())))
+    };
+    for text in given {
+        let (slot, path) = match text.split_once('=') {
+            Some((name, path)) if !Path::new(text).exists() => (Some(by_name(name)?), PathBuf::from(path)),
+            _ => (None, PathBuf::from(text)),
+        };
+        if slot.is_none() && path.extension().is_some_and(|e| e == "npz") {
+            for (name, tensor) in read_npz(&path)? {
+                tensors[by_name(&name)?] = Some(tensor);
+            }
+            continue;
+        }
+        let tensor = read(&path, limits)?;
+        let slot = match slot {
+            Some(slot) => slot,
+            None => tensors
+                .iter()
+                .position(Option::is_none)
+                .ok_or_else(|| Error::Usage(format!("{}: the model has {} inputs, all given", path.display(), ports.len())))?,
+        };
+        tensors[slot] = Some(tensor);
+    }
+    let missing: Vec<String> =
+        ports.iter().zip(&tensors).filter(|(_, t)| t.is_none()).map(|(p, _)| format!("`{}` ({})", p.name, crate::describe(p))).collect();
+    if !missing.is_empty() {
+        return Err(Error::Usage(format!("no file is given for input {}", missing.join(", "))));
+    }
+    Ok(tensors.into_iter().flatten().collect())
+}
+
+/// Reads one tensor by the extension of its file.
+pub fn read(path: &Path, limits: &Limits) -> Result<Tensor, Error> {
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("npy") => {
+            let file = std::fs::File::open(path).map_err(|e| Error::file(path, e))?;
+            read_npy(std::io::BufReader::new(file)).map_err(|e| Error::Usage(format!("{}: {e}", path.display())))
+        }
+        Some("pb") => read_tensor(path, limits).map(|(_, t)| t).map_err(|e| Error::Usage(format!("{}: {e}", path.display()))),
+        _ => Err(Error::Usage(format!("{}: a tensor is read from .npy, .npz or .pb", path.display()))),
+    }
+}
+
+fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>, Error> {
+    let bad = |e: std::io::Error| Error::file(path, e);
+    let mut archive = npyz::npz::NpzArchive::open(path).map_err(bad)?;
+    let names: Vec<String> = archive.array_names().map(str::to_string).collect();
+    let mut out = vec![];
+    for name in names {
+        let Some(file) = archive.by_name(&name).map_err(bad)? else { continue };
+        out.push((name, from_npy(file).map_err(|e| Error::Usage(format!("{}: {e}", path.display())))?));
+    }
+    Ok(out)
+}
+
+fn read_npy(reader: impl Read) -> Result<Tensor, String> {
+    from_npy(npyz::NpyFile::new(reader).map_err(|e| e.to_string())?)
+}
+
+fn from_npy<R: Read>(file: npyz::NpyFile<R>) -> Result<Tensor, String> {
+    let shape: Vec<usize> = file.shape().iter().map(|&d| d as usize).collect();
+    if file.order() == npyz::Order::Fortran && shape.len() > 1 {
+        return Err("the array is in Fortran order; save it with numpy.ascontiguousarray".into());
+    }
+    let dtype = file.dtype();
+    let DType::Plain(plain) = &dtype else { return Err("records cannot be a tensor".into()) };
+    macro_rules! take {
+        ($rust:ty) => {{
+            let values: Vec<$rust> = file.into_vec().map_err(|e| e.to_string())?;
+            Tensor::new(shape, &values)
+        }};
+    }
+    Ok(match (plain.type_char(), plain.size_field()) {
+        (TypeChar::Float, 4) => take!(f32),
+        (TypeChar::Float, 8) => take!(f64),
+        (TypeChar::Int, 1) => take!(i8),
+        (TypeChar::Int, 2) => take!(i16),
+        (TypeChar::Int, 4) => take!(i32),
+        (TypeChar::Int, 8) => take!(i64),
+        (TypeChar::Uint, 1) => take!(u8),
+        (TypeChar::Uint, 2) => take!(u16),
+        (TypeChar::Uint, 4) => take!(u32),
+        (TypeChar::Uint, 8) => take!(u64),
+        (TypeChar::Bool, 1) => {
+            let values: Vec<bool> = file.into_vec().map_err(|e| e.to_string())?;
+            let bytes: Vec<u8> = values.into_iter().map(u8::from).collect();
+            Tensor::with_type(TensorType::new(Type::Bool, shape), &bytes)
+        }
+        _ => return Err(format!("arrays of {} are not read", dtype.descr())),
+    })
+}
+
+/// Writes a tensor as `.npy` (element types that NumPy has) or `.pb`, by the extension.
+pub fn write(path: &Path, name: &str, tensor: &Tensor) -> Result<(), Error> {
+    if path.extension().is_some_and(|e| e == "pb") {
+        return write_tensor(path, name, tensor).map_err(|e| Error::Usage(format!("{}: {e}", path.display())));
+    }
+    let shape: Vec<u64> = tensor.shape().iter().map(|&d| d as u64).collect();
+    let mut bytes = vec![];
+    macro_rules! put {
+        ($rust:ty) => {{
+            let mut w =
+                npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut bytes).begin_nd().map_err(|e| Error::file(path, e))?;
+            w.extend(tensor.values::<$rust>().iter().copied()).map_err(|e| Error::file(path, e))?;
+            w.finish().map_err(|e| Error::file(path, e))?;
+        }};
+    }
+    match tensor.ty().ty {
+        Type::F32 => put!(f32),
+        Type::F64 => put!(f64),
+        Type::I8 => put!(i8),
+        Type::I16 => put!(i16),
+        Type::I32 => put!(i32),
+        Type::I64 => put!(i64),
+        Type::U8 => put!(u8),
+        Type::U16 => put!(u16),
+        Type::U32 => put!(u32),
+        Type::U64 => put!(u64),
+        Type::Bool => {
+            let mut w =
+                npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut bytes).begin_nd().map_err(|e| Error::file(path, e))?;
+            w.extend(tensor.values::<u8>().iter().map(|&v| v != 0)).map_err(|e| Error::file(path, e))?;
+            w.finish().map_err(|e| Error::file(path, e))?;
+        }
+        other => return Err(Error::Usage(format!("{}: NumPy has no type {other}; write .pb", path.display()))),
+    }
+    std::fs::write(path, bytes).map_err(|e| Error::file(path, e))
+}
+
+/// Values for a run whose inputs nobody gave: uniform in −1…1 for floats, small non-negative integers, all true; the same every time.
+pub fn sample(ty: &TensorType, seed: u64) -> Tensor {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        // xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2016.
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40
+    };
+    let unit: Vec<f64> = (0..ty.len()).map(|_| next() as f64 / (1u64 << 23) as f64 - 1.0).collect();
+    let numbers = Tensor::new(ty.shape.clone(), &unit);
+    let numbers = match ty.ty {
+        t if t.is_float() => numbers,
+        Type::Bool => Tensor::new(ty.shape.clone(), &vec![1.0; ty.len()]),
+        _ => Tensor::new(ty.shape.clone(), &unit.iter().map(|v| ((v + 1.0) * 2.0).floor()).collect::<Vec<f64>>()),
+    };
+    let cast = dnnc_ir::Op::new(dnnc_ir::Kind::Cast, [("to", ty.ty.into())]).expect("the row of `cast`");
+    let mut cast = dnnc_ir::eval::eval_op(&cast, &[numbers]).expect("a cast of finite numbers");
+    cast.swap_remove(0)
+}

@@ -1,0 +1,142 @@
+//! The command line: help texts, messages, exit statuses.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn dnnc(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dnnc")).args(args).env("COLUMNS", "110").output().expect("the binary was built")
+}
+
+fn model(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name).join("model.onnx").display().to_string()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("dnnc-cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a temporary folder");
+        Scratch(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn help() {
+    let mut all = text(&dnnc(&["--help"]).stdout);
+    for command in ["run", "check", "bench", "inspect", "explain", "targets", "ops"] {
+        all += &format!("\n──── {command}\n{}", text(&dnnc(&[command, "--help"]).stdout));
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn the_bare_form_compiles() {
+    let dir = Scratch::new("bare");
+    let object = dir.file("m.o");
+    let out = dnnc(&[&model("fm-mobilenetv2"), "--target", "aarch64", "-o", &object]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let bytes = std::fs::read(&object).expect("the object was written");
+    assert_eq!(bytes[..4], *b"\x7fELF");
+    assert_eq!(bytes[18], 183, "the ELF machine is AArch64");
+    let header = std::fs::read_to_string(dir.file("m.h")).expect("the header was written");
+    assert!(header.contains("_ARENA_BYTES") && header.contains("model_run("), "{header}");
+}
+
+#[test]
+fn errors_are_one_sentence_and_status_1() {
+    let dir = Scratch::new("errors");
+    let broken = dir.file("broken.onnx");
+    std::fs::write(&broken, b"this is no model").expect("written");
+    for args in [
+        vec!["run", broken.as_str()],
+        vec!["no-such-file.onnx", "-o", "x.o"],
+        vec![&model("lenet-5")],
+        vec!["inspect", &model("fastgrnn-loop")],
+        vec!["run", &model("lenet-5"), "nothing.npy"],
+        vec!["bench", &model("lenet-5"), "--dim", "bath=2"],
+    ] {
+        let out = dnnc(&args);
+        assert_eq!(out.status.code(), Some(1), "{args:?}");
+        let message = text(&out.stderr);
+        assert!(message.starts_with("error: ") && !message.contains("panicked"), "{args:?}: {message}");
+    }
+    assert!(!Path::new("x.o").exists(), "nothing is written when there is an error");
+}
+
+#[test]
+fn run_writes_results() {
+    let dir = Scratch::new("run");
+    let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/lenet-5/test_data_set_0/input_0.pb");
+    let out = dnnc(&["run", "--output-dir", &dir.file("out"), &model("lenet-5"), &input.display().to_string()]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let got = dnnc::tensors::read(Path::new(&dir.file("out/output_0.pb")), &dnnc::Limits::default()).expect("a tensor");
+    let want = common::numbered(input.parent().expect("a folder"), "output_");
+    dnnc::compare::compare(&got, &want[0], dnnc::compare::Tolerance { rtol: 1e-4, atol: 1e-4 }).expect("the reference");
+}
+
+#[test]
+fn check_ends_with_a_verdict() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/lenet-5");
+    let out = dnnc(&["check", &dir.display().to_string()]);
+    assert_eq!(text(&out.stdout).trim(), "PASS lenet-5");
+    assert_eq!(out.status.code(), Some(0));
+}
+
+#[test]
+fn bench_prints_a_latency() {
+    let out = dnnc(&["bench", &model("lenet-5"), "--seconds", "0.05", "--layers"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let printed = text(&out.stdout);
+    let latency: f64 = printed.lines().next().and_then(|l| l.strip_prefix("latency_ms: ")).and_then(|v| v.parse().ok()).expect("a latency");
+    assert!(latency > 0.0 && printed.contains("conv"), "{printed}");
+}
+
+#[test]
+fn json_is_json() {
+    for args in [
+        vec!["targets", "--json"],
+        vec!["ops", "--json"],
+        vec!["inspect", "--json", &model("lenet-5")],
+        vec!["explain", "--json", &model("lenet-5")],
+        vec!["bench", "--json", "--seconds", "0.01", &model("lenet-5")],
+    ] {
+        let out = dnnc(&args);
+        assert!(out.status.success(), "{args:?}: {}", text(&out.stderr));
+        serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}"));
+    }
+}
+
+#[test]
+fn bad_models_are_refused_by_name() {
+    let Some(root) = common::shared("bad-models") else { return };
+    let manifest = std::fs::read_to_string(root.join("manifest.jsonl")).expect("the manifest");
+    for line in manifest.lines() {
+        let case: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+        if case["expect"] != "error" || case["stage"] != "compile" {
+            continue;
+        }
+        let file = root.join(case["file"].as_str().expect("a file")).display().to_string();
+        let out = dnnc(&["run", &file]);
+        assert_eq!(out.status.code(), Some(1), "{file}: {}", text(&out.stderr));
+        let names: Vec<&str> = case["names"].as_array().map(|a| a.iter().filter_map(|v| v.as_str()).collect()).unwrap_or_default();
+        let message = text(&out.stderr).to_lowercase();
+        assert!(names.is_empty() || names.iter().any(|n| message.contains(&n.to_lowercase())), "{file}: {message}");
+    }
+}
