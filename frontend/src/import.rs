@@ -8,7 +8,7 @@ use crate::build::{Build, Fail, Node};
 use crate::model::Checked;
 use crate::net::{Import, Net, NetNode, Slot};
 use crate::refusal::{Refusal, RefusalKind, Refusals};
-use dnnc_ir::{Graph, Tensor, TensorType, Value};
+use dnnc_ir::{Graph, Tensor, TensorType, Type, Value};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -334,6 +334,10 @@ impl State {
                 Import::Op(row) => {
                     let input = |slot: &Option<Slot>| slot.map(|s| self.value(base + s)).transpose();
                     let inputs = node.inputs.iter().map(input).collect::<Result<Vec<_>, Stop>>()?;
+                    if let Some(schema) = node.schema {
+                        let types: Vec<Option<Type>> = inputs.iter().map(|v| v.map(|v| self.build.elem(v))).collect();
+                        schema.check_types(&types).map_err(Fail::Invalid)?;
+                    }
                     let view = Node {
                         op_type: &node.op_type,
                         domain: &node.domain,

@@ -13,6 +13,7 @@ mod net;
 mod ops;
 mod proto;
 mod refusal;
+mod schema;
 mod tensor_file;
 
 pub use driver::{RunError, run_with};

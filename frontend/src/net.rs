@@ -5,6 +5,7 @@ use crate::build::Attribute;
 use crate::ops::{self, OpImport};
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, attribute_kind};
 use crate::refusal::{Refusal, RefusalKind};
+use crate::schema::{self, Known, Schema};
 use crate::tensor_file::{dense, sparse};
 use dnnc_ir::Tensor;
 use std::cmp::Reverse;
@@ -43,6 +44,8 @@ pub(crate) struct NetNode {
     /// `then_branch` and `else_branch`, or `body`.
     pub bodies: Vec<Arc<Net>>,
     pub import: Import,
+    /// What the standard says of it; `None` for operators of other domains.
+    pub schema: Option<&'static Schema>,
 }
 
 /// How a node is imported.
@@ -355,7 +358,8 @@ impl<'p> Loader<'p, '_> {
             match attributes.iter().find(|(n, _)| n == name) {
                 Some((_, Attr::Graph(body))) => bodies.push(Arc::new(self.graph(body, opsets, bindings))),
                 Some(_) => self.refuse_node(RefusalKind::Invalid, node, opset, format!("attribute `{name}` is not a graph"), ""),
-                None => self.refuse_node(RefusalKind::Invalid, node, opset, format!("attribute `{name}` is missing"), ""),
+                // The schema says so below.
+                None => {}
             }
         }
         let import = match (domain, node.op_type.as_str()) {
@@ -365,6 +369,23 @@ impl<'p> Loader<'p, '_> {
             ("", "Scan") => Ok(Import::Scan),
             (domain, op) => ops::find(domain, op, opset).map(Import::Op).ok_or_else(|| missing(domain, op)),
         };
+        let known = schema::find(domain, &node.op_type, opset);
+        let (schema, import) = match known {
+            _ if opset == 0 => (None, import),
+            Known::Version(schema) => (Some(schema), import),
+            Known::Later(since) => (None, Err(format!("not in this opset version; it came with {since}"))),
+            Known::No => (None, Err("there is no such operator in ONNX".to_string())),
+            Known::Foreign => (None, import),
+        };
+        let given = attributes.iter().map(|(name, a)| match a {
+            Attr::Plain(a) => (name.as_str(), a),
+            Attr::Graph(_) => (name.as_str(), &Attribute::Other("a graph")),
+        });
+        if let (Some(schema), Ok(_)) = (schema, &import) {
+            for reason in schema.check_node(inputs.len(), node.output.len(), given) {
+                self.refuse_node(RefusalKind::Invalid, node, opset, reason, "");
+            }
+        }
         let mut outputs = Vec::with_capacity(node.output.len());
         for name in &node.output {
             outputs.push((!name.is_empty()).then(|| self.fresh()));
@@ -383,7 +404,7 @@ impl<'p> Loader<'p, '_> {
                 let attributes = attributes.into_iter().map(plain).collect();
                 let name = self.node_name(node);
                 let (op_type, domain) = (node.op_type.clone(), domain.to_string());
-                self.draft().nodes.push(NetNode { op_type, domain, name, opset, attributes, inputs, outputs, bodies, import });
+                self.draft().nodes.push(NetNode { op_type, domain, name, opset, attributes, inputs, outputs, bodies, import, schema });
             }
             Err(reason) => {
                 let (kind, help) = match opset {

@@ -5,7 +5,7 @@ use super::kit::{Outputs, count, one, size};
 use super::reduce::how_many;
 use super::{OpImport, onnx};
 use crate::build::{Build, Node, Result, axis, invalid};
-use dnnc_ir::{Attr, Kind, Type, Value};
+use dnnc_ir::{Attr, Kind, Type};
 
 pub(super) const OPS: &[OpImport] = &[
     onnx("Gather", gather),

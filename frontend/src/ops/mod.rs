@@ -1,11 +1,14 @@
 //! ONNX operators as compositions of IR operators: a table of rows, a family a file.
 
+mod attention;
 mod conv;
+mod detection;
 mod elementwise;
 mod expr;
 mod gather;
 mod kit;
 mod linear;
+mod loss;
 mod moving;
 mod norm;
 mod pool;
@@ -13,6 +16,7 @@ mod quant;
 mod recurrent;
 mod reduce;
 mod resize;
+mod signal;
 
 use crate::build::{Build, Node, Result};
 use dnnc_ir::Value;
@@ -47,6 +51,10 @@ pub(crate) const TABLE: &[&[OpImport]] = &[
     gather::OPS,
     resize::OPS,
     recurrent::OPS,
+    signal::OPS,
+    loss::OPS,
+    detection::OPS,
+    attention::OPS,
 ];
 
 type Import = fn(&mut Build, &Node) -> Result<Vec<Value>>;

@@ -1,9 +1,10 @@
 //! Control flow: operators that run other graphs.
 
 use super::check::{self, Types, ensure};
-use super::not_yet;
+use super::data::{self, Results, bools};
 use crate::graph::Graph;
 use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
 /// Rows of the family.
@@ -15,7 +16,7 @@ pub const ROWS: &[OpDef] = &[
         attrs: &[("then", AttrKind::Graph), ("else", AttrKind::Graph)],
         class: Class::Control,
         infer: branch,
-        eval: not_yet,
+        eval: eval_branch,
         work: |attrs, _, _| graph_work(attrs.graph("then")).max(graph_work(attrs.graph("else"))),
     },
     OpDef {
@@ -27,7 +28,7 @@ pub const ROWS: &[OpDef] = &[
         attrs: &[("body", AttrKind::Graph), ("carried", AttrKind::Int(0)), ("max_trip", AttrKind::Int(0))],
         class: Class::Control,
         infer: repeat,
-        eval: not_yet,
+        eval: eval_repeat,
         work: |attrs, _, _| graph_work(attrs.graph("body")).saturating_mul(attrs.int("max_trip").max(0) as u64),
     },
 ];
@@ -86,4 +87,102 @@ fn repeat(attrs: &Attrs, x: &[TensorType]) -> Types {
         types.push(TensorType::checked(scan.ty, shape)?);
     }
     Ok(types)
+}
+
+fn holds(cond: &Tensor) -> bool {
+    bools(cond).all(|c| c)
+}
+
+fn eval_branch(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let taken = attrs.graph(if holds(&x[0]) { "then" } else { "else" });
+    crate::eval::eval(taken, &x[1..]).map_err(|e| e.to_string())
+}
+
+fn eval_repeat(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let types: Vec<TensorType> = x.iter().map(|x| x.ty().clone()).collect();
+    let types = repeat(attrs, &types)?;
+    let carried = attrs.size("carried");
+    let trips = data::i64s(&x[0])[0].min(attrs.int("max_trip"));
+    let mut cond = x[1].reshaped([]);
+    let (mut values, captures) = (x[2..2 + carried].to_vec(), &x[2 + carried..]);
+    let mut scans: Vec<Vec<u8>> = vec![vec![]; types.len() - carried];
+    for iteration in 0..trips {
+        if !holds(&cond) {
+            break;
+        }
+        let inputs = [&[Tensor::scalar(iteration), cond], &values[..], captures].concat();
+        let mut results = crate::eval::eval(attrs.graph("body"), &inputs).map_err(|e| format!("iteration {iteration}: {e}"))?.into_iter();
+        cond = results.next().expect("the shape rule asks for a condition").reshaped([]);
+        values = results.by_ref().take(carried).collect();
+        scans.iter_mut().zip(results).for_each(|(scan, part)| scan.extend_from_slice(part.bytes()));
+    }
+    for (mut scan, ty) in scans.into_iter().zip(&types[carried..]) {
+        scan.resize(ty.bytes(), 0);
+        values.push(Tensor::from_bytes(ty.clone(), &scan).expect("the size was just set"));
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Attr;
+    use crate::op::Op;
+
+    fn scalar(ty: Type) -> TensorType {
+        TensorType::new(ty, [])
+    }
+
+    /// A graph of one `kind` on two scalars.
+    fn combine(kind: Kind) -> Graph {
+        let mut g = Graph::new();
+        let (a, b) = (g.input("a", scalar(Type::F32)), g.input("b", scalar(Type::F32)));
+        let y = g.apply(kind, [], &[a, b]).expect("types fit");
+        g.output("y", y);
+        g
+    }
+
+    fn truth(holds: bool) -> Tensor {
+        Tensor::with_type(scalar(Type::Bool), &[u8::from(holds)])
+    }
+
+    #[test]
+    fn one_branch_is_taken() {
+        let op = Op::new(Kind::If, [("then", combine(Kind::Add).into()), ("else", combine(Kind::Mul).into())]).expect("attributes");
+        let run = |holds| crate::eval::eval_op(&op, &[truth(holds), Tensor::scalar(3f32), Tensor::scalar(4f32)]).expect("an answer");
+        assert_eq!([run(true), run(false)], [[Tensor::scalar(7f32)], [Tensor::scalar(12f32)]]);
+        let other = Op::new(Kind::If, [("then", combine(Kind::Add).into()), ("else", combine(Kind::Lt).into())]).expect("attributes");
+        let error = crate::eval::eval_op(&other, &[truth(true), Tensor::scalar(3f32), Tensor::scalar(4f32)]).unwrap_err();
+        assert_eq!(error, "the branches differ in their results: [f32[]] and [bool[]]");
+    }
+
+    /// Doubles the carried value while it stays below the limit, and lists what it was.
+    fn doubling() -> Graph {
+        let mut g = Graph::new();
+        g.input("iteration", scalar(Type::I64));
+        g.input("cond", scalar(Type::Bool));
+        let (x, limit) = (g.input("x", scalar(Type::F32)), g.input("limit", scalar(Type::F32)));
+        let next = g.apply(Kind::Add, [], &[x, x]).expect("types fit");
+        let go = g.apply(Kind::Lt, [], &[next, limit]).expect("types fit");
+        for (name, v) in [("go", go), ("next", next), ("was", x)] {
+            g.output(name, v);
+        }
+        g
+    }
+
+    #[test]
+    fn loops_end_by_number_or_condition() {
+        let op =
+            Op::new(Kind::Loop, [("body", doubling().into()), ("carried", Attr::Int(1)), ("max_trip", Attr::Int(5))]).expect("attributes");
+        let run = |trip: i64, go: bool, limit: f32| {
+            let y = crate::eval::eval_op(&op, &[Tensor::scalar(trip), truth(go), Tensor::scalar(1f32), Tensor::scalar(limit)])
+                .expect("an answer");
+            (y[0].values::<f32>()[0], y[1].values::<f32>().to_vec())
+        };
+        assert_eq!(run(i64::MAX, true, 100.0), (32.0, vec![1.0, 2.0, 4.0, 8.0, 16.0]));
+        assert_eq!(run(2, true, 100.0), (4.0, vec![1.0, 2.0, 0.0, 0.0, 0.0]));
+        assert_eq!(run(9, true, 5.0), (8.0, vec![1.0, 2.0, 4.0, 0.0, 0.0]));
+        assert_eq!(run(9, false, 5.0), (1.0, vec![0.0; 5]));
+        assert_eq!(run(-1, true, 5.0), (1.0, vec![0.0; 5]));
+    }
 }

@@ -19,7 +19,6 @@ mod unary;
 mod window;
 
 use crate::op::{Attrs, Kind, OpDef};
-use crate::tensor::Tensor;
 use crate::types::TensorType;
 use std::sync::LazyLock;
 
@@ -50,10 +49,6 @@ static BY_KIND: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
 /// The row of an operator.
 pub fn def(kind: Kind) -> &'static OpDef {
     BY_KIND[kind as usize]
-}
-
-fn not_yet(_: &Attrs, _: &[Tensor]) -> Result<Vec<Tensor>, String> {
-    Err("the reference evaluator cannot run this operator yet".into())
 }
 
 /// Work: so many operations an element of the first result.

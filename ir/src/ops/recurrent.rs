@@ -1,8 +1,11 @@
 //! Recurrent layers, one direction each; the product of the inputs with their weights is taken before.
 
 use super::check::{self, Types, ensure};
-use super::{not_yet, product};
+use super::data::{self, Results};
+use super::product;
+use super::unary::{sigmoid, softplus};
 use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
 /// Functions a gate may apply; the first is its default.
@@ -63,7 +66,7 @@ pub const ROWS: &[OpDef] = &[
         ],
         class: Class::Compute,
         infer: lstm,
-        eval: not_yet,
+        eval: eval_lstm,
         work,
     },
     OpDef {
@@ -87,7 +90,7 @@ pub const ROWS: &[OpDef] = &[
         ],
         class: Class::Compute,
         infer: gru,
-        eval: not_yet,
+        eval: eval_gru,
         work,
     },
     OpDef {
@@ -106,7 +109,7 @@ pub const ROWS: &[OpDef] = &[
         ],
         class: Class::Compute,
         infer: rnn,
-        eval: not_yet,
+        eval: eval_rnn,
         work,
     },
 ];
@@ -159,4 +162,247 @@ fn rnn(attrs: &Attrs, x: &[TensorType]) -> Types {
     let [y, h] = layer(attrs, x, 1, 1)?;
     optional(attrs, x, 3, &[("has_lens", Type::I64, &h.shape[..1])])?;
     Ok(vec![y, h])
+}
+
+/// A function of a gate, with the parameters its attributes give.
+fn activation(attrs: &Attrs, name: &str, [alpha, beta]: [&str; 2]) -> impl Fn(f64) -> f64 {
+    let function = attrs.word(name);
+    let [alpha, beta] = [attrs.float(alpha), attrs.float(beta)];
+    move |v| match function {
+        "sigmoid" => sigmoid(v),
+        "tanh" => v.tanh(),
+        "relu" => v.max(0.0),
+        "affine" => alpha * v + beta,
+        "leaky_relu" => {
+            if v < 0.0 {
+                alpha * v
+            } else {
+                v
+            }
+        }
+        "thresholded_relu" => {
+            if v < alpha {
+                0.0
+            } else {
+                v
+            }
+        }
+        "scaled_tanh" => alpha * (beta * v).tanh(),
+        "hard_sigmoid" => (alpha * v + beta).clamp(0.0, 1.0),
+        "elu" => {
+            if v < 0.0 {
+                alpha * v.exp_m1()
+            } else {
+                v
+            }
+        }
+        "softsign" => v / (1.0 + v.abs()),
+        _ => softplus(v),
+    }
+}
+
+/// The bound of what enters a gate.
+fn clip(attrs: &Attrs) -> impl Fn(f64) -> f64 {
+    let bound = if attrs.float("clip") > 0.0 { attrs.float("clip") } else { f64::INFINITY };
+    move |v: f64| v.clamp(-bound, bound)
+}
+
+/// What a layer runs over.
+struct Sequences {
+    steps: usize,
+    hidden: usize,
+    batch: usize,
+    reverse: bool,
+    xw: Vec<f64>,
+    r: Vec<f64>,
+    h: Vec<f64>,
+    lens: Vec<usize>,
+}
+
+impl Sequences {
+    fn new(attrs: &Attrs, x: &[Tensor], lens: Option<&Tensor>) -> Result<Sequences, String> {
+        let [steps, batch] = [x[0].shape()[0], x[0].shape()[1]];
+        let len = |&len: &i64| {
+            usize::try_from(len).ok().filter(|&l| l <= steps).ok_or_else(|| format!("a sequence of {steps} has no length {len}"))
+        };
+        let lens = lens.map_or(Ok(vec![steps; batch]), |l| data::i64s(l).iter().map(len).collect())?;
+        let [xw, r, h] = [0, 1, 2].map(|i| data::reals(&x[i]));
+        Ok(Sequences { steps, hidden: attrs.size("hidden"), batch, reverse: attrs.flag("reverse"), xw, r, h, lens })
+    }
+
+    /// Row `row` of h·Rᵀ for a state `h`.
+    fn recurrent(&self, h: &[f64], row: usize) -> f64 {
+        self.r[row * self.hidden..(row + 1) * self.hidden].iter().zip(h).map(|(r, h)| r * h).sum()
+    }
+
+    /// Runs every sequence: `step` gets its number, its row of xw and its state, which it replaces. Answers y and the last states.
+    fn run(mut self, x: &Tensor, mut step: impl FnMut(&Sequences, usize, &[f64], &mut [f64])) -> Vec<Tensor> {
+        let hidden = self.hidden;
+        let wide = x.shape()[2];
+        let mut y = vec![0.0; self.steps * self.batch * hidden];
+        let mut states = std::mem::take(&mut self.h);
+        for b in 0..self.batch {
+            let state = &mut states[b * hidden..(b + 1) * hidden];
+            for s in 0..self.lens[b] {
+                let at = (if self.reverse { self.lens[b] - 1 - s } else { s }) * self.batch + b;
+                step(&self, b, &self.xw[at * wide..(at + 1) * wide], state);
+                y[at * hidden..(at + 1) * hidden].copy_from_slice(state);
+            }
+        }
+        let ty = x.ty().ty;
+        let y = data::from_reals(&TensorType::new(ty, [self.steps, self.batch, hidden]), &y);
+        vec![y, data::from_reals(&TensorType::new(ty, [self.batch, hidden]), &states)]
+    }
+}
+
+fn eval_lstm(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let lens = attrs.flag("has_lens").then(|| &x[4]);
+    let sequences = Sequences::new(attrs, x, lens)?;
+    let hidden = sequences.hidden;
+    let mut cells = data::reals(&x[3]);
+    let peepholes = if attrs.flag("has_peepholes") { data::reals(&x[x.len() - 1]) } else { vec![0.0; 3 * hidden] };
+    let f = activation(attrs, "act_f", ["alpha_f", "beta_f"]);
+    let g = activation(attrs, "act_g", ["alpha_g", "beta_g"]);
+    let h = activation(attrs, "act_h", ["alpha_h", "beta_h"]);
+    let (clip, input_forget) = (clip(attrs), attrs.flag("input_forget"));
+    let mut results = sequences.run(&x[0], |all, b, xw, state| {
+        let before = state.to_vec();
+        for j in 0..hidden {
+            let cell = &mut cells[b * hidden + j];
+            let gate = |gate: usize| xw[gate * hidden + j] + all.recurrent(&before, gate * hidden + j);
+            let [p_i, p_o, p_f] = [0, 1, 2].map(|p| peepholes[p * hidden + j]);
+            let input = f(clip(gate(0) + p_i * *cell));
+            let forget = if input_forget { 1.0 - input } else { f(clip(gate(2) + p_f * *cell)) };
+            *cell = forget * *cell + input * g(clip(gate(3)));
+            state[j] = f(clip(gate(1) + p_o * *cell)) * h(*cell);
+        }
+    });
+    let last = results[1].ty().clone();
+    results.push(data::from_reals(&last, &cells));
+    Ok(results)
+}
+
+fn eval_gru(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let lens = attrs.flag("has_lens").then(|| &x[x.len() - 1]);
+    let sequences = Sequences::new(attrs, x, lens)?;
+    let hidden = sequences.hidden;
+    let rb = if attrs.flag("has_bias") { data::reals(&x[3]) } else { vec![0.0; 3 * hidden] };
+    let f = activation(attrs, "act_f", ["alpha_f", "beta_f"]);
+    let g = activation(attrs, "act_g", ["alpha_g", "beta_g"]);
+    let (clip, linear_before_reset) = (clip(attrs), attrs.flag("linear_before_reset"));
+    Ok(sequences.run(&x[0], |all, _, xw, state| {
+        let before = state.to_vec();
+        let recurrent = |h: &[f64], gate: usize, j: usize| all.recurrent(h, gate * hidden + j) + rb[gate * hidden + j];
+        let gate = |gate: usize, j: usize| f(clip(xw[gate * hidden + j] + recurrent(&before, gate, j)));
+        let reset: Vec<f64> = (0..hidden).map(|j| gate(1, j) * before[j]).collect();
+        for j in 0..hidden {
+            let update = gate(0, j);
+            let from_state = if linear_before_reset { gate(1, j) * recurrent(&before, 2, j) } else { recurrent(&reset, 2, j) };
+            let new = g(clip(xw[2 * hidden + j] + from_state));
+            state[j] = (1.0 - update) * new + update * before[j];
+        }
+    }))
+}
+
+fn eval_rnn(attrs: &Attrs, x: &[Tensor]) -> Results {
+    let sequences = Sequences::new(attrs, x, x.get(3))?;
+    let (act, clip) = (activation(attrs, "act", ["alpha", "beta"]), clip(attrs));
+    Ok(sequences.run(&x[0], |all, _, xw, state| {
+        let before = state.to_vec();
+        for (j, h) in state.iter_mut().enumerate() {
+            *h = act(clip(xw[j] + all.recurrent(&before, j)));
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Attr;
+    use crate::op::Op;
+
+    fn run(kind: Kind, attrs: &[(&'static str, Attr)], x: &[Tensor]) -> Vec<Vec<f64>> {
+        let op = Op::new(kind, attrs.to_vec()).expect("attributes");
+        crate::eval::eval_op(&op, x).expect("an answer").iter().map(|y| y.values::<f64>().to_vec()).collect()
+    }
+
+    fn close(a: &[f64], b: &[f64]) {
+        assert!(a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12), "{a:?} is not {b:?}");
+    }
+
+    #[test]
+    fn a_plain_layer() {
+        // One sequence of two steps, a state of one: tanh(1) and tanh(2 + tanh(1)/2).
+        let x = [Tensor::new([2, 1, 1], &[1f64, 2.0]), Tensor::new([1, 1], &[0.5f64]), Tensor::new([1, 1], &[0f64])];
+        let first = 1f64.tanh();
+        let second = (2.0 + first / 2.0).tanh();
+        let y = run(Kind::Rnn, &[], &x);
+        close(&y[0], &[first, second]);
+        close(&y[1], &[second]);
+        let back = run(Kind::Rnn, &[("reverse", Attr::Int(1)), ("act", "relu".into())], &x);
+        close(&back[0], &[2.0, 2.0]);
+        close(&back[1], &[2.0]);
+        close(
+            &run(Kind::Rnn, &[("clip", 0.5.into()), ("act", "affine".into()), ("alpha", 2.0.into()), ("beta", 1.0.into())], &x)[0],
+            &[2.0, 2.0],
+        );
+    }
+
+    #[test]
+    fn sequences_end_at_their_length() {
+        let x = [
+            Tensor::new([2, 2, 1], &[1f64, 2.0, 3.0, 4.0]),
+            Tensor::new([1, 1], &[1f64]),
+            Tensor::new([2, 1], &[0f64, 0.0]),
+            Tensor::new([2], &[1i64, 2]),
+        ];
+        let attrs = |reverse: i64| [("act", "relu".into()), ("has_lens", Attr::Int(1)), ("reverse", Attr::Int(reverse))];
+        assert_eq!(run(Kind::Rnn, &attrs(0), &x), [vec![1.0, 2.0, 0.0, 6.0], vec![1.0, 6.0]]);
+        assert_eq!(run(Kind::Rnn, &attrs(1), &x), [vec![1.0, 6.0, 0.0, 4.0], vec![1.0, 6.0]]);
+        let op = Op::new(Kind::Rnn, attrs(0)).expect("attributes");
+        let mut wrong = x.to_vec();
+        wrong[3] = Tensor::new([2], &[1i64, 3]);
+        assert_eq!(crate::eval::eval_op(&op, &wrong).unwrap_err(), "a sequence of 2 has no length 3");
+    }
+
+    #[test]
+    fn gates_of_an_lstm() {
+        let x = |h0: f64, c0: f64| {
+            [
+                Tensor::new([1, 1, 4], &[0.1f64, 0.2, 0.3, 0.4]),
+                Tensor::new([4, 1], &[1f64, 2.0, 3.0, 4.0]),
+                Tensor::new([1, 1], &[h0]),
+                Tensor::new([1, 1], &[c0]),
+            ]
+        };
+        let step = |i: f64, o: f64, f: f64, g: f64, c0: f64| {
+            let c = sigmoid(f) * c0 + sigmoid(i) * g.tanh();
+            [sigmoid(o) * c.tanh(), c]
+        };
+        let y = run(Kind::Lstm, &[], &x(0.5, -1.0));
+        let [h, c] = step(0.6, 1.2, 1.8, 2.4, -1.0);
+        close(&[y[0][0], y[1][0], y[2][0]], &[h, h, c]);
+        let peeping = [&x(0.0, 2.0)[..], &[Tensor::new([3], &[0.5f64, 0.25, -0.5])]].concat();
+        let y = run(Kind::Lstm, &[("has_peepholes", Attr::Int(1))], &peeping);
+        let c = sigmoid(0.3 - 1.0) * 2.0 + sigmoid(0.1 + 1.0) * 0.4f64.tanh();
+        close(&[y[1][0], y[2][0]], &[sigmoid(0.2 + 0.25 * c) * c.tanh(), c]);
+        let y = run(Kind::Lstm, &[("input_forget", Attr::Int(1))], &x(0.0, 1.0));
+        close(&y[2], &[1.0 - sigmoid(0.1) + sigmoid(0.1) * 0.4f64.tanh()]);
+    }
+
+    #[test]
+    fn gates_of_a_gru() {
+        let x = [
+            Tensor::new([1, 1, 3], &[0.1f64, 0.2, 0.3]),
+            Tensor::new([3, 1], &[1f64, 2.0, 3.0]),
+            Tensor::new([1, 1], &[0.5f64]),
+            Tensor::new([3], &[0.01f64, 0.02, 0.03]),
+        ];
+        let (z, r) = (sigmoid(0.1 + 0.5 + 0.01), sigmoid(0.2 + 1.0 + 0.02));
+        let before = (0.3 + 3.0 * r * 0.5 + 0.03f64).tanh();
+        let after = (0.3 + r * (1.5 + 0.03f64)).tanh();
+        let bias = ("has_bias", Attr::Int(1));
+        close(&run(Kind::Gru, &[bias.clone()], &x)[1], &[(1.0 - z) * before + z * 0.5]);
+        close(&run(Kind::Gru, &[bias, ("linear_before_reset", Attr::Int(1))], &x)[1], &[(1.0 - z) * after + z * 0.5]);
+    }
 }

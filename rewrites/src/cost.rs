@@ -1,0 +1,139 @@
+//! What a term costs on a machine, in nanoseconds: the roofline of its work and its traffic, and the overhead of a kernel.
+
+use crate::fact::Facts;
+use crate::language::{Classes, Head, Term, import};
+use dnnc_ir::{Class, Graph, Kind, TensorType};
+use dnnc_targets::Target;
+use egg::Id;
+
+/// A kernel call: the jump, the first cache misses, the cut into tasks.
+const KERNEL_NS: f64 = 300.0;
+/// What choosing a term costs at least: so that of equal programs the one with fewer terms wins and no term is free in a circle.
+const TERM_NS: f64 = 0.5;
+
+/// The model of one machine.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Multiply-adds a nanosecond at peak, one core.
+    macs: f64,
+    /// f32 lanes a register.
+    lanes: f64,
+    /// Bytes a nanosecond from caches.
+    cache: f64,
+    /// Bytes a nanosecond from memory.
+    memory: f64,
+    /// Bytes of the second-level cache.
+    l2: f64,
+    /// Cycles a nanosecond.
+    ghz: f64,
+    /// Whether convolutions in plain layout are slow: false while layouts are still to be chosen.
+    layouts: bool,
+}
+
+impl Model {
+    /// The model of `target`; `layouts`: whether the layouts at hand are the final ones.
+    pub fn new(target: &Target, layouts: bool) -> Model {
+        let ghz = target.mhz as f64 / 1e3;
+        let lanes = target.vector.bits as f64 / 32.0;
+        Model {
+            macs: target.peak_macs() / 1e9,
+            lanes,
+            // A register a cycle in and out of the second-level cache, which is what fused kernels stream through.
+            cache: ghz * lanes * 4.0 / 2.0,
+            memory: target.memory_mb_s as f64 / 1e3,
+            l2: target.l2 as f64,
+            ghz,
+            layouts,
+        }
+    }
+
+    /// Cost of a term whose operands are in memory, in nanoseconds.
+    pub fn term(&self, classes: &Classes, id: Id, term: &Term) -> f64 {
+        let fact = &classes[id].data;
+        let op = match &term.head {
+            Head::Op(op) if !fact.constant => op,
+            _ => return 0.0,
+        };
+        let inputs: Vec<&TensorType> = term.children.iter().map(|&c| classes[c].data.ty()).collect();
+        let read: usize = inputs.iter().map(|t| t.bytes()).sum();
+        let written: usize = fact.types.iter().map(TensorType::bytes).sum();
+        let traffic = self.traffic(read + written);
+        let owned: Vec<TensorType> = inputs.iter().map(|t| (*t).clone()).collect();
+        let work = (op.def.work)(&op.attrs, &owned, &fact.types) as f64;
+        // Scalar operations run a lane each, one register a cycle.
+        let scalar = work / (self.lanes * self.ghz);
+        match op.kind() {
+            Kind::Input | Kind::Const => 0.0,
+            Kind::Reshape => TERM_NS,
+            Kind::Conv => {
+                KERNEL_NS + traffic.max(self.convolution(op.attrs.int("block") > 0, op.attrs.size("groups"), &inputs, &fact.types[0], work))
+            }
+            Kind::MatMul => KERNEL_NS + traffic.max(self.product(&fact.types[0], work)),
+            Kind::ConvTranspose => KERNEL_NS + traffic.max(work / (self.macs * 0.3)),
+            Kind::Attention => KERNEL_NS + traffic.max(work / (self.macs * 0.5)),
+            Kind::Lstm | Kind::Gru | Kind::Rnn => KERNEL_NS + traffic.max(work / (self.macs * 0.3)),
+            Kind::MaxPool | Kind::AvgPool => {
+                let slow = if op.attrs.int("block") > 0 || !self.layouts { 2.0 } else { 8.0 };
+                KERNEL_NS + traffic.max(scalar * slow)
+            }
+            _ => match op.def.class {
+                // Most element-wise operators run on the registers of the kernel before them: what they add is arithmetic and the
+                // operands that do not come from there.
+                Class::Map => {
+                    let main = inputs.iter().position(|t| t.len() == fact.types[0].len());
+                    let others: usize = inputs.iter().enumerate().filter(|(i, _)| Some(*i) != main).map(|(_, t)| t.bytes()).sum();
+                    TERM_NS + scalar + self.traffic(others) + 0.2 * self.traffic(2 * written)
+                }
+                Class::View => TERM_NS,
+                Class::Move => KERNEL_NS + traffic * self.gather(op.kind()),
+                _ => KERNEL_NS + traffic.max(scalar * 2.0),
+            },
+        }
+    }
+
+    /// Cost of a graph as it stands, in nanoseconds.
+    pub fn graph(&self, graph: &Graph) -> f64 {
+        let classes = import(graph, Facts::default()).classes;
+        classes.classes().flat_map(|c| c.nodes.iter().map(move |t| (c.id, t))).map(|(id, t)| self.term(&classes, id, t)).sum()
+    }
+
+    fn traffic(&self, bytes: usize) -> f64 {
+        let bytes = bytes as f64;
+        bytes / if bytes <= self.l2 { self.cache } else { self.memory }
+    }
+
+    /// How much slower than a copy an operator moves its elements.
+    fn gather(&self, kind: Kind) -> f64 {
+        match kind {
+            Kind::Transpose => 3.0,
+            Kind::Pack | Kind::Unpack => 1.5,
+            _ => 1.0,
+        }
+    }
+
+    /// Packed kernels have registers full of channels; plain ones a lane or two.
+    fn convolution(&self, packed: bool, groups: usize, inputs: &[&TensorType], result: &TensorType, work: f64) -> f64 {
+        let w = inputs[1];
+        let per_group = w.shape[1];
+        let depthwise = per_group == 1 && groups > 1;
+        let images = result.rank() == if packed { 5 } else { 4 };
+        let efficiency = match (packed || !self.layouts && images, depthwise) {
+            (true, false) => 0.7,
+            // Bound by loads: each serves one multiply-add.
+            (true, true) => 0.3,
+            (false, _) => 0.08,
+        };
+        // Lanes of the last block that hold no channel work in vain.
+        let wasted = if packed { (w.shape[0] as f64 / self.lanes).ceil() * self.lanes / w.shape[0] as f64 } else { 1.0 };
+        work * wasted / (self.macs * efficiency)
+    }
+
+    /// One row uses each weight once and waits for memory; otherwise narrow results leave lanes idle.
+    fn product(&self, result: &TensorType, work: f64) -> f64 {
+        let columns = result.shape.last().copied().unwrap_or(1) as f64;
+        let rows = result.shape.iter().rev().nth(1).copied().unwrap_or(1) as f64;
+        let wasted = ((columns / self.lanes).ceil() * self.lanes / columns).min(self.lanes);
+        let reuse = if rows < 4.0 { 0.25 } else { 0.7 };
+        work * wasted / (self.macs * reuse)
+    }
+}

@@ -1,0 +1,189 @@
+//! What is known of a class: types, whether it is constant, its value where small, the number it is uniform in, its name.
+
+use crate::Options;
+use crate::language::{Build, Classes, Head, Term};
+use dnnc_ir::eval::eval_op;
+use dnnc_ir::{Class, Kind, Tensor, TensorType, Type};
+use egg::{Analysis, DidMerge, Id};
+use std::sync::Arc;
+
+/// Constants of at most so many elements are computed while rules run; larger ones when extraction has chosen them.
+const SMALL: usize = 256;
+
+/// Facts of one class.
+#[derive(Clone, Debug)]
+pub struct Fact {
+    /// Types of the results; exactly one unless the class is a tuple.
+    pub types: Vec<TensorType>,
+    /// Known when the model is compiled, though perhaps not computed yet.
+    pub constant: bool,
+    /// The value, where it is a literal or small.
+    pub value: Option<Tensor>,
+    /// The number that every element is.
+    pub splat: Option<f64>,
+    /// Names by operator: what the term of that operator in this class is known as.
+    pub names: Vec<(Kind, Arc<str>)>,
+}
+
+impl Fact {
+    /// Type of the value; panics for tuples, which no rule looks into.
+    pub fn ty(&self) -> &TensorType {
+        &self.types[0]
+    }
+
+    /// The name for a term of operator `kind`.
+    pub fn name(&self, kind: Option<Kind>) -> &str {
+        let named = self.names.iter().find(|(k, _)| Some(*k) == kind).or(self.names.first());
+        named.map_or("", |(_, name)| name)
+    }
+}
+
+/// The analysis: what facts are derived from.
+#[derive(Clone, Default, Debug)]
+pub struct Facts {
+    /// Types of the graph's inputs.
+    pub inputs: Vec<TensorType>,
+    /// Types of the term that is about to be added.
+    pub inferred: Option<Vec<TensorType>>,
+    /// Names of the terms that a rule matched, the root first: new terms inherit them.
+    pub origin: Vec<(Kind, Arc<str>)>,
+    /// The first merge of classes of different types: a wrong rule.
+    pub conflict: Option<String>,
+    /// What the user asked for.
+    pub options: Options,
+    /// Name of the rule being applied.
+    pub rule: &'static str,
+    /// Lanes of a vector register, which is the block of packed layouts.
+    pub block: usize,
+}
+
+impl Analysis<Term> for Facts {
+    type Data = Fact;
+
+    fn make(classes: &mut Classes, term: &Term, _: Id) -> Fact {
+        let op = match &term.head {
+            Head::Op(op) => op.clone(),
+            Head::Result(index) => {
+                let tuple = &classes[term.children[0]].data;
+                let types = vec![tuple.types[*index as usize].clone()];
+                return Fact { types, constant: tuple.constant, value: None, splat: None, names: tuple.names.clone() };
+            }
+        };
+        let inferred = classes.analysis.inferred.take();
+        let types = match op.kind() {
+            Kind::Input => vec![classes.analysis.inputs[op.attrs.size("index")].clone()],
+            Kind::Const => vec![op.attrs.tensor("value").ty().clone()],
+            _ => inferred.unwrap_or_else(|| {
+                let types: Vec<_> = term.children.iter().map(|&c| classes[c].data.ty().clone()).collect();
+                (op.def.infer)(&op.attrs, &types).expect("a term is added only when its shape rule holds")
+            }),
+        };
+        let children = || term.children.iter().map(|&c| &classes[c].data);
+        let constant = match op.def.class {
+            Class::Source => op.kind() == Kind::Const,
+            Class::Control => false,
+            _ => children().all(|f| f.constant),
+        };
+        let value = match op.kind() {
+            Kind::Const => Some(op.attrs.tensor("value").clone()),
+            _ if constant && types.len() == 1 && types[0].len() <= SMALL => {
+                let values: Option<Vec<Tensor>> = children().map(|f| f.value.clone()).collect();
+                values.and_then(|v| eval_op(&op, &v).ok()).and_then(|mut r| r.pop())
+            }
+            _ => None,
+        };
+        let splat = match op.kind() {
+            Kind::Reshape | Kind::Transpose | Kind::Expand | Kind::Slice => children().next().and_then(|f| f.splat),
+            _ => value.as_ref().and_then(splat),
+        };
+        let origin = &classes.analysis.origin;
+        let named = origin.iter().find(|(k, _)| *k == op.kind()).or(origin.first());
+        let names = named.map(|(_, name)| (op.kind(), name.clone())).into_iter().collect();
+        Fact { types, constant, value, splat, names }
+    }
+
+    fn merge(&mut self, a: &mut Fact, b: Fact) -> DidMerge {
+        if a.types != b.types && self.conflict.is_none() {
+            self.conflict = Some(format!("rule \"{}\" makes {:?} equal to {:?}", self.rule, a.types, b.types));
+            debug_assert!(false, "{:?}", self.conflict);
+        }
+        let before = (a.constant, a.value.is_some(), a.splat);
+        let other = (b.constant, b.value.is_some(), b.splat);
+        a.constant |= b.constant;
+        a.value = a.value.take().or(b.value);
+        a.splat = a.splat.or(b.splat);
+        for (kind, name) in b.names {
+            if !a.names.iter().any(|(k, _)| *k == kind) {
+                a.names.push((kind, name));
+            }
+        }
+        let after = (a.constant, a.value.is_some(), a.splat);
+        DidMerge(before != after, other != after)
+    }
+
+    fn modify(classes: &mut Classes, id: Id) {
+        let class = &classes[id];
+        if let Some(value) = class.data.value.clone()
+            && !class.nodes.iter().any(|t| t.kind() == Some(Kind::Const))
+        {
+            let literal = classes.tensor(value);
+            classes.union(id, literal);
+        }
+    }
+}
+
+/// Elements of a tensor as numbers, where the type is one that `f64` can show.
+pub fn numbers(tensor: &Tensor) -> Option<Vec<f64>> {
+    fn each<T: dnnc_ir::Element>(t: &Tensor, f: impl Fn(&T) -> f64) -> Option<Vec<f64>> {
+        Some(t.values::<T>().iter().map(f).collect())
+    }
+    match tensor.ty().ty {
+        Type::F32 => each::<f32>(tensor, |&v| v.into()),
+        Type::F64 => each::<f64>(tensor, |&v| v),
+        Type::F16 => each::<u16>(tensor, |&v| half::f16::from_bits(v).into()),
+        Type::BF16 => each::<u16>(tensor, |&v| half::bf16::from_bits(v).into()),
+        Type::I8 => each::<i8>(tensor, |&v| v.into()),
+        Type::U8 | Type::Bool => each::<u8>(tensor, |&v| v.into()),
+        Type::I16 => each::<i16>(tensor, |&v| v.into()),
+        Type::U16 => each::<u16>(tensor, |&v| v.into()),
+        Type::I32 => each::<i32>(tensor, |&v| v.into()),
+        Type::U32 => each::<u32>(tensor, |&v| v.into()),
+        Type::I64 => tensor.values::<i64>().iter().map(|&v| (v.unsigned_abs() < 1 << 53).then_some(v as f64)).collect(),
+        Type::U64 => tensor.values::<u64>().iter().map(|&v| (v < 1 << 53).then_some(v as f64)).collect(),
+        _ => None,
+    }
+}
+
+/// The number that every element of a tensor is.
+pub fn splat(tensor: &Tensor) -> Option<f64> {
+    let width = tensor.ty().ty.bytes();
+    let first = tensor.bytes().get(..width)?;
+    let uniform = tensor.bytes().chunks_exact(width).all(|e| e == first);
+    let one = || Tensor::from_bytes(TensorType::new(tensor.ty().ty, []), first);
+    if uniform { numbers(&one()?)?.first().copied() } else { None }
+}
+
+/// A constant of rank 0, if the number is one of the type.
+pub fn number(ty: Type, value: f64) -> Option<Tensor> {
+    macro_rules! int {
+        ($t:ty) => {
+            (value.fract() == 0.0 && value >= <$t>::MIN as f64 && value <= <$t>::MAX as f64).then(|| Tensor::scalar(value as $t))
+        };
+    }
+    let bits16 = |bits: u16| Some(Tensor::with_type(TensorType::new(ty, []), &[bits]));
+    match ty {
+        Type::F32 => Some(Tensor::scalar(value as f32)),
+        Type::F64 => Some(Tensor::scalar(value)),
+        Type::F16 => bits16(half::f16::from_f64(value).to_bits()),
+        Type::BF16 => bits16(half::bf16::from_f64(value).to_bits()),
+        Type::I8 => int!(i8),
+        Type::I16 => int!(i16),
+        Type::I32 => int!(i32),
+        Type::I64 => int!(i64),
+        Type::U8 => int!(u8),
+        Type::U16 => int!(u16),
+        Type::U32 => int!(u32),
+        Type::U64 => int!(u64),
+        _ => None,
+    }
+}

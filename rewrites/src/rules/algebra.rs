@@ -1,0 +1,165 @@
+//! Identities of element-wise operators.
+
+use super::facts::clamp;
+use super::{Check, Make, named, rules};
+use crate::language::{Build, Classes, Why};
+use crate::pattern::Arg;
+use dnnc_ir::Type;
+
+named! { #[doc = "Helpers."] MAKE: Make; at_least, at_most, meet, above_zero_first, above_zero_last }
+named! { #[doc = "Conditions."] CHECK: Check; is_zero, is_relu, same_type, widens, keeps }
+
+rules! {
+    #[doc = "Identities of element-wise operators. A sum with 0 forgets the sign of zero."]
+    ALGEBRA;
+    "x + 0 = x"              : (add x 0)                            => x
+    "x − 0 = x"              : (sub x 0)                            => x
+    "0 − x = −x"             : (sub 0 x)                            => (neg x)
+    "x · 1 = x"              : (mul x 1)                            => x
+    "x / 1 = x"              : (div x 1)                            => x
+    "x · −1 = −x"            : (mul x -1)                           => (neg x)
+    "x · 0 = 0"              : (mul x z)                            => z                      if is_zero(z), relaxed()
+    "x ^ 1 = x"              : (pow x 1)                            => x
+    "x² = x · x"             : (pow x 2)                            => (mul x x)
+    "x³ = x · x · x"         : (pow x 3)                            => (mul (mul x x) x)      if real(x)
+    "√ as power"             : (pow x 0.5)                          => (sqrt x)               if loose()
+    "x ^ −1"                 : (pow x -1)                           => (recip x)
+    "1 / x"                  : (div 1 x)                            => (recip x)
+    "a · 1/x = a / x"        : (mul a (recip x))                    => (div a x)              if loose()
+    "a / (1/x) = a · x"      : (div a (recip x))                    => (mul a x)              if loose()
+    "x / c = x · 1/c"        : (div x c)                            => (mul x (recip c))      if constant(c), real(x), exact_reciprocal(c)
+    "−(−x) = x"              : (neg (neg x))                        => x
+    "x + −y = x − y"         : (add x (neg y))                      => (sub x y)
+    "x − −y = x + y"         : (sub x (neg y))                      => (add x y)
+    "−(x − y) = y − x"       : (neg (sub x y))                      => (sub y x)
+    "−x · −y = x · y"        : (mul (neg x) (neg y))                => (mul x y)
+    "(x · c) · d = x · cd"   : (mul (mul x c) d)                    => (mul x (mul c d))      if constant(c, d), real(x), loose()
+    "(x + c) + d = x + cd"   : (add (add x c) d)                    => (add x (add c d))      if constant(c, d), real(x), loose()
+    "(x − c) + d = x + dc"   : (add (sub x c) d)                    => (add x (sub d c))      if constant(c, d), real(x), loose()
+    "(x + c) − d = x + cd"   : (sub (add x c) d)                    => (add x (sub c d))      if constant(c, d), real(x), loose()
+    "x − c = x + −c"         : (sub x c)                            => (add x (neg c))        if constant(c), varying(x), real(x)
+    "exp·exp"                : (mul (exp x) (exp y))                => (exp (add x y))        if loose()
+    "exp of log"             : (exp (log x))                        => x                      if relaxed()
+    "log of exp"             : (log (exp x))                        => x                      if relaxed()
+    "|−x| = |x|"             : (abs (neg x))                        => (abs x)
+    "|x · x| = x · x"        : (abs (mul x x))                      => (mul x x)
+    "||x|| = |x|"            : (abs (abs x))                        => (abs x)
+    "not not"                : (not (not x))                        => x
+    "x and x"                : (and x x)                            => x
+    "x or x"                 : (or x x)                             => x
+    "max(x, x) = x"          : (max x x)                            => x
+    "min(x, x) = x"          : (min x x)                            => x
+    "select(c, x, x) = x"    : (select c x x)                       => x
+    "select(true, x, y)"     : (select 1 x y)                       => x
+    "select(false, x, y)"    : (select 0 x y)                       => y
+    "select(not c, x, y)"    : (select (not c) x y)                 => (select c y x)
+    "max with a number"      : (max x c)                            => (clamp[at_least(c)] x) if splat(c), varying(x)
+    "min with a number"      : (min x c)                            => (clamp[at_most(c)] x)  if splat(c), varying(x)
+    "clamp of clamp"         : (clamp[p] (clamp[q] x))              => (clamp[meet(p, q)] x)
+    "clamp to ≥ 0"           : (clamp[p] x)                         => (relu x)               if is_relu(p), real(x)
+    "clamp of relu"          : (clamp[p] (relu x))                  => (clamp[above_zero_first(p)] x)
+    "relu of clamp"          : (relu (clamp[p] x))                  => (clamp[above_zero_last(p)] x)
+    "relu of relu"           : (relu (relu x))                      => (relu x)
+    "relu of sigmoid"        : (relu (sigmoid x))                   => (sigmoid x)
+    "relu of exp"            : (relu (exp x))                       => (exp x)
+    "relu of |x|"            : (relu (abs x))                       => (abs x)
+    "x > 0 ? x : 0"          : (select (lt 0 x) x 0)                => (relu x)               if relaxed()
+    "floor of a whole"       : (floor (floor x))                    => (floor x)
+    "ceil of a whole"        : (ceil (ceil x))                      => (ceil x)
+    "round of a whole"       : (round (round x))                    => (round x)
+    "cast to its own type"   : (cast[p] x)                          => x                      if same_type(p, x)
+    "cast there and back"    : (cast[p] (cast[q] x))                => x                      if widens(p, q, x)
+    "cast in two steps"      : (cast[p] (cast[q] x))                => (cast[p] x)            if keeps(q, x)
+    "tanh by sigmoid"        : (sub (mul (sigmoid (mul x 2)) 2) 1)  => (tanh x)               if loose()
+    "log(1 + x)"             : (log (add x 1))                      => (log1p x)              if loose()
+    "exp(x) − 1"             : (sub (exp x) 1)                      => (expm1 x)              if loose()
+}
+
+fn is_zero(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if g.splat(args[0].id()) == Some(0.0) { Ok(()) } else { Err("the operand is not 0") }
+}
+
+fn bounds(clamp: &Arg) -> Result<(f64, f64), Why> {
+    let (lo, hi) = (clamp.op().attrs.float("lo"), clamp.op().attrs.float("hi"));
+    if lo <= hi { Ok((lo, hi)) } else { Err("the range is empty") }
+}
+
+fn is_relu(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if bounds(&args[0])? == (0.0, f64::INFINITY) { Ok(()) } else { Err("the range is not 0…∞") }
+}
+
+fn at_least(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    match g.splat(args[0].id()) {
+        Some(v) if !v.is_nan() => clamp(v, f64::INFINITY),
+        _ => Err("the bound is not one number"),
+    }
+}
+
+fn at_most(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    match g.splat(args[0].id()) {
+        Some(v) if !v.is_nan() => clamp(f64::NEG_INFINITY, v),
+        _ => Err("the bound is not one number"),
+    }
+}
+
+/// The first clamp applied to the second.
+fn meet(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let ((lo, hi), (a, b)) = (bounds(&args[0])?, bounds(&args[1])?);
+    clamp(a.clamp(lo, hi), b.clamp(lo, hi))
+}
+
+fn above_zero_first(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (lo, hi) = bounds(&args[0])?;
+    clamp(0f64.clamp(lo, hi), hi)
+}
+
+fn above_zero_last(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (lo, hi) = bounds(&args[0])?;
+    clamp(lo.max(0.0), hi.max(0.0))
+}
+
+fn same_type(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if args[0].op().attrs.ty("to") == g.elem(args[1].id()) { Ok(()) } else { Err("the type changes") }
+}
+
+/// Whether `wide` has every value of `narrow`.
+fn holds(wide: Type, narrow: Type) -> bool {
+    use Type::*;
+    let float = |t: Type| match t {
+        BF16 => Some((8, 8)),
+        F16 => Some((11, 5)),
+        F32 => Some((24, 8)),
+        F64 => Some((53, 11)),
+        _ => None,
+    };
+    let int = |t: Type| match t {
+        Bool => Some((1, 0)),
+        I8 => Some((7, 1)),
+        I16 => Some((15, 1)),
+        I32 => Some((31, 1)),
+        I64 => Some((63, 1)),
+        U8 => Some((8, 0)),
+        U16 => Some((16, 0)),
+        U32 => Some((32, 0)),
+        U64 => Some((64, 0)),
+        _ => None,
+    };
+    if wide == Bool {
+        return narrow == Bool;
+    }
+    match (float(wide), float(narrow), int(wide), int(narrow)) {
+        (Some((p, e)), Some((q, f)), ..) => p >= q && e >= f,
+        (Some((p, _)), None, None, Some((bits, _))) => p >= bits && wide != F16,
+        (None, None, Some((p, s)), Some((q, t))) => p >= q && s >= t,
+        _ => false,
+    }
+}
+
+fn widens(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    same_type(g, &[args[0].clone(), args[2].clone()])?;
+    keeps(g, &args[1..])
+}
+
+fn keeps(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if holds(args[0].op().attrs.ty("to"), g.elem(args[1].id())) { Ok(()) } else { Err("the type in between loses values") }
+}

@@ -1,0 +1,382 @@
+//! Scales, shifts, padding and further linear operators folded into the weights of convolutions and matrix products.
+
+use super::{Check, Make, named, rules};
+use crate::language::{Build, Classes, OpRef, Why};
+use crate::pattern::Arg;
+use dnnc_ir::{Attr, Kind, Tensor, Type};
+use egg::Id;
+
+named! { #[doc = "Conditions."] CHECK: Check; zero, lowest, spatial_pad, unpadded, pointwise, dense, matrix, matrices, whole_windows }
+named! {
+    #[doc = "Helpers."]
+    MAKE: Make;
+    scale_outputs, scale_bias, shift_bias, scale_inputs, shift_inputs, scale_columns, scale_rows, shift_rows, padded, padded_mean,
+    merged, merged_bias, through, through_bias, with_identity, with_scale
+}
+
+rules! {
+    #[doc = "What is linear goes into weights; weights are computed when extraction has chosen them."]
+    FOLD;
+    "scale into convolution"     : (mul (conv[p] x w ..b) s)             => (conv[p] x (scale_outputs p w s) ..(scale_bias p w b s))           if constant(w, b, s), loose()
+    "shift into bias"            : (add (conv[p] x w ..b) s)             => (conv[p] x w ..(shift_bias p w b s))                               if constant(b, s), loose()
+    "scale before convolution"   : (conv[p] (mul x s) w ..b)             => (conv[p] x (scale_inputs p w s) ..b)                               if constant(w, s), loose()
+    "shift before convolution"   : (conv[p] (add x s) w ..b)             => (conv[p] x w ..(shift_inputs p w b s))                             if constant(w, b, s), unpadded(p), loose()
+    "scale into transposed conv" : (mul (conv_transpose[p] x w ..b) s)   => (conv_transpose[p] x (scale_outputs p w s) ..(scale_bias p w b s)) if constant(w, b, s), loose()
+    "shift into transposed bias" : (add (conv_transpose[p] x w ..b) s)   => (conv_transpose[p] x w ..(shift_bias p w b s))                     if constant(b, s), loose()
+    "padding into convolution"   : (conv[p] (pad[q] x z) w ..b)          => (conv[padded(p, q)] x w ..b)                                       if zero(z), spatial_pad(q)
+    "padding into average"       : (avg_pool[p] (pad[q] x z))            => (avg_pool[padded_mean(p, q)] x)                                    if zero(z), spatial_pad(q)
+    "padding into maximum"       : (max_pool[p] (pad[q] x z))            => (max_pool[padded(p, q)] x)                                         if lowest(z), spatial_pad(q)
+    "pointwise after convolution": (conv[p] (conv[q] x w ..b) v ..c)     => (conv[q] x (through v w) ..(through_bias v b c))                   if constant(w, b, v, c), pointwise(p, v), dense(p, q), loose()
+    "sum of convolutions"        : (add (conv[p] x w ..b) (conv[q] x v ..c)) => (conv[p] x (merged p q w v) ..(merged_bias b c))               if constant(w, b, v, c), loose()
+    "convolution plus identity"  : (add (conv[p] x w ..b) x)             => (conv[p] x (with_identity p w) ..b)                                if constant(w), loose()
+    "convolution plus scaled"    : (add (conv[p] x w ..b) (mul x s))     => (conv[p] x (with_scale p w s) ..b)                                 if constant(w, s), loose()
+    "average before pointwise"   : (avg_pool[q] (conv[p] x w ..b))       => (conv[p] (avg_pool[q] x) w ..b)                                    if pointwise(p, w), whole_windows(q), loose()
+    "scale into product"         : (mul (matmul[p] x w) s)               => (matmul[p] x (scale_columns p w s))                                if constant(w, s), varying(x), loose()
+    "scale before product"       : (matmul[p] (mul x s) w)               => (matmul[p] x (scale_rows p w s))                                   if constant(w, s), varying(x), loose()
+    "shift before product"       : (matmul[p] (add x s) w)               => (add (matmul[p] x w) (shift_rows p w s))                           if constant(w, s), varying(x), matrix(w), loose()
+    "product of products"        : (matmul[p] (matmul[p] x v) w)         => (matmul[p] x (matmul[p] v w))                                      if constant(v, w), matrices(p, v, w), loose()
+}
+
+fn zero(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if g.splat(args[0].id()) == Some(0.0) { Ok(()) } else { Err("the padding is not 0") }
+}
+
+fn lowest(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if g.splat(args[0].id()) == Some(f64::NEG_INFINITY) { Ok(()) } else { Err("the padding is not −∞") }
+}
+
+/// Constant padding of spatial axes only.
+fn spatial_pad(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let attrs = &args[0].op().attrs;
+    let pads = attrs.ints("pads");
+    let rank = pads.len() / 2;
+    let elsewhere = rank < 3 || [0, 1, rank, rank + 1].iter().any(|&i| pads[i] != 0);
+    if attrs.word("mode") != "constant" || elsewhere { Err("the padding is not constant, of spatial axes") } else { Ok(()) }
+}
+
+fn unpadded(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if args[0].op().attrs.ints("pads").iter().all(|&p| p == 0) { Ok(()) } else { Err("there is padding") }
+}
+
+/// A dense convolution of 1×1 with stride 1 and without padding, whose result has the places of its input.
+fn pointwise(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let attrs = &args[0].op().attrs;
+    let one = attrs.ints("strides").iter().all(|&s| s == 1)
+        && attrs.ints("pads").iter().all(|&p| p == 0)
+        && g.shape(args[1].id())[2..].iter().all(|&k| k == 1);
+    if one && attrs.int("block") == 0 { Ok(()) } else { Err("the convolution is not pointwise") }
+}
+
+fn dense(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let plain = |a: &Arg| a.op().attrs.int("groups") == 1 && a.op().attrs.int("block") == 0;
+    if args.iter().all(plain) { Ok(()) } else { Err("a convolution has groups") }
+}
+
+fn matrix(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if args.iter().all(|a| g.shape(a.id()).len() == 2) { Ok(()) } else { Err("an operand is not one matrix") }
+}
+
+fn matrices(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    super::recognise::plain(g, args)?;
+    matrix(g, &args[1..])
+}
+
+/// No window of the pool sees padding: the mean of a bias is the bias.
+fn whole_windows(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let attrs = &args[0].op().attrs;
+    let none = |name| attrs.ints(name).iter().all(|&p| p == 0);
+    if none("pads") && none("extra") && attrs.int("block") == 0 { Ok(()) } else { Err("the pool has padding") }
+}
+
+/// `pads` of a window with those of a `pad` of all axes added.
+fn sum_of_pads(p: &OpRef, q: &OpRef) -> Vec<i64> {
+    let (own, more) = (p.attrs.ints("pads"), q.attrs.ints("pads"));
+    let (axes, rank) = (own.len() / 2, more.len() / 2);
+    (0..own.len()).map(|i| own[i] + if i < axes { more[2 + i] } else { more[rank + 2 + i - axes] }).collect()
+}
+
+fn padded(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, q) = (args[0].op(), args[1].op());
+    if p.attrs.int("block") != 0 {
+        return Err("the layout is packed");
+    }
+    Ok(Arg::Op(p.with("pads", sum_of_pads(p, q))))
+}
+
+fn padded_mean(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let p = args[0].op();
+    let bare = p.attrs.ints("pads").iter().chain(p.attrs.ints("extra")).all(|&v| v == 0);
+    if !bare && !p.attrs.flag("include_pad") {
+        return Err("the pool does not count its own padding");
+    }
+    let Arg::Op(op) = padded(g, args)? else { return Err("no operator") };
+    Ok(Arg::Op(op.with("include_pad", true)))
+}
+
+/// How many channels convolution `p` with weights `w` has as its result.
+fn outputs(g: &Classes, p: &OpRef, w: Id) -> usize {
+    let shape = g.shape(w);
+    if p.kind() == Kind::ConvTranspose { shape[1] * p.attrs.size("groups") } else { shape[0] }
+}
+
+/// `s`, broadcast along all but axis 1 of a tensor of `rank` axes, as a vector of `channels`.
+fn per_channel(g: &mut Classes, s: Id, rank: usize, channels: usize) -> Result<Id, Why> {
+    let shape = g.shape(s).to_vec();
+    let axis = |i: usize| (i + rank).checked_sub(shape.len());
+    let only_channels = shape.len() <= rank && (0..shape.len()).all(|i| shape[i] == 1 || axis(i) == Some(1));
+    if !only_channels {
+        return Err("the operand is not one number a channel");
+    }
+    if shape.iter().product::<usize>() == 1 {
+        let one = g.reshape(s, &[1])?;
+        return g.op(Kind::Expand, [("shape", Attr::from(&[channels][..]))], &[one]);
+    }
+    if shape.iter().product::<usize>() != channels {
+        return Err("the operand is not one number a channel");
+    }
+    g.reshape(s, &[channels])
+}
+
+/// The shape with `size` on `axis` and 1 elsewhere.
+fn along(axis: usize, size: usize, rank: usize) -> Vec<usize> {
+    (0..rank).map(|i| if i == axis { size } else { 1 }).collect()
+}
+
+fn plain_layout(p: &OpRef) -> Result<(), Why> {
+    if p.kind() == Kind::Conv && p.attrs.int("block") != 0 { Err("the layout is packed") } else { Ok(()) }
+}
+
+/// Weights with each output channel scaled.
+fn scale_outputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, w, s) = (args[0].op(), args[1].id(), args[2].id());
+    plain_layout(p)?;
+    let shape = g.shape(w).to_vec();
+    let channels = outputs(g, p, w);
+    let s = per_channel(g, s, shape.len(), channels)?;
+    if p.kind() == Kind::Conv {
+        let s = g.reshape(s, &along(0, channels, shape.len()))?;
+        return Ok(Arg::Value(g.mul(w, s)?));
+    }
+    // [C, O/groups, K…] as [groups, C/groups, O/groups, K…]: output o of group k is channel k·O/groups + o.
+    let groups = p.attrs.size("groups");
+    let mut split = vec![groups, shape[0] / groups];
+    split.extend(&shape[1..]);
+    let mut factor = vec![1; split.len()];
+    (factor[0], factor[2]) = (groups, shape[1]);
+    let (wide, s) = (g.reshape(w, &split)?, g.reshape(s, &factor)?);
+    let scaled = g.mul(wide, s)?;
+    Ok(Arg::Value(g.reshape(scaled, &shape)?))
+}
+
+/// The bias, if there is one, scaled with its channels.
+fn scale_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, w, s) = (args[0].op(), args[1].id(), args[3].id());
+    let Some(&b) = args[2].ids().first() else { return Ok(Arg::Values(vec![])) };
+    let (rank, channels) = (g.shape(w).len(), outputs(g, p, w));
+    let s = per_channel(g, s, rank, channels)?;
+    Ok(Arg::Values(vec![g.mul(b, s)?]))
+}
+
+/// The bias, 0 if there is none, plus a shift of each channel.
+fn shift_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, w, s) = (args[0].op(), args[1].id(), args[3].id());
+    plain_layout(p)?;
+    let (rank, channels) = (g.shape(w).len(), outputs(g, p, w));
+    let s = per_channel(g, s, rank, channels)?;
+    Ok(Arg::Values(vec![match args[2].ids().first() {
+        Some(&b) => g.sum(b, s)?,
+        None => s,
+    }]))
+}
+
+/// Weights [O, C/groups, K…] as [groups, O/groups, C/groups, K…], and a number an input channel to multiply them with.
+fn by_input(g: &mut Classes, p: &OpRef, w: Id, s: Id) -> Result<(Id, Id), Why> {
+    plain_layout(p)?;
+    let shape = g.shape(w).to_vec();
+    let groups = p.attrs.size("groups");
+    let s = per_channel(g, s, shape.len(), shape[1] * groups)?;
+    let mut split = vec![groups, shape[0] / groups];
+    split.extend(&shape[1..]);
+    let mut factor = vec![1; split.len()];
+    (factor[0], factor[2]) = (groups, shape[1]);
+    Ok((g.reshape(w, &split)?, g.reshape(s, &factor)?))
+}
+
+fn scale_inputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let w = args[1].id();
+    let shape = g.shape(w).to_vec();
+    let (wide, s) = by_input(g, args[0].op(), w, args[2].id())?;
+    let scaled = g.mul(wide, s)?;
+    Ok(Arg::Value(g.reshape(scaled, &shape)?))
+}
+
+/// The bias plus what a shift of each input channel adds through the weights.
+fn shift_inputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, w, s) = (args[0].op(), args[1].id(), args[3].id());
+    let channels = g.shape(w)[0];
+    let (wide, s) = by_input(g, p, w, s)?;
+    let product = g.mul(wide, s)?;
+    let axes: Vec<i64> = (2..g.shape(product).len() as i64).collect();
+    let sum = g.op(Kind::ReduceSum, [("axes", Attr::from(axes)), ("keepdims", Attr::from(false))], &[product])?;
+    let sum = g.reshape(sum, &[channels])?;
+    Ok(Arg::Values(vec![match args[2].ids().first() {
+        Some(&b) => g.sum(b, sum)?,
+        None => sum,
+    }]))
+}
+
+/// `s`, one number or one a last axis of `size`, as a vector or a number.
+fn per_last(g: &mut Classes, s: Id, size: usize) -> Result<Id, Why> {
+    let shape = g.shape(s).to_vec();
+    match shape.split_last() {
+        _ if shape.iter().product::<usize>() == 1 => g.reshape(s, &[]),
+        Some((last, others)) if *last == size && others.iter().all(|&d| d == 1) => g.reshape(s, &[size]),
+        _ => Err("the operand is not one number a column"),
+    }
+}
+
+/// Sizes (k, n) of the right operand of a product.
+fn right_sizes(g: &Classes, p: &OpRef, w: Id) -> Result<(usize, usize), Why> {
+    match (g.shape(w), p.attrs.flag("trans_b")) {
+        ([.., k, n], false) | ([.., n, k], true) => Ok((*k, *n)),
+        _ => Err("an operand is no matrix"),
+    }
+}
+
+/// A vector or a number that scales the rows (`true`) or the columns of the right operand of a product.
+fn scale_right(g: &mut Classes, p: &OpRef, w: Id, s: Id, rows: bool) -> Result<Arg, Why> {
+    if rows && p.attrs.flag("trans_a") {
+        return Err("the left operand is transposed");
+    }
+    let (k, n) = right_sizes(g, p, w)?;
+    let size = if rows { k } else { n };
+    let mut s = per_last(g, s, size)?;
+    if !g.shape(s).is_empty() && rows != p.attrs.flag("trans_b") {
+        s = g.reshape(s, &[size, 1])?;
+    }
+    Ok(Arg::Value(g.mul(w, s)?))
+}
+
+fn scale_columns(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    scale_right(g, args[0].op(), args[1].id(), args[2].id(), false)
+}
+
+fn scale_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    scale_right(g, args[0].op(), args[1].id(), args[2].id(), true)
+}
+
+/// What a shift of each column of the left operand adds to each row of the product.
+fn shift_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, w) = (args[0].op(), args[1].id());
+    if p.attrs.flag("trans_a") {
+        return Err("the left operand is transposed");
+    }
+    let (k, n) = right_sizes(g, p, w)?;
+    let s = per_last(g, args[2].id(), k)?;
+    let row = match g.shape(s) {
+        [] => g.op(Kind::Expand, [("shape", Attr::from(&[1, k][..]))], &[s])?,
+        _ => g.reshape(s, &[1, k])?,
+    };
+    let product = g.apply(p, &[row, w])?;
+    Ok(Arg::Value(g.reshape(product, &[n])?))
+}
+
+/// Weights of a convolution and of a pointwise one after it, in one: v [O, M, 1…], w [M, C, K…] → [O, C, K…].
+fn through(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (v, w) = (args[0].id(), args[1].id());
+    let (o, shape) = (g.shape(v)[0], g.shape(w).to_vec());
+    let m = shape[0];
+    let (v, flat) = (g.reshape(v, &[o, m])?, g.reshape(w, &[m, shape[1..].iter().product()])?);
+    let product = g.op(Kind::MatMul, [], &[v, flat])?;
+    let mut result = shape;
+    result[0] = o;
+    Ok(Arg::Value(g.reshape(product, &result)?))
+}
+
+fn through_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let v = args[0].id();
+    let (o, m) = (g.shape(v)[0], g.shape(v)[1]);
+    let Some(&b) = args[1].ids().first() else { return Ok(args[2].clone()) };
+    let (v, b) = (g.reshape(v, &[o, m])?, g.reshape(b, &[m, 1])?);
+    let product = g.op(Kind::MatMul, [], &[v, b])?;
+    let product = g.reshape(product, &[o])?;
+    Ok(Arg::Values(vec![match args[2].ids().first() {
+        Some(&c) => g.sum(product, c)?,
+        None => product,
+    }]))
+}
+
+/// Weights of two convolutions of one input in one: the smaller kernel stands inside the larger.
+fn merged(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, q, w, v) = (args[0].op(), args[1].op(), args[2].id(), args[3].id());
+    plain_layout(p)?;
+    let same = |name| p.attrs.get(name) == q.attrs.get(name);
+    let (large, small) = (g.shape(w).to_vec(), g.shape(v).to_vec());
+    let axes = large.len() - 2;
+    if !same("strides") || !same("groups") || !same("block") || large[..2] != small[..2] {
+        return Err("the convolutions differ in more than their kernels");
+    }
+    let (wide, narrow, dilations) = (p.attrs.ints("pads"), q.attrs.ints("pads"), p.attrs.ints("dilations"));
+    let mut pads = vec![0; 2 * large.len()];
+    for i in 0..axes {
+        // Tap t of the small kernel reads at t·d' − narrow, tap T of the large one at T·d − wide.
+        let begin = wide[i] - narrow[i];
+        let d = dilations[i];
+        let aligned = begin >= 0 && begin % d == 0 && (small[2 + i] == 1 || q.attrs.ints("dilations")[i] == d);
+        let end = large[2 + i] as i64 - small[2 + i] as i64 - begin / d;
+        // Equal at both ends: then both have the same places.
+        if !aligned || end < 0 || wide[axes + i] - narrow[axes + i] != end * d {
+            return Err("the smaller kernel does not stand inside the larger");
+        }
+        pads[2 + i] = begin / d;
+        pads[large.len() + 2 + i] = end;
+    }
+    let zero = g.number(g.elem(v), 0.0)?;
+    let framed = g.op(Kind::Pad, [("pads", Attr::from(pads))], &[v, zero])?;
+    Ok(Arg::Value(g.sum(w, framed)?))
+}
+
+fn merged_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    Ok(Arg::Values(match (args[0].ids(), args[1].ids()) {
+        ([b], [c]) => vec![g.sum(*b, *c)?],
+        ([b], []) | ([], [b]) => vec![*b],
+        _ => vec![],
+    }))
+}
+
+/// Weights that copy each channel: 1 where the input place is the output place. For f32.
+fn identity(g: &mut Classes, p: &OpRef, w: Id) -> Result<Id, Why> {
+    plain_layout(p)?;
+    let shape = g.shape(w).to_vec();
+    let groups = p.attrs.size("groups");
+    if g.elem(w) != Type::F32 || shape[0] != shape[1] * groups || p.attrs.ints("strides").iter().any(|&s| s != 1) {
+        return Err("the convolution cannot copy its input");
+    }
+    let mut tap = 0;
+    for (i, &k) in shape[2..].iter().enumerate() {
+        let (pad, d) = (p.attrs.ints("pads")[i], p.attrs.ints("dilations")[i]);
+        if pad % d != 0 || pad / d >= k as i64 {
+            return Err("the convolution cannot copy its input");
+        }
+        tap = tap * k + (pad / d) as usize;
+    }
+    let taps: usize = shape[2..].iter().product();
+    let mut values = vec![0f32; shape.iter().product()];
+    for o in 0..shape[0] {
+        values[(o * shape[1] + o % shape[1]) * taps + tap] = 1.0;
+    }
+    Ok(g.tensor(Tensor::new(shape, &values)))
+}
+
+fn with_identity(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, w) = (args[0].op(), args[1].id());
+    let one = identity(g, p, w)?;
+    Ok(Arg::Value(g.sum(w, one)?))
+}
+
+fn with_scale(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, w) = (args[0].op(), args[1].id());
+    let one = identity(g, p, w)?;
+    let scaled = scale_inputs(g, &[args[0].clone(), Arg::Value(one), args[2].clone()])?;
+    Ok(Arg::Value(g.sum(w, scaled.id())?))
+}

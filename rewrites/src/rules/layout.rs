@@ -1,0 +1,329 @@
+//! Packed layouts: [N, C, H, W] as [N, C/b, H, W, b], b lanes of a vector register, for convolutions and what stands between them.
+//!
+//! Lanes past C in the last block are dead: whatever is finite may stand there, since convolutions never read them (their weights are 0
+//! there) and unpacking drops them. So every rule here must keep them finite, and no other rule makes packed values.
+
+use super::moving::node;
+use super::{Check, Make, named, rules};
+use crate::language::{Build, Classes, OpRef, Why};
+use crate::pattern::Arg;
+use dnnc_ir::{Attr, Kind, Op};
+use egg::Id;
+
+named! { #[doc = "Conditions."] CHECK: Check; images, planar, inverse, whole_groups, spatial_axes, keepdims, spatial_axis, lines }
+named! {
+    #[doc = "Helpers."]
+    MAKE: Make;
+    packed, unpacked, blocked, on_blocks, concat_blocks, slice_blocks, pad_blocks, kept_axes, flat, flat_pack, row, row_of, lines_of
+}
+
+rules! {
+    #[doc = "Packed layouts: unpacking moves outwards until it meets packing."]
+    LAYOUT;
+    "packed convolution"      : (conv[p] x w ..b)                   => (unpacked p w (conv[blocked(p)] (packed x) w ..b))   if planar(p), images(x), f32(x, w), whole_groups(p, w)
+    "packed maximum"          : (max_pool[p] x)                     => (unpacked p x (max_pool[blocked(p)] (packed x)))     if planar(p), images(x), f32(x)
+    "packed average"          : (avg_pool[p] x)                     => (unpacked p x (avg_pool[blocked(p)] (packed x)))     if planar(p), images(x), f32(x)
+    "pack of unpack"          : (pack[p] (unpack[u] x))             => x                                                    if inverse(p, u, x)
+    "element-wise on blocks"  : (map[f] ..xs)                       => (on_blocks f xs)
+    "sum over places"         : (reduce_sum[r] (unpack[u] x))       => (unpack[u] (reduce_sum[r] x))                        if spatial_axes(r, u), keepdims(r)
+    "mean over places"        : (reduce_mean[r] (unpack[u] x))      => (unpack[u] (reduce_mean[r] x))                       if spatial_axes(r, u), keepdims(r)
+    "maximum over places"     : (reduce_max[r] (unpack[u] x))       => (unpack[u] (reduce_max[r] x))                        if spatial_axes(r, u), keepdims(r)
+    "mean, then drop axes"    : (reduce_mean[r] (unpack[u] x))      => (kept_axes r u x)                                    if spatial_axes(r, u)
+    "maximum, then drop axes" : (reduce_max[r] (unpack[u] x))       => (kept_axes r u x)                                    if spatial_axes(r, u)
+    "norm over places"        : (norm[r] (unpack[u] x))             => (unpack[u] (norm[r] x))                              if spatial_axes(r, u)
+    "resample places"         : (resample[r] (unpack[u] x) i w)     => (unpack[u] (resample[r] x i w))                      if spatial_axis(r, u)
+    "concat of blocks"        : (concat[c] ..xs)                    => (concat_blocks c xs)
+    "slice of blocks"         : (slice[s] (unpack[u] x))            => (slice_blocks s u x)
+    "pad of blocks"           : (pad[q] (unpack[u] x) z)            => (pad_blocks q u x z)
+    "unpack of single places" : (unpack[u] x)                       => (flat u x)
+    "pack of single places"   : (pack[p] x)                         => (flat_pack p x)
+    "convolution of lines"    : (conv[p] x w ..b)                   => (lines_of p (conv[row(p)] (row_of x) (row_of w) ..b)) if lines(p, x)
+    "maximum of lines"        : (max_pool[p] x)                     => (lines_of p (max_pool[row(p)] (row_of x)))    if lines(p, x)
+    "average of lines"        : (avg_pool[p] x)                     => (lines_of p (avg_pool[row(p)] (row_of x)))    if lines(p, x)
+}
+
+fn images(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if args.iter().all(|a| g.shape(a.id()).len() == 4) { Ok(()) } else { Err("the input is not [N, C, H, W]") }
+}
+
+fn planar(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let attrs = &args[0].op().attrs;
+    if attrs.int("block") == 0 && attrs.ints("strides").len() == 2 {
+        Ok(())
+    } else {
+        Err("the operator is packed, or not of two spatial axes")
+    }
+}
+
+/// Blocks of channels lie within one group: there is one, or each has one channel, or whole blocks.
+fn whole_groups(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let (groups, w, b) = (args[0].op().attrs.size("groups"), g.shape(args[1].id()), g.analysis.block);
+    let depthwise = w[1] == 1 && w[0] == groups;
+    let whole = w[1].is_multiple_of(b) && (w[0] / groups).is_multiple_of(b);
+    if groups == 1 || depthwise || whole { Ok(()) } else { Err("a block of channels would lie in two groups") }
+}
+
+fn inverse(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let (p, u) = (&args[0].op().attrs, &args[1].op().attrs);
+    if p.int("axis") == u.int("axis") && p.int("block") == u.int("block") { Ok(()) } else { Err("the blocks differ") }
+}
+
+/// Whether `u` unpacks the channels of images.
+fn of_channels(u: &OpRef) -> Result<(), Why> {
+    if u.attrs.int("axis") == 1 { Ok(()) } else { Err("other axes than channels are packed") }
+}
+
+fn spatial_axes(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    of_channels(args[1].op())?;
+    if args[0].op().attrs.ints("axes").iter().all(|&a| a == 2 || a == 3) { Ok(()) } else { Err("channels or images are reduced too") }
+}
+
+fn spatial_axis(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    of_channels(args[1].op())?;
+    if (2..4).contains(&args[0].op().attrs.int("axis")) { Ok(()) } else { Err("the axis is not spatial") }
+}
+
+fn keepdims(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if args[0].op().attrs.flag("keepdims") { Ok(()) } else { Err("the reduction drops its axes") }
+}
+
+fn lines(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let attrs = &args[0].op().attrs;
+    let one = attrs.int("block") == 0 && g.shape(args[1].id()).len() == 3;
+    if one { Ok(()) } else { Err("the input is not [N, C, L]") }
+}
+
+fn pack_op(block: usize) -> OpRef {
+    OpRef::new(Op::new(Kind::Pack, [("axis", Attr::Int(1)), ("block", Attr::Int(block as i64))]).expect("the row of `pack`"))
+}
+
+fn unpack_op(block: usize, size: usize) -> OpRef {
+    let attrs = [("axis", Attr::Int(1)), ("block", Attr::Int(block as i64)), ("size", Attr::Int(size as i64))];
+    OpRef::new(Op::new(Kind::Unpack, attrs).expect("the row of `unpack`"))
+}
+
+fn packed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let block = g.analysis.block;
+    Ok(Arg::Value(to_blocks(g, args[0].id(), block)?))
+}
+
+/// The packed form of an image: what was unpacked to it, or a packing.
+fn to_blocks(g: &mut Classes, x: Id, block: usize) -> Result<Id, Why> {
+    match from_blocks(g, x) {
+        Some((u, inner)) if u.attrs.size("block") == block => Ok(inner),
+        _ => g.apply(&pack_op(block), &[x]),
+    }
+}
+
+/// How and from what an image was unpacked.
+fn from_blocks(g: &Classes, x: Id) -> Option<(OpRef, Id)> {
+    let term = node(g, x, Kind::Unpack)?;
+    let op = term.op()?.clone();
+    (op.attrs.int("axis") == 1 && g.shape(term.children[0]).len() == 5).then_some((op, term.children[0]))
+}
+
+/// The unpacked result of a packed operator; `args[1]` are the weights of a convolution, else the input.
+fn unpacked(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let shape = g.shape(args[1].id());
+    let channels = if args[0].op().kind() == Kind::Conv { shape[0] } else { shape[1] };
+    let op = unpack_op(g.analysis.block, channels);
+    Ok(Arg::Value(g.apply(&op, &[args[2].id()])?))
+}
+
+fn blocked(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    Ok(Arg::Op(args[0].op().with("block", g.analysis.block as i64)))
+}
+
+/// Operators whose results are finite where their operands are.
+fn keeps_finite(kind: Kind) -> bool {
+    use Kind::*;
+    matches!(
+        kind,
+        Neg | Abs
+            | Sign
+            | Floor
+            | Ceil
+            | Round
+            | Trunc
+            | Sin
+            | Cos
+            | Atan
+            | Tanh
+            | Erf
+            | Sigmoid
+            | Softplus
+            | Relu
+            | Gelu
+            | GeluTanh
+            | Silu
+            | HardSwish
+            | Not
+            | Clamp
+            | Add
+            | Sub
+            | Mul
+            | Min
+            | Max
+            | And
+            | Or
+            | Xor
+            | Eq
+            | Lt
+            | Le
+            | Select
+    )
+}
+
+/// An element-wise operator computed on blocks: when an operand is unpacked already, the others are packed.
+fn on_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (f, xs) = (args[0].op(), args[1].ids().to_vec());
+    let (u, _) = xs.iter().find_map(|&x| from_blocks(g, x)).ok_or("no operand is unpacked")?;
+    let (block, channels) = (u.attrs.size("block"), u.attrs.size("size"));
+    if !channels.is_multiple_of(block) && !keeps_finite(f.kind()) {
+        return Err("dead lanes might become infinite");
+    }
+    let mut operands = Vec::with_capacity(xs.len());
+    for x in xs {
+        let shape = g.shape(x).to_vec();
+        if shape.len() > 4 {
+            return Err("an operand has more axes than an image");
+        }
+        if shape.iter().product::<usize>() == 1 {
+            operands.push(g.reshape(x, &[])?);
+            continue;
+        }
+        let mut image = vec![1; 4 - shape.len()];
+        image.extend(shape);
+        operands.push(if image[1] == channels {
+            let x = g.reshape(x, &image)?;
+            to_blocks(g, x, block)?
+        } else if image[1] == 1 {
+            image.push(1);
+            g.reshape(x, &image)?
+        } else {
+            return Err("the operands broadcast along channels");
+        });
+    }
+    let result = g.apply(f, &operands)?;
+    Ok(Arg::Value(g.apply(&u, &[result])?))
+}
+
+/// A reduction over places that drops its axes: reduced on blocks, unpacked, then the axes dropped.
+fn kept_axes(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (r, u, x) = (args[0].op(), args[1].op(), args[2].id());
+    if r.attrs.flag("keepdims") {
+        return Err("the reduction keeps its axes");
+    }
+    let reduced = g.apply(&r.with("keepdims", true), &[x])?;
+    let image = g.apply(u, &[reduced])?;
+    let axes = r.attrs.sizes("axes");
+    let shape: Vec<usize> = g.shape(image).iter().enumerate().filter(|(i, _)| !axes.contains(i)).map(|(_, &s)| s).collect();
+    Ok(Arg::Value(g.reshape(image, &shape)?))
+}
+
+fn concat_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (c, xs) = (args[0].op(), args[1].ids().to_vec());
+    let (u, _) = xs.iter().find_map(|&x| from_blocks(g, x)).ok_or("no part is unpacked")?;
+    let block = u.attrs.size("block");
+    let channels = |g: &Classes, x: Id| g.shape(x)[1];
+    let along = c.attrs.int("axis") == 1;
+    let (last, others) = xs.split_last().ok_or("there are no parts")?;
+    if along && others.iter().any(|&x| !channels(g, x).is_multiple_of(block)) {
+        return Err("a part ends inside a block");
+    }
+    let size = if along { xs.iter().map(|&x| channels(g, x)).sum() } else { channels(g, *last) };
+    let mut parts = Vec::with_capacity(xs.len());
+    for x in xs {
+        parts.push(to_blocks(g, x, block)?);
+    }
+    let whole = g.apply(c, &parts)?;
+    Ok(Arg::Value(g.apply(&unpack_op(block, size), &[whole])?))
+}
+
+fn slice_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (s, u, x) = (&args[0].op().attrs, args[1].op(), args[2].id());
+    of_channels(u)?;
+    let block = u.attrs.int("block");
+    let with = |name: &'static str, channels: i64, lanes: i64| {
+        let mut v = s.ints(name).to_vec();
+        v[1] = channels;
+        v.push(lanes);
+        (name, Attr::from(v))
+    };
+    let (start, size, step) = (s.ints("starts")[1], s.ints("sizes")[1], s.ints("steps")[1]);
+    if start % block != 0 || size == 0 || step != 1 && size > 1 {
+        return Err("the slice does not begin with a block");
+    }
+    let blocks = (size + block - 1) / block;
+    let attrs = [with("starts", start / block, 0), with("sizes", blocks, block), with("steps", 1, 1)];
+    let slice = g.op(Kind::Slice, attrs, &[x])?;
+    Ok(Arg::Value(g.apply(&unpack_op(block as usize, size as usize), &[slice])?))
+}
+
+fn pad_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (q, u, x, z) = (args[0].op(), args[1].op(), args[2].id(), args[3].id());
+    of_channels(u)?;
+    let pads = q.attrs.ints("pads");
+    if pads[1] != 0 || pads[5] != 0 {
+        return Err("channels are padded");
+    }
+    let dead = !u.attrs.size("size").is_multiple_of(u.attrs.size("block"));
+    if dead && q.attrs.word("mode") == "constant" && !g.splat(z).is_some_and(f64::is_finite) {
+        return Err("dead lanes might become infinite");
+    }
+    let mut wide = pads.to_vec();
+    wide.insert(4, 0);
+    wide.push(0);
+    let inner = g.apply(&q.with("pads", wide), &[x, z])?;
+    Ok(Arg::Value(g.apply(u, &[inner])?))
+}
+
+/// One place and whole blocks: the bytes are the same.
+fn flat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (u, x) = (args[0].op(), args[1].id());
+    let shape = g.shape(x).to_vec();
+    let (size, block) = (u.attrs.size("size"), u.attrs.size("block"));
+    if of_channels(u).is_err() || shape.len() != 5 || shape[2] * shape[3] != 1 || !size.is_multiple_of(block) {
+        return Err("there is more than one place, or a part of a block");
+    }
+    Ok(Arg::Value(g.reshape(x, &[shape[0], size, 1, 1])?))
+}
+
+fn flat_pack(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, x) = (args[0].op(), args[1].id());
+    let (shape, block) = (g.shape(x).to_vec(), p.attrs.size("block"));
+    if p.attrs.int("axis") != 1 || shape.len() != 4 || shape[2] * shape[3] != 1 || !shape[1].is_multiple_of(block) {
+        return Err("there is more than one place, or a part of a block");
+    }
+    Ok(Arg::Value(g.reshape(x, &[shape[0], shape[1] / block, 1, 1, block])?))
+}
+
+/// The same operator on rows of images: an axis of size 1 before the one there is.
+fn row(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let op = args[0].op();
+    let before = |name: &str, first: i64| vec![first, op.attrs.ints(name)[0]];
+    let pads = op.attrs.ints("pads");
+    let mut made =
+        op.with("strides", before("strides", 1)).with("dilations", before("dilations", 1)).with("pads", vec![0, pads[0], 0, pads[1]]);
+    if op.kind() != Kind::Conv {
+        made = made.with("kernel", before("kernel", 1));
+    }
+    if op.kind() == Kind::AvgPool {
+        made = made.with("extra", before("extra", 0));
+    }
+    Ok(Arg::Op(made))
+}
+
+/// [A, B, L] as [A, B, 1, L].
+fn row_of(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let x = args[0].id();
+    let shape = g.shape(x).to_vec();
+    Ok(Arg::Value(g.reshape(x, &[shape[0], shape[1], 1, shape[2]])?))
+}
+
+/// [A, B, 1, L] as [A, B, L].
+fn lines_of(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let y = args[1].id();
+    let shape = g.shape(y).to_vec();
+    Ok(Arg::Value(g.reshape(y, &[shape[0], shape[1], shape[3]])?))
+}

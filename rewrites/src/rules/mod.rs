@@ -1,0 +1,151 @@
+//! The rules: tables of algebra, a file a theme.
+//!
+//! A line is `"what it says" : (left side) => (right side) if condition(x, y), …`. Conditions are named facts ([`Check`]), helpers on a right
+//! side compute what algebra cannot say ([`Make`]); both answer "no" with the reason, which `explain` shows.
+
+mod algebra;
+mod facts;
+mod fold;
+mod layout;
+mod moving;
+mod recognise;
+
+use crate::language::{Classes, Why};
+use crate::pattern::{Arg, Match, Names, Pattern, Reader};
+use std::sync::OnceLock;
+
+/// A condition on what a left side has bound.
+pub type Check = fn(&Classes, &[Arg]) -> Result<(), Why>;
+/// A helper of right sides: makes values, lists of values or operators.
+pub type Make = fn(&mut Classes, &[Arg]) -> Result<Arg, Why>;
+
+/// A line of a table, as written.
+pub struct Line {
+    /// What the rule says.
+    pub name: &'static str,
+    left: &'static str,
+    right: &'static str,
+    conditions: &'static [(&'static str, &'static str)],
+}
+
+/// A rule that is ready to run.
+#[derive(Debug)]
+pub struct Rule {
+    /// What it says.
+    pub name: &'static str,
+    /// What is looked for.
+    pub left: Pattern,
+    /// What it is equal to.
+    pub right: Pattern,
+    /// Conditions: name, function, arguments.
+    pub conditions: Vec<(&'static str, Check, Vec<Pattern>)>,
+    /// Names of the variables.
+    pub names: Names,
+}
+
+/// A table of rules: `rules! { NAME "…" : (…) => (…) if fact(x) … }`.
+macro_rules! rules {
+    ($(#[$doc:meta])* $table:ident; $($name:literal : $left:tt => $right:tt $(if $($cond:ident $args:tt),+)?)*) => {
+        $(#[$doc])*
+        pub const $table: &[$crate::rules::Line] = &[$($crate::rules::Line {
+            name: $name,
+            left: stringify!($left),
+            right: stringify!($right),
+            conditions: &[$($((stringify!($cond), stringify!($args))),+)?],
+        }),*];
+    };
+}
+
+/// Functions by their names: what tables call.
+macro_rules! named {
+    ($(#[$doc:meta])* $table:ident : $ty:ty; $($function:ident),* $(,)?) => {
+        $(#[$doc])*
+        pub const $table: &[(&str, $ty)] = &[$((stringify!($function), $function)),*];
+    };
+}
+pub(crate) use {named, rules};
+
+/// Which rules run together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Phase {
+    /// Algebra, recognition, folding, movement of data.
+    Simplify,
+    /// Packed layouts.
+    Layout,
+}
+
+/// The phases in order.
+pub const PHASES: &[Phase] = &[Phase::Simplify, Phase::Layout];
+
+/// The tables of a phase.
+fn tables(phase: Phase) -> Vec<&'static [Line]> {
+    match phase {
+        Phase::Simplify => vec![algebra::ALGEBRA, recognise::RECOGNISE, fold::FOLD, moving::MOVING],
+        Phase::Layout => vec![layout::LAYOUT],
+    }
+}
+
+/// The rules of a phase, in the order of the tables.
+pub fn of(phase: Phase) -> &'static [Rule] {
+    static RULES: OnceLock<Vec<(Phase, Vec<Rule>)>> = OnceLock::new();
+    let all = RULES.get_or_init(|| PHASES.iter().map(|&p| (p, tables(p).into_iter().flatten().map(Rule::read).collect())).collect());
+    &all.iter().find(|(p, _)| *p == phase).expect("every phase is in PHASES").1
+}
+
+/// Every rule.
+pub fn all() -> impl Iterator<Item = &'static Rule> {
+    PHASES.iter().flat_map(|&p| of(p))
+}
+
+/// The helper of a name.
+pub fn helper(name: &str) -> Make {
+    let tables = [facts::MAKE, fold::MAKE, moving::MAKE, layout::MAKE, recognise::MAKE, algebra::MAKE];
+    let found = tables.iter().flat_map(|t| t.iter()).find(|(n, _)| *n == name);
+    found.unwrap_or_else(|| panic!("no operator and no helper is called `{name}`")).1
+}
+
+fn check(name: &str) -> Check {
+    let tables = [facts::CHECK, algebra::CHECK, fold::CHECK, moving::CHECK, layout::CHECK, recognise::CHECK];
+    let found = tables.iter().flat_map(|t| t.iter()).find(|(n, _)| *n == name);
+    found.unwrap_or_else(|| panic!("no condition is called `{name}`")).1
+}
+
+impl Rule {
+    fn read(line: &Line) -> Rule {
+        let mut names = Names::default();
+        let left = Reader::new(line.left, &mut names).pattern();
+        let bound = names.0.len();
+        let right = Reader::new(line.right, &mut names).pattern();
+        let conditions: Vec<_> =
+            line.conditions.iter().map(|(name, args)| (*name, check(name), Reader::new(args, &mut names).arguments())).collect();
+        assert_eq!(names.0.len(), bound, "rule \"{}\" uses a variable that its left side does not bind: {:?}", line.name, names.0);
+        Rule { name: line.name, left, right, conditions, names }
+    }
+
+    /// Every place where the rule may apply.
+    pub fn search(&self, classes: &Classes) -> Vec<Match> {
+        self.left.search(classes, self.names.0.len())
+    }
+
+    /// Applies the rule at one place; answers whether the e-graph learned something, or why the rule does not hold there.
+    pub fn apply(&'static self, classes: &mut Classes, place: &Match) -> Result<bool, Why> {
+        for (_, check, args) in &self.conditions {
+            check(classes, &crate::pattern::arguments(args, &place.bound))?;
+        }
+        let ty = classes[place.root].data.types.first().ok_or("the operator has no result")?.clone();
+        let names = place.trail.iter().filter_map(|(kind, class)| {
+            let fact = &classes[*class].data;
+            fact.names.iter().find(|(k, _)| k == kind).cloned()
+        });
+        let origin: Vec<_> = names.collect();
+        classes.analysis.origin = origin;
+        classes.analysis.rule = self.name;
+        let made = self.right.build(classes, &place.bound, ty.ty);
+        classes.analysis.origin.clear();
+        let made = made?.id();
+        if classes[made].data.types != [ty] {
+            return Err("the shape would change");
+        }
+        Ok(classes.union(place.root, made))
+    }
+}

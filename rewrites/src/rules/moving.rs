@@ -1,0 +1,324 @@
+//! Transposes, reshapes, slices, concatenations: cancelled, combined, moved to where they meet.
+
+use super::{Check, Make, named, rules};
+use crate::language::{Build, Classes, OpRef, Term, Why};
+use crate::pattern::Arg;
+use dnnc_ir::{Attr, Kind, Op};
+use egg::Id;
+
+named! { #[doc = "Conditions."] CHECK: Check; order_kept, only_ones_move, only_last_axes, no_padding, constant_pads, copies_all }
+named! {
+    #[doc = "Helpers."]
+    MAKE: Make;
+    after, transposed, reduced, on_axis, flip_a, flip_b, reshaped_as, slice_of_slice, slice_of_concat, joined, flattened, padded_twice,
+    of_transposed, slice_of_gather, drop_axes, sole
+}
+
+rules! {
+    #[doc = "Transposes, reshapes, slices, concatenations: cancelled, combined, moved outwards to where they meet."]
+    MOVING;
+    "transpose to the same order" : (transpose[p] x)                                  => x                                              if order_kept(p)
+    "transpose of transpose"      : (transpose[p] (transpose[q] x))                   => (transpose[after(p, q)] x)
+    "transpose moves only ones"   : (transpose[p] x)                                  => (reshaped_as p x)                              if only_ones_move(p, x)
+    "reshape to the same shape"   : (reshape[p] x)                                    => (sole p x)
+    "reshape of reshape"          : (reshape[p] (reshape x))                          => (reshape[p] x)
+    "expand to the same shape"    : (expand[p] x)                                     => (sole p x)
+    "expand of expand"            : (expand[p] (expand x))                            => (expand[p] x)
+    "left operand broadcasts"     : (map[f] (expand x) y)                             => (map[f] x y)
+    "right operand broadcasts"    : (map[f] x (expand y))                             => (map[f] x y)
+    "condition broadcasts"        : (select (expand c) x y)                           => (select c x y)
+    "first choice broadcasts"     : (select c (expand x) y)                           => (select c x y)
+    "second choice broadcasts"    : (select c x (expand y))                           => (select c x y)
+    "function of transpose"       : (map[f] (transpose[p] x))                         => (transpose[p] (map[f] x))
+    "operator on transposes"      : (map[f] (transpose[p] x) (transpose[p] y))        => (transpose[p] (map[f] x y))                    if same(x, y)
+    "operator with constant"      : (map[f] (transpose[p] x) c)                       => (transpose[p] (map[f] x (transposed p c)))     if constant(c), varying(x)
+    "operator on constant"        : (map[f] c (transpose[p] x))                       => (transpose[p] (map[f] (transposed p c) x))     if constant(c), varying(x)
+    "function of reshape"         : (map[f] (reshape[p] x))                           => (reshape[p] (map[f] x))
+    "operator on reshapes"        : (map[f] (reshape[p] x) (reshape[p] y))            => (reshape[p] (map[f] x y))                      if same(x, y)
+    "sum of transpose"            : (reduce_sum[r] (transpose[p] x))                  => (reduced r p x)
+    "mean of transpose"           : (reduce_mean[r] (transpose[p] x))                 => (reduced r p x)
+    "maximum of transpose"        : (reduce_max[r] (transpose[p] x))                  => (reduced r p x)
+    "minimum of transpose"        : (reduce_min[r] (transpose[p] x))                  => (reduced r p x)
+    "softmax of transpose"        : (softmax[s] (transpose[p] x))                     => (transpose[p] (softmax[on_axis(s, p)] x))
+    "mean keeps its axes"         : (reshape[p] (reduce_mean[r] x))                   => (drop_axes p r x)
+    "maximum keeps its axes"      : (reshape[p] (reduce_max[r] x))                    => (drop_axes p r x)
+    "sum keeps its axes"          : (reshape[p] (reduce_sum[r] x))                    => (drop_axes p r x)
+    "concat of transposes"        : (concat[c] ..xs)                                  => (of_transposed c xs)
+    "transpose into left"         : (matmul[p] (transpose[q] a) b)                    => (matmul[flip_a(p)] a b)                        if only_last_axes(q)
+    "transpose into right"        : (matmul[p] a (transpose[q] b))                    => (matmul[flip_b(p)] a b)                        if only_last_axes(q)
+    "slice of everything"         : (slice[p] x)                                      => x                                              if copies_all(p, x)
+    "slice of slice"              : (slice[p] (slice[q] x))                           => (slice[slice_of_slice(p, q)] x)
+    "slice of concat"             : (slice[p] (concat[q] ..xs))                       => (slice_of_concat p q xs)
+    "concat of pieces"            : (concat[p] ..xs)                                  => (joined p xs)
+    "concat of concat"            : (concat[p] ..xs)                                  => (flattened p xs)
+    "pad with nothing"            : (pad[p] x z)                                      => x                                              if no_padding(p)
+    "pad of pad"                  : (pad[p] (pad[q] x z) z)                           => (pad[padded_twice(p, q)] x z)                  if constant_pads(p, q)
+    "gather of a range"           : (gather[p] x i)                                   => (slice_of_gather p x i)                        if constant(i)
+}
+
+fn order_kept(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let perm = args[0].op().attrs.ints("perm");
+    if perm.iter().enumerate().all(|(i, &p)| i as i64 == p) { Ok(()) } else { Err("the order changes") }
+}
+
+fn only_ones_move(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let shape = g.shape(args[1].id());
+    let kept: Vec<i64> = args[0].op().attrs.ints("perm").iter().copied().filter(|&p| shape[p as usize] != 1).collect();
+    if kept.is_sorted() { Ok(()) } else { Err("an axis longer than 1 moves") }
+}
+
+fn only_last_axes(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let perm = args[0].op().attrs.sizes("perm");
+    let n = perm.len();
+    let swaps = n >= 2 && perm[n - 2..] == [n - 1, n - 2] && perm[..n - 2].iter().enumerate().all(|(i, &p)| i == p);
+    if swaps { Ok(()) } else { Err("the transpose does more than swap the last two axes") }
+}
+
+fn no_padding(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if args[0].op().attrs.ints("pads").iter().all(|&p| p == 0) { Ok(()) } else { Err("there is padding") }
+}
+
+fn constant_pads(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if args.iter().all(|a| a.op().attrs.word("mode") == "constant") { Ok(()) } else { Err("the padding is not constant") }
+}
+
+fn copies_all(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let (attrs, shape) = (&args[0].op().attrs, g.shape(args[1].id()));
+    let all = attrs.sizes("sizes") == shape && attrs.ints("steps").iter().zip(shape).all(|(&s, &n)| s == 1 || n <= 1);
+    if all { Ok(()) } else { Err("something is left out") }
+}
+
+fn made(kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>) -> Result<Arg, Why> {
+    Ok(Arg::Op(OpRef::new(Op::new(kind, attrs).map_err(|_| "an attribute would be wrong")?)))
+}
+
+/// Transpose `p` of transpose `q`.
+fn after(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, q) = (args[0].op().attrs.ints("perm"), args[1].op().attrs.ints("perm"));
+    made(Kind::Transpose, [("perm", Attr::from(p.iter().map(|&i| q[i as usize]).collect::<Vec<_>>()))])
+}
+
+/// `x` under the shape that operator `p` gives it: for operators that only change the shape.
+fn reshaped_as(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, x) = (args[0].op(), args[1].id());
+    let shape: Vec<usize> = p.attrs.sizes("perm").iter().map(|&i| g.shape(x)[i]).collect();
+    Ok(Arg::Value(g.reshape(x, &shape)?))
+}
+
+/// `x` itself if it has the shape already.
+fn sole(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    if args[0].op().attrs.sizes("shape") == g.shape(args[1].id()) { Ok(args[1].clone()) } else { Err("the shape changes") }
+}
+
+fn inverse(perm: &[usize]) -> Vec<i64> {
+    let mut inverse = vec![0; perm.len()];
+    perm.iter().enumerate().for_each(|(i, &p)| inverse[p] = i as i64);
+    inverse
+}
+
+/// A constant operand of something transposed by `p`, as operand of what was not.
+fn transposed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, c) = (args[0].op(), args[1].id());
+    let perm = p.attrs.sizes("perm");
+    let shape = g.shape(c).to_vec();
+    if shape.iter().product::<usize>() == 1 {
+        return Ok(Arg::Value(g.reshape(c, &[])?));
+    }
+    if shape.len() > perm.len() {
+        return Err("the constant has more axes");
+    }
+    let mut full = vec![1; perm.len() - shape.len()];
+    full.extend(shape);
+    let c = g.reshape(c, &full)?;
+    Ok(Arg::Value(g.op(Kind::Transpose, [("perm", Attr::from(inverse(&perm)))], &[c])?))
+}
+
+/// Reduction `r` of transpose `p` of x: the reduction first, then what is left in order.
+fn reduced(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (r, perm, x) = (args[0].op(), args[1].op().attrs.sizes("perm"), args[2].id());
+    let mut axes: Vec<i64> = r.attrs.sizes("axes").iter().map(|&a| perm[a] as i64).collect();
+    axes.sort_unstable();
+    let inner = g.apply(&r.with("axes", axes.clone()), &[x])?;
+    let order: Vec<i64> = if r.attrs.flag("keepdims") {
+        perm.iter().map(|&p| p as i64).collect()
+    } else {
+        let left: Vec<i64> = (0..perm.len() as i64).filter(|a| !axes.contains(a)).collect();
+        perm.iter().filter_map(|&p| left.iter().position(|&l| l == p as i64)).map(|i| i as i64).collect()
+    };
+    Ok(Arg::Value(g.op(Kind::Transpose, [("perm", Attr::from(order))], &[inner])?))
+}
+
+/// The operator along the axis that transpose `args[1]` moved to its own.
+fn on_axis(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (s, perm) = (args[0].op(), args[1].op().attrs.ints("perm"));
+    Ok(Arg::Op(s.with("axis", perm[s.attrs.size("axis")])))
+}
+
+/// A reshape that only takes away the axes of a reduction, or puts them back.
+fn drop_axes(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, r, x) = (args[0].op(), args[1].op(), args[2].id());
+    let other = r.with("keepdims", !r.attrs.flag("keepdims"));
+    let made = g.apply(&other, &[x])?;
+    if g.shape(made) == p.attrs.sizes("shape") { Ok(Arg::Value(made)) } else { Err("the reshape does more than drop axes") }
+}
+
+fn flip_a(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let p = args[0].op();
+    Ok(Arg::Op(p.with("trans_a", !p.attrs.flag("trans_a"))))
+}
+
+fn flip_b(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let p = args[0].op();
+    Ok(Arg::Op(p.with("trans_b", !p.attrs.flag("trans_b"))))
+}
+
+fn slice_of_slice(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, q) = (&args[0].op().attrs, &args[1].op().attrs);
+    let each = |f: &dyn Fn(usize) -> i64| (0..p.ints("sizes").len()).map(f).collect::<Vec<i64>>();
+    // An empty slice may name any start: clamp it so that the result is one too.
+    let starts = each(&|i| (q.ints("starts")[i] + p.ints("starts")[i] * q.ints("steps")[i]).max(0));
+    let steps = each(&|i| p.ints("steps")[i] * q.ints("steps")[i]);
+    made(Kind::Slice, [("starts", Attr::from(starts)), ("sizes", p.get("sizes").clone()), ("steps", Attr::from(steps))])
+}
+
+/// A slice that lies within one part of a concatenation, or is whole parts of it.
+fn slice_of_concat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, axis) = (args[0].op(), args[1].op().attrs.size("axis"));
+    let (start, size, step) = (p.attrs.ints("starts")[axis], p.attrs.ints("sizes")[axis], p.attrs.ints("steps")[axis]);
+    if step != 1 || size == 0 {
+        return Err("the slice is not a range");
+    }
+    let mut begin = 0;
+    for (i, &x) in args[2].ids().iter().enumerate() {
+        let length = g.shape(x)[axis] as i64;
+        if start >= begin && start + size <= begin + length {
+            let mut starts = p.attrs.ints("starts").to_vec();
+            starts[axis] = start - begin;
+            return Ok(Arg::Value(g.apply(&p.with("starts", starts), &[x])?));
+        }
+        if start == begin {
+            // Whole parts from here on?
+            let mut end = begin;
+            let parts: Vec<Id> = args[2].ids()[i..]
+                .iter()
+                .copied()
+                .take_while(|&x| {
+                    end += g.shape(x)[axis] as i64;
+                    end <= start + size
+                })
+                .collect();
+            let covered: i64 = parts.iter().map(|&x| g.shape(x)[axis] as i64).sum();
+            if covered != size {
+                return Err("the slice cuts a part");
+            }
+            let whole = g.apply(args[1].op(), &parts)?;
+            let mut starts = p.attrs.ints("starts").to_vec();
+            starts[axis] = 0;
+            return Ok(Arg::Value(g.apply(&p.with("starts", starts), &[whole])?));
+        }
+        begin += length;
+    }
+    Err("the slice crosses parts")
+}
+
+/// The term of a class that is an operator of this kind.
+pub fn node(g: &Classes, x: Id, kind: Kind) -> Option<&Term> {
+    g[x].nodes.iter().find(|t| t.kind() == Some(kind))
+}
+
+/// Neighbouring slices of one value put together again.
+fn joined(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, xs) = (args[0].op(), args[1].ids());
+    let axis = p.attrs.size("axis");
+    if let [x] = xs {
+        return Ok(Arg::Value(*x));
+    }
+    let mut parts: Vec<Id> = Vec::new();
+    for &x in xs {
+        let join = parts.last().copied().and_then(|last| adjacent(g, last, x, axis));
+        match join {
+            Some((source, op)) => *parts.last_mut().expect("there is a last") = g.apply(&op, &[source])?,
+            None => parts.push(x),
+        }
+    }
+    if parts.len() == xs.len() {
+        return Err("no two parts are neighbours in one value");
+    }
+    match parts.as_slice() {
+        [one] => Ok(Arg::Value(*one)),
+        _ => Ok(Arg::Value(g.apply(p, &parts)?)),
+    }
+}
+
+/// The slice that is slices `a` and `b` together, if they are neighbours along `axis` in one value.
+fn adjacent(g: &Classes, a: Id, b: Id, axis: usize) -> Option<(Id, OpRef)> {
+    let slices = |x: Id| g[x].nodes.iter().filter(|t| t.kind() == Some(Kind::Slice));
+    for left in slices(a) {
+        for right in slices(b) {
+            let (l, r) = (left.op()?, right.op()?);
+            let all = |name| (l.attrs.ints(name), r.attrs.ints(name));
+            let ((s, t), (m, n), (u, v)) = (all("starts"), all("sizes"), all("steps"));
+            let same_elsewhere = (0..s.len()).all(|i| i == axis || (s[i], m[i]) == (t[i], n[i]));
+            if left.children == right.children && same_elsewhere && u == v && u[axis] == 1 && s[axis] + m[axis] == t[axis] {
+                let mut sizes = m.to_vec();
+                sizes[axis] += n[axis];
+                return Some((left.children[0], l.with("sizes", sizes)));
+            }
+        }
+    }
+    None
+}
+
+/// Parts that are concatenations along the same axis, spelled out.
+fn flattened(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, xs) = (args[0].op(), args[1].ids());
+    let inner = |x: Id| g[x].nodes.iter().find(|t| t.op() == Some(p) && t.children.len() > 1 && !t.children.contains(&x));
+    if xs.iter().all(|&x| inner(x).is_none()) {
+        return Err("no part is a concatenation");
+    }
+    let parts: Vec<Id> = xs.iter().flat_map(|&x| inner(x).map_or(vec![x], |t| t.children.clone())).collect();
+    if parts.len() > 256 {
+        return Err("there are too many parts");
+    }
+    Ok(Arg::Value(g.apply(p, &parts)?))
+}
+
+/// A concatenation of values that are all transposed alike.
+fn of_transposed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (c, xs) = (args[0].op(), args[1].ids());
+    let first = node(g, xs[0], Kind::Transpose).and_then(Term::op).cloned().ok_or("a part is not transposed")?;
+    let source = |x: Id| g[x].nodes.iter().find(|t| t.op() == Some(&first)).map(|t| t.children[0]);
+    let sources: Option<Vec<Id>> = xs.iter().map(|&x| source(x)).collect();
+    let sources = sources.ok_or("the parts are not all transposed alike")?;
+    let inner = g.apply(&c.with("axis", first.attrs.ints("perm")[c.attrs.size("axis")]), &sources)?;
+    Ok(Arg::Value(g.apply(&first, &[inner])?))
+}
+
+fn padded_twice(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, q) = (args[0].op(), args[1].op());
+    let sum: Vec<i64> = p.attrs.ints("pads").iter().zip(q.attrs.ints("pads")).map(|(a, b)| a + b).collect();
+    Ok(Arg::Op(p.with("pads", sum)))
+}
+
+/// A gather at known, evenly spaced places is a slice.
+fn slice_of_gather(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, x, i) = (args[0].op(), args[1].id(), args[2].id());
+    let index = g[i].data.value.clone().filter(|t| t.ty().ty == dnnc_ir::Type::I64).ok_or("the indices are not known")?;
+    let (axis, shape) = (p.attrs.size("axis"), g.shape(x).to_vec());
+    let size = shape[axis] as i64;
+    let places: Vec<i64> = index.values::<i64>().iter().map(|&v| if v < 0 { v + size } else { v }).collect();
+    if places.is_empty() || places.iter().any(|&v| v < 0 || v >= size) {
+        return Err("an index is out of range");
+    }
+    let step = if places.len() > 1 { places[1] - places[0] } else { 1 };
+    if step == 0 || places.windows(2).any(|w| w[1] - w[0] != step) {
+        return Err("the indices are not evenly spaced");
+    }
+    let rank = shape.len();
+    let (mut starts, mut sizes, mut steps) = (vec![0; rank], shape.iter().map(|&n| n as i64).collect::<Vec<_>>(), vec![1; rank]);
+    (starts[axis], sizes[axis], steps[axis]) = (places[0], places.len() as i64, step);
+    let attrs = [("starts", Attr::from(starts)), ("sizes", Attr::from(sizes)), ("steps", Attr::from(steps))];
+    let slice = g.op(Kind::Slice, attrs, &[x])?;
+    let result = [&shape[..axis], index.shape(), &shape[axis + 1..]].concat();
+    Ok(Arg::Value(g.reshape(slice, &result)?))
+}

@@ -1,0 +1,169 @@
+//! Operators found again in what exporters made of them.
+
+use super::{Check, Make, named, rules};
+use crate::language::{Build, Classes, OpRef, Why};
+use crate::pattern::Arg;
+use dnnc_ir::{Attr, Kind, Op};
+
+named! { #[doc = "Conditions."] CHECK: Check; is_clamp, same_axes, kept, plain, queries, last_axis }
+named! { #[doc = "Helpers."] MAKE: Make; norm_over, rms_over, norm_like, over_axis, log_of, exp_of, keys, scaled, divided, times, over }
+
+rules! {
+    #[doc = "Operators found again in what exporters made of them."]
+    RECOGNISE;
+    "sigmoid"                 : (recip (add (exp (neg x)) 1))                                          => (sigmoid x)     if loose()
+    "sigmoid by division"     : (div a (add (exp (neg x)) 1))                                          => (mul a (sigmoid x)) if loose()
+    "sigmoid by tanh"         : (mul (add (tanh (mul x 0.5)) 1) 0.5)                                   => (sigmoid x)     if loose()
+    "hard swish, /6"          : (mul (mul x (clamp[p] (add x 3))) 0.16666666666666666)                 => (hard_swish x)  if is_clamp(p, 0, 6), loose()
+    "hard swish, gate /6"     : (mul x (mul (clamp[p] (add x 3)) 0.16666666666666666))                 => (hard_swish x)  if is_clamp(p, 0, 6), loose()
+    "hard swish, x/6"         : (mul (mul x 0.16666666666666666) (clamp[p] (add x 3)))                 => (hard_swish x)  if is_clamp(p, 0, 6), loose()
+    "hard swish, hard sigmoid": (mul x (clamp[p] (add (mul x 0.16666666666666666) 0.5)))               => (hard_swish x)  if is_clamp(p, 0, 1), loose()
+    "silu"                    : (mul x (sigmoid x))                                                    => (silu x)
+    "softplus"                : (log (add (exp x) 1))                                                  => (softplus x)    if loose()
+    "softplus by log1p"       : (log1p (exp x))                                                        => (softplus x)    if loose()
+    "gelu, half of x first"   : (mul (mul x 0.5) (add (erf (mul x 0.7071067811865476)) 1))             => (gelu x)        if loose()
+    "gelu, half last"         : (mul (mul x (add (erf (mul x 0.7071067811865476)) 1)) 0.5)             => (gelu x)        if loose()
+    "gelu, half of gate"      : (mul x (mul (add (erf (mul x 0.7071067811865476)) 1) 0.5))             => (gelu x)        if loose()
+    "gelu, half inside"       : (mul x (add (mul (erf (mul x 0.7071067811865476)) 0.5) 0.5))           => (gelu x)        if loose()
+    "tanh gelu, half of x"    : (mul (mul x 0.5) (add (tanh (mul (add x (mul (mul (mul x x) x) 0.044715)) 0.7978845608028654)) 1))   => (gelu_tanh x) if loose()
+    "tanh gelu, half last"    : (mul (mul x (add (tanh (mul (add x (mul (mul (mul x x) x) 0.044715)) 0.7978845608028654)) 1)) 0.5)   => (gelu_tanh x) if loose()
+    "tanh gelu, half of gate" : (mul x (mul (add (tanh (mul (add x (mul (mul (mul x x) x) 0.044715)) 0.7978845608028654)) 1) 0.5))   => (gelu_tanh x) if loose()
+    "tanh gelu, x²"           : (mul (mul x 0.5) (add (tanh (mul (mul x 0.7978845608028654) (add (mul (mul x x) 0.044715) 1))) 1))   => (gelu_tanh x) if loose()
+    "tanh gelu, x² last"      : (mul (mul x 0.5) (add (tanh (mul x (mul (add (mul (mul x x) 0.044715) 1) 0.7978845608028654))) 1))   => (gelu_tanh x) if loose()
+    "tanh gelu, x·x first"    : (mul (mul x 0.5) (add (tanh (mul (add x (mul (mul (mul x 0.044715) x) x)) 0.7978845608028654)) 1))   => (gelu_tanh x) if loose()
+    "tanh gelu by sigmoid"    : (mul x (sigmoid (mul (add x (mul (mul (mul x x) x) 0.044715)) 1.5957691216057308)))                  => (gelu_tanh x) if loose()
+    "norm"                    : (div (sub x (reduce_mean[p] x)) (sqrt (add (reduce_mean[p] (mul (sub x (reduce_mean[p] x)) (sub x (reduce_mean[p] x)))) e)))       => (norm[norm_over(p, e)] x) if kept(p), loose()
+    "norm by 1/√"             : (mul (sub x (reduce_mean[p] x)) (recip (sqrt (add (reduce_mean[p] (mul (sub x (reduce_mean[p] x)) (sub x (reduce_mean[p] x)))) e)))) => (norm[norm_over(p, e)] x) if kept(p), loose()
+    "rms norm"                : (div x (sqrt (add (reduce_mean[p] (mul x x)) e)))                      => (rms_norm[rms_over(p, e)] x) if kept(p), loose()
+    "rms norm by 1/√"         : (mul x (recip (sqrt (add (reduce_mean[p] (mul x x)) e))))              => (rms_norm[rms_over(p, e)] x) if kept(p), loose()
+    "norm of what is centred" : (rms_norm[q] (sub x (reduce_mean[p] x)))                               => (norm[norm_like(q)] x)    if same_axes(p, q), kept(p), loose()
+    "softmax"                 : (div (exp (sub x (reduce_max[p] x))) (reduce_sum[q] (exp (sub x (reduce_max[p] x)))))  => (softmax[over_axis(p)] x) if same_axes(p, q), kept(p), kept(q), loose()
+    "softmax without maximum" : (div (exp x) (reduce_sum[p] (exp x)))                                  => (softmax[over_axis(p)] x) if kept(p), loose()
+    "log softmax"             : (log (softmax[p] x))                                                   => (log_softmax[log_of(p)] x) if loose()
+    "exp of log softmax"      : (exp (log_softmax[p] x))                                               => (softmax[exp_of(p)] x)    if loose()
+    "attention"               : (matmul[q] (softmax[p] (matmul[s] a b)) v)                             => (attention[scaled(1)] a (keys s b) v)       if plain(q), queries(s), last_axis(p, a, b), loose()
+    "attention, scale"        : (matmul[q] (softmax[p] (mul (matmul[s] a b) c)) v)                     => (attention[scaled(c)] a (keys s b) v)       if plain(q), queries(s), last_axis(p, a, b), splat(c), loose()
+    "attention, divisor"      : (matmul[q] (softmax[p] (div (matmul[s] a b) c)) v)                     => (attention[divided(c)] a (keys s b) v)      if plain(q), queries(s), last_axis(p, a, b), splat(c), loose()
+    "attention, mask"         : (matmul[q] (softmax[p] (add (matmul[s] a b) m)) v)                     => (attention[scaled(1)] a (keys s b) v m)     if plain(q), queries(s), last_axis(p, a, b), loose()
+    "attention, scale, mask"  : (matmul[q] (softmax[p] (add (mul (matmul[s] a b) c) m)) v)             => (attention[scaled(c)] a (keys s b) v m)     if plain(q), queries(s), last_axis(p, a, b), splat(c), loose()
+    "attention, divisor, mask": (matmul[q] (softmax[p] (add (div (matmul[s] a b) c) m)) v)             => (attention[divided(c)] a (keys s b) v m)    if plain(q), queries(s), last_axis(p, a, b), splat(c), loose()
+    "scale of queries"        : (attention[p] (mul q c) k v ..m)                                       => (attention[times(p, c)] q k v ..m)          if splat(c), loose()
+    "scale of keys"           : (attention[p] q (mul k c) v ..m)                                       => (attention[times(p, c)] q k v ..m)          if splat(c), loose()
+    "divisor of queries"      : (attention[p] (div q c) k v ..m)                                       => (attention[over(p, c)] q k v ..m)           if splat(c), loose()
+    "divisor of keys"         : (attention[p] q (div k c) v ..m)                                       => (attention[over(p, c)] q k v ..m)           if splat(c), loose()
+}
+
+fn is_clamp(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let attrs = &args[0].op().attrs;
+    let near = |name, v: f64| (attrs.float(name) - v).abs() < 1e-9;
+    if near("lo", args[1].number()) && near("hi", args[2].number()) { Ok(()) } else { Err("the range is another") }
+}
+
+fn same_axes(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if args[0].op().attrs.ints("axes") == args[1].op().attrs.ints("axes") { Ok(()) } else { Err("the axes differ") }
+}
+
+fn kept(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if args[0].op().attrs.flag("keepdims") { Ok(()) } else { Err("the reduction drops its axes") }
+}
+
+/// A product of two matrices as they stand.
+pub fn plain(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let attrs = &args[0].op().attrs;
+    if !attrs.flag("trans_a") && !attrs.flag("trans_b") { Ok(()) } else { Err("an operand is transposed") }
+}
+
+fn queries(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if args[0].op().attrs.flag("trans_a") { Err("the queries are transposed") } else { Ok(()) }
+}
+
+/// Softmax `args[0]` runs along the last axis of the product of the other two.
+fn last_axis(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let rank = args[1..].iter().map(|a| g.shape(a.id()).len()).max().unwrap_or(0);
+    if args[0].op().attrs.size("axis") + 1 == rank { Ok(()) } else { Err("softmax is not along the last axis") }
+}
+
+fn made(kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>) -> Result<Arg, Why> {
+    Ok(Arg::Op(OpRef::new(Op::new(kind, attrs).map_err(|_| "an attribute would be wrong")?)))
+}
+
+fn over_axes(g: &Classes, kind: Kind, args: &[Arg]) -> Result<Arg, Why> {
+    let eps = g.splat(args[1].id()).ok_or("epsilon is not one constant number")?;
+    made(kind, [("axes", args[0].op().attrs.get("axes").clone()), ("eps", Attr::from(eps))])
+}
+
+fn norm_over(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    over_axes(g, Kind::Norm, args)
+}
+
+fn rms_over(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    over_axes(g, Kind::RmsNorm, args)
+}
+
+fn norm_like(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let attrs = &args[0].op().attrs;
+    made(Kind::Norm, [("axes", attrs.get("axes").clone()), ("eps", attrs.get("eps").clone())])
+}
+
+fn over_axis(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    match args[0].op().attrs.ints("axes") {
+        [axis] => made(Kind::Softmax, [("axis", Attr::Int(*axis))]),
+        _ => Err("there is more than one axis"),
+    }
+}
+
+fn log_of(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    made(Kind::LogSoftmax, [("axis", args[0].op().attrs.get("axis").clone())])
+}
+
+fn exp_of(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    made(Kind::Softmax, [("axis", args[0].op().attrs.get("axis").clone())])
+}
+
+/// The keys [.., S, D] of a product with queries, which has them as [.., D, S] unless its attributes say otherwise.
+fn keys(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let k = args[1].id();
+    if args[0].op().attrs.flag("trans_b") {
+        return Ok(Arg::Value(k));
+    }
+    let rank = g.shape(k).len() as i64;
+    let mut perm: Vec<i64> = (0..rank).collect();
+    let last = perm.len().checked_sub(2).ok_or("the keys are no matrix")?;
+    perm.swap(last, last + 1);
+    Ok(Arg::Value(g.op(Kind::Transpose, [("perm", Attr::from(perm))], &[k])?))
+}
+
+fn number(g: &Classes, arg: &Arg) -> Result<f64, Why> {
+    match arg {
+        Arg::Number(v) => Ok(*v),
+        other => g.splat(other.id()).ok_or("the scale is not one constant number"),
+    }
+}
+
+fn attention(scale: f64) -> Result<Arg, Why> {
+    if !scale.is_finite() {
+        return Err("the scale is not finite");
+    }
+    made(Kind::Attention, [("scale", Attr::from(scale))])
+}
+
+fn scaled(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    attention(number(g, &args[0])?)
+}
+
+fn divided(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    attention(1.0 / number(g, &args[0])?)
+}
+
+fn rescaled(op: &OpRef, factor: f64) -> Result<Arg, Why> {
+    let scale = op.attrs.float("scale") * factor;
+    if scale.is_finite() { Ok(Arg::Op(op.with("scale", scale))) } else { Err("the scale is not finite") }
+}
+
+fn times(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    rescaled(args[0].op(), number(g, &args[1])?)
+}
+
+fn over(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    rescaled(args[0].op(), 1.0 / number(g, &args[1])?)
+}
