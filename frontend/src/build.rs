@@ -1,5 +1,6 @@
 //! The graph under construction and the node being imported: what an operator importer works with.
 
+use dnnc_ir::eval::eval_op;
 use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, TensorType, Type, Value};
 use std::collections::{HashMap, HashSet};
 
@@ -89,7 +90,7 @@ impl Build {
         if constant && results.len() == 1 && self.worth_folding(op, &types, &results[0]) {
             let tensors: Option<Vec<Tensor>> = inputs.iter().map(|&v| self.graph.const_of(v).cloned()).collect();
             if let Some(tensors) = tensors {
-                let folded = (op.def.eval)(&op.attrs, &tensors).map_err(Fail::Invalid)?;
+                let folded = eval_op(op, &tensors).map_err(Fail::Invalid)?;
                 if let Some(tensor) = folded.into_iter().next() {
                     let value = self.konst(tensor);
                     self.made.insert(key, value);
@@ -213,7 +214,7 @@ impl Build {
             stack.pop();
             let inputs: Vec<Tensor> =
                 node.inputs.iter().filter_map(|i| self.graph.const_of(*i).or_else(|| self.values.get(i)).cloned()).collect();
-            let results = (node.op.def.eval)(&node.op.attrs, &inputs).ok()?;
+            let results = eval_op(&node.op, &inputs).ok()?;
             for (i, t) in results.into_iter().enumerate() {
                 self.values.insert(Value { node: top.node, index: i as u32 }, t);
             }
@@ -483,7 +484,7 @@ pub(crate) fn scalar(ty: Type, value: f64) -> Tensor {
         return wide;
     }
     let op = Op::new(Kind::Cast, [("to", ty.into())]).expect("the row of `cast`");
-    (op.def.eval)(&op.attrs, &[wide]).ok().and_then(|r| r.into_iter().next()).expect("every number has a cast")
+    eval_op(&op, &[wide]).ok().and_then(|r| r.into_iter().next()).expect("every number has a cast")
 }
 
 /// The elements of a tensor of integers or booleans (u64 wraps).
@@ -507,7 +508,7 @@ pub(crate) fn floats(t: &Tensor) -> Option<Vec<f64>> {
         return Some(t.values::<f64>().to_vec());
     }
     let op = Op::new(Kind::Cast, [("to", Type::F64.into())]).ok()?;
-    let wide = (op.def.eval)(&op.attrs, std::slice::from_ref(t)).ok()?;
+    let wide = eval_op(&op, std::slice::from_ref(t)).ok()?;
     Some(wide.first()?.values::<f64>().to_vec())
 }
 

@@ -374,11 +374,11 @@ fn range(b: &mut Build, n: &Node) -> Outputs {
     }
     let one_of = |t: &Tensor| floats(t).and_then(|f| f.first().copied());
     let (Some(s), Some(l), Some(d)) = (one_of(&start), one_of(&limit), one_of(&delta)) else { return invalid!("a range of {ty}") };
-    let steps = ((l - s) / d).ceil().max(0.0);
+    let steps = ((l - s) / d).ceil();
     if d == 0.0 || !steps.is_finite() {
         return invalid!("a range from {s} to {l} in steps of {d}");
     }
-    let len = size(steps as i64)?;
+    let len = size(steps.max(0.0) as i64)?;
     b.check_size(&dnnc_ir::TensorType::new(Type::F64, [len]))?;
     let list: Vec<f64> = (0..len).map(|i| s + i as f64 * d).collect();
     one(b.table(ty, &[len], &list))
