@@ -11,3 +11,4 @@ pub mod math;
 pub mod memory;
 mod pool;
 pub mod program;
+pub mod schedule;

@@ -3,6 +3,12 @@
 //! A family is a folder: generators, schedule, reference tests. It is asked with a [`Unit`] and answers with [`Lowered`]: kernels, where their
 //! pointers point, constants packed at compile time and scratch memory. No family knows the network around it.
 
+pub mod conv;
+pub mod matmul;
+mod product;
+mod repack;
+mod store;
+
 use crate::expr::Epilogue;
 use crate::kir::Func;
 use dnnc_ir::{Kind, Op, Tensor, TensorType};
@@ -99,7 +105,7 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[&Family] = &[];
+pub const FAMILIES: &[&Family] = &[&matmul::FAMILY, &conv::FAMILY];
 
 /// The family that serves an operator.
 pub fn family(kind: Kind) -> Option<&'static Family> {

@@ -1,0 +1,299 @@
+//! Convolution of packed images: pixels times panels of output channels.
+//!
+//! A row of the product is a pixel of the result; its reduction runs over blocks of input channels, the kernel's rows and columns, and the
+//! channels of a block. Tiles of pixels cross the rows of the image, so that no row leaves a rest. Where the kernel reads padding, the
+//! rows of the image that a block of tiles needs are first copied between zeros; the copy stays in the second-level cache.
+//! Channels that only fill up the last block are skipped: they cost nothing.
+
+use super::Shape;
+use crate::kernels::product::{self, Mac, Nest, Pointers, Run, Source, Stretch};
+use crate::kernels::store::Output;
+use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
+use crate::kir::{Builder, Cmp, Ty, Val};
+use crate::schedule::{self, Tile};
+use dnnc_ir::Type;
+
+/// Whether this convolution is done here.
+pub fn fits(unit: &Unit, s: &Shape) -> bool {
+    let f32s = unit.inputs.iter().all(|x| x.ty.ty == Type::F32);
+    let whole = s.groups == 1 || (s.group_channels % s.block == 0 && s.group_outputs % s.block == 0);
+    s.block > 0
+        && s.block == schedule::lanes(&unit.target.vector, 4)
+        && s.input.len() <= 2
+        && !s.input.is_empty()
+        && f32s
+        && unit.inputs[1..].iter().all(|x| x.constant.is_some())
+        && s.kernel.iter().all(|&k| k > 0)
+        && s.channels > 0
+        && whole
+}
+
+/// Steps that a body may have: more would not fit the cache of decoded instructions.
+const BODY: usize = 32;
+
+/// Where the pixels are read.
+#[derive(Clone, Copy)]
+struct Image {
+    /// Bytes from a pixel to the next, from a row to the next, from a block of channels to the next.
+    pixel: usize,
+    row: usize,
+    block: usize,
+    /// Rows of the copy between zeros, when there is one.
+    copied_rows: Option<usize>,
+}
+
+pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
+    let mac = Mac::new(Type::F32, unit.target)?;
+    let lanes = mac.lanes();
+    let pixels = s.pixels();
+    let blocks = s.group_channels.div_ceil(lanes);
+    let columns = s.group_outputs.next_multiple_of(lanes);
+    let pixel = lanes * 4;
+    let copies = s.is_padded(0) || s.is_padded(1);
+    let work = (s.batch * s.outputs * pixels) as u64 * (s.group_channels * s.kernel[0] * s.kernel[1]) as u64;
+    let parts = schedule::tasks(unit.options, work, usize::MAX);
+    let batches = s.batch * s.groups;
+    let batch_parts = parts.min(batches);
+    // What a pixel of the result adds to the input that is read.
+    let row_bytes = blocks * pixel * s.strides.iter().zip(&s.kernel).map(|(s, k)| s.min(k)).product::<usize>();
+    let cut = |image: Image| Nest::new(mac, unit.target, pixels, columns, depth(s, lanes, image), row_bytes, parts / batch_parts);
+    let in_place = Image { pixel, row: s.input[1] * pixel, block: s.input[0] * s.input[1] * pixel, copied_rows: None };
+    let mut image = in_place;
+    let mut nest = cut(image);
+    if copies {
+        let rows = (nest.block_rows().saturating_sub(1).div_ceil(s.output[1]) + 1).min(s.output[0]);
+        let rows = (rows - 1) * s.strides[0] + (s.kernel[0] - 1) * s.dilations[0] + 1;
+        let row = s.extent(1) * pixel;
+        image = Image { pixel, row, block: rows * row, copied_rows: Some(rows) };
+        nest = cut(image);
+    }
+    product::reachable(columns * pixels, 4)?;
+    product::reachable(image.row * s.kernel[0] * s.dilations[0], 1)?;
+
+    let mut lowered = Lowered { constants: vec![pack(unit, s, &nest)], ..Lowered::default() };
+    let mut args = vec![Arg::Input(0), Arg::Const(0)];
+    let bias = unit.inputs.get(2).map(|x| {
+        let mut data = x.constant.expect("fits() asked for it").bytes().to_vec();
+        data.resize(s.outputs.next_multiple_of(lanes) * 4, 0);
+        lowered.constants.push(data);
+        args.push(Arg::Const(1));
+        args.len() - 1
+    });
+    let out_at = args.len();
+    args.extend(Output::args(unit));
+    let tasks = batch_parts * nest.tasks();
+    let mut scratch = |bytes: usize, args: &mut Vec<Arg>| {
+        (bytes > 0).then(|| {
+            args.push(Arg::Scratch(lowered.scratch.len()));
+            lowered.scratch.push(bytes * tasks);
+            (args.len() - 1, bytes)
+        })
+    };
+    let copy = scratch(image.copied_rows.map_or(0, |_| blocks * image.block), &mut args);
+    let partial = scratch(nest.partial_bytes(), &mut args);
+
+    let mut builder = Builder::new("conv", args.len());
+    let b = &mut builder;
+    let task = b.task();
+    let (batch_part, part) = product::divmod(b, task, nest.tasks());
+    let [copy, partial] = [copy, partial].map(|memory| {
+        memory.map(|(param, bytes)| {
+            let buffer = b.param(param);
+            product::task_memory(b, buffer, bytes)
+        })
+    });
+    let (from, to) = product::part_range(b, batch_part, batch_parts, batches);
+    product::for_some(b, from, to, batches, |b, batch| {
+        let (_, group) = product::divmod(b, batch, s.groups);
+        let mut out = Output::new(b, unit, out_at, lanes, lanes);
+        (out.column, out.vector) = (pixels, pixels * lanes);
+        out.base = b.mul_int(batch, (pixels * columns) as i64);
+        let first_channel = b.mul_int(group, s.group_outputs as i64);
+        out.channel.1 = first_channel;
+        let (x, w) = (b.param(0), b.param(1));
+        let x = b.element(x, batch, blocks * in_place.block);
+        let w = b.element(w, group, nest.panel_bytes());
+        let bias = bias.map(|param| {
+            let bias = b.param(param);
+            b.element(bias, first_channel, 4)
+        });
+        let pixels = Pixels { s, nest: &nest, image, blocks, x, copy, w, bias };
+        nest.emit(b, part, &pixels, &out, partial);
+    });
+    lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks });
+    Ok(lowered)
+}
+
+/// The reduction of a pixel: whole blocks of channels, then the channels of the last.
+fn depth(s: &Shape, lanes: usize, image: Image) -> Vec<Stretch> {
+    let (full, rest) = (s.group_channels / lanes, s.group_channels % lanes);
+    let part = |start: i64, blocks: usize, channels: usize| {
+        let mut loops = vec![(blocks, image.block as i64), (s.kernel[0], (s.dilations[0] * image.row) as i64)];
+        let mut runs = vec![Run { disp: 0, len: channels, step: 4 }];
+        let mut unroll = |count: usize, stride: i64, loops: &mut Vec<(usize, i64)>| match count * runs.iter().map(|r| r.len).sum::<usize>() <= BODY {
+            true => runs = (0..count).flat_map(|i| runs.iter().map(move |r| Run { disp: r.disp + i as i64 * stride, ..*r })).collect(),
+            false => loops.push((count, stride)),
+        };
+        unroll(s.kernel[1], (s.dilations[1] * image.pixel) as i64, &mut loops);
+        if loops.len() == 2 {
+            let (count, stride) = loops.pop().expect("the kernel's rows");
+            unroll(count, stride, &mut loops);
+        }
+        Stretch { start, loops, runs }
+    };
+    let mut out = vec![];
+    if full > 0 {
+        out.push(part(0, full, lanes));
+    }
+    if rest > 0 {
+        out.push(part((full * image.block) as i64, 1, rest));
+    }
+    out
+}
+
+/// The weights as panels, a group after the other.
+fn pack(unit: &Unit, s: &Shape, nest: &Nest) -> Vec<u8> {
+    let lanes = nest.mac.lanes();
+    let data = unit.inputs[1].constant.expect("fits() asked for it").bytes();
+    let taps = s.kernel[0] * s.kernel[1];
+    let (full, rest) = (s.group_channels / lanes, s.group_channels % lanes);
+    let pack = |group: usize| {
+        nest.pack(data, |step, column| {
+            let (block, within, channels) = match step / (taps * lanes) {
+                block if block < full => (block, step % (taps * lanes), lanes),
+                _ => (full, step - full * taps * lanes, rest),
+            };
+            let (tap, channel) = (within / channels, block * lanes + within % channels);
+            (column < s.group_outputs).then(|| ((group * s.group_outputs + column) * s.group_channels + channel) * taps + tap)
+        })
+    };
+    (0..s.groups).flat_map(pack).collect()
+}
+
+/// The image as rows of a product, the weights as its panels.
+struct Pixels<'a> {
+    s: &'a Shape,
+    nest: &'a Nest,
+    image: Image,
+    /// Blocks of channels.
+    blocks: usize,
+    x: Val,
+    copy: Option<Val>,
+    w: Val,
+    bias: Option<Val>,
+}
+
+impl Source for Pixels<'_> {
+    fn block(&self, b: &mut Builder, first: Val, end: Val) -> Val {
+        let (Some(copy), Some(_)) = (self.copy, self.image.copied_rows) else {
+            return self.x;
+        };
+        let s = self.s;
+        let last = b.add_int(end, -1);
+        let ((y0, _), (y1, _)) = (product::divmod(b, first, s.output[1]), product::divmod(b, last, s.output[1]));
+        let top = b.mul_int(y0, s.strides[0] as i64);
+        let bottom = b.mul_int(y1, s.strides[0] as i64);
+        let rows = b.sub(bottom, top);
+        let rows = b.add_int(rows, ((s.kernel[0] - 1) * s.dilations[0] + 1) as i64);
+        self.copy_rows(b, copy, top, rows);
+        // Rows are found as if the copy began with the first row of the image.
+        let skipped = b.mul_int(top, -(self.image.row as i64));
+        b.offset(copy, skipped)
+    }
+
+    fn rows(&self, b: &mut Builder, block: Val, first: Val, count: usize) -> Pointers {
+        let (s, image) = (self.s, self.image);
+        let width = s.output[1];
+        let step = s.strides[1] * image.pixel;
+        // From behind the last pixel of a row to the first of the next.
+        let gap = (s.strides[0] * image.row) as i64 - (width * step) as i64;
+        if gap == 0 || s.output[0] == 1 {
+            return Pointers::Even(b.element(block, first, step), step as i64);
+        }
+        let zero = b.index(0);
+        let (y, x) = product::divmod(b, first, width);
+        let across = b.mul_int(first, step as i64);
+        let down = b.mul_int(y, gap);
+        let at = b.add(across, down);
+        let at = b.offset(block, at);
+        let pointers = (0..count).map(|i| {
+            if i == 0 {
+                return at;
+            }
+            let even = b.offset_int(at, (i * step) as i64);
+            let skipped = if width >= count {
+                let end = b.index(width - i.min(width));
+                let over = b.cmp(Cmp::Ge, x, end);
+                let gap = b.int(Ty::I64, gap);
+                b.select(over, gap, zero)
+            } else {
+                let here = b.add_int(x, i as i64);
+                let (rows, _) = product::divmod(b, here, width);
+                b.mul_int(rows, gap)
+            };
+            b.offset(even, skipped)
+        });
+        Pointers::Each(pointers.collect())
+    }
+
+    fn panel(&self, b: &mut Builder, group: usize, index: Val, _column: Val) -> (Val, i64) {
+        let g = &self.nest.groups[group].0;
+        let first = b.offset_int(self.w, self.nest.panel_offset(group) as i64);
+        (b.element(first, index, self.nest.one_panel_bytes(g)), (g.vecs * self.nest.mac.ty.bytes()) as i64)
+    }
+
+    fn bias(&self, b: &mut Builder, _row: Val, column: Val, tile: Tile, _last: usize) -> Option<Vec<Val>> {
+        let bias = b.element(self.bias?, column, 4);
+        let ty = self.nest.mac.ty;
+        let vectors: Vec<Val> = (0..tile.vecs).map(|j| b.load(ty, bias, (j * ty.bytes()) as i32)).collect();
+        Some((0..tile.rows).flat_map(|_| vectors.iter().copied()).collect())
+    }
+}
+
+impl Pixels<'_> {
+    /// Copies `rows` rows from row `top` of the padded image, of every block of channels.
+    fn copy_rows(&self, b: &mut Builder, copy: Val, top: Val, rows: Val) {
+        let (s, image, ty) = (self.s, self.image, self.nest.mac.ty);
+        let zero = b.index(0);
+        let nothing = b.int(ty, 0);
+        let (height, width) = (s.input[0], s.input[1]);
+        let left = s.before[1].min(s.extent(1));
+        let inside = width.min(s.extent(1) - left);
+        let right = s.extent(1) - left - inside;
+        let blank = |b: &mut Builder, to: Val, count: usize| {
+            product::each_vector(b, &[to], count, ty.bytes(), |b, at, i| b.store(nothing, at[0], (i * ty.bytes()) as i32));
+        };
+        b.each(self.blocks, |b, block| {
+            let from = b.element(self.x, block, height * width * image.pixel);
+            let to = b.element(copy, block, image.block);
+            b.for_range(zero, rows, 1, &[], |b, r, _| {
+                let y = b.add(top, r);
+                let y = b.add_int(y, -(s.before[0] as i64));
+                let to = b.element(to, r, image.row);
+                // One comparison: as unsigned numbers, rows before the first are behind the last.
+                let end = b.index(height);
+                let exists = b.cmp(Cmp::LtU, y, end);
+                b.branch(
+                    exists,
+                    |b| {
+                        let from = b.element(from, y, width * image.pixel);
+                        blank(b, to, left);
+                        let inner = b.offset_int(to, (left * image.pixel) as i64);
+                        product::each_vector(b, &[from, inner], inside, ty.bytes(), |b, at, i| {
+                            let v = b.load(ty, at[0], (i * ty.bytes()) as i32);
+                            b.store(v, at[1], (i * ty.bytes()) as i32);
+                        });
+                        let outer = b.offset_int(to, ((left + inside) * image.pixel) as i64);
+                        blank(b, outer, right);
+                        vec![]
+                    },
+                    |b| {
+                        blank(b, to, s.extent(1));
+                        vec![]
+                    },
+                );
+                vec![]
+            });
+        });
+    }
+}

@@ -1,0 +1,231 @@
+//! Matrix products.
+//!
+//! A constant right side is packed into panels at compile time; another one panel by panel at run time, or read where it lies when
+//! few rows would not pay for packing. Products whose reduction is contiguous on both sides and that have few rows or columns
+//! are dot products along the reduction.
+
+#[cfg(test)]
+mod tests;
+
+use super::product::{self, Mac, Nest, Pointers, Source};
+use super::store::Output;
+use super::{Arg, Family, Lowered, LoweredCall, Unit};
+use crate::kir::{Builder, Ty, Val};
+use crate::schedule;
+use dnnc_ir::{Kind, TensorType};
+
+/// The family.
+pub const FAMILY: Family = Family { name: "matmul", kinds: &[Kind::MatMul], lower, epilogue: |_, _, _| false };
+
+/// A batch of products [rows, depth] · [depth, columns].
+struct Shape {
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    /// Number of products.
+    batches: usize,
+    /// Sizes of the batch axes and, for each side, elements from one matrix to the next.
+    axes: Vec<usize>,
+    strides: Vec<Vec<usize>>,
+    trans_a: bool,
+    trans_b: bool,
+}
+
+impl Shape {
+    fn new(unit: &Unit) -> Shape {
+        let [trans_a, trans_b] = ["trans_a", "trans_b"].map(|t| unit.op.attrs.flag(t));
+        let (a, b, y) = (&unit.inputs[0].ty, &unit.inputs[1].ty, &unit.results[0]);
+        let (lead, matrix) = y.shape.split_at(y.rank() - 2);
+        let (rows, columns) = (matrix[0], matrix[1]);
+        let depth = a.shape[a.rank() - if trans_a { 2 } else { 1 }];
+        let strides = [a, b].map(|x| broadcast_strides(x, lead)).to_vec();
+        let (axes, strides) = product::merge_axes(lead, &strides);
+        let mut shape = Shape { rows, columns, depth, batches: axes.iter().product(), axes, strides, trans_a, trans_b };
+        // One matrix on the right for all on the left: more rows.
+        if !trans_a && shape.axes.len() == 1 && shape.strides[0] == [rows * depth] && shape.strides[1] == [0] {
+            shape.rows *= shape.batches;
+            (shape.batches, shape.axes, shape.strides) = (1, vec![], vec![vec![]; 2]);
+        }
+        shape
+    }
+}
+
+/// Elements from one matrix of `x` to the next along each batch axis of the result; 0 where it is broadcast.
+fn broadcast_strides(x: &TensorType, lead: &[usize]) -> Vec<usize> {
+    let (strides, missing) = (x.strides(), lead.len() + 2 - x.rank());
+    (0..lead.len()).map(|axis| if axis < missing || x.shape[axis - missing] == 1 { 0 } else { strides[axis - missing] }).collect()
+}
+
+fn lower(unit: &Unit) -> Result<Lowered, String> {
+    let shape = Shape::new(unit);
+    if unit.results[0].is_empty() {
+        return Ok(Lowered::default());
+    }
+    tiled(unit, &shape)
+}
+
+/// How the right side is read.
+enum Right {
+    /// Packed at compile time; bytes from one matrix of the batch to the next.
+    Packed,
+    /// Packed panel by panel.
+    Panels,
+    /// Read where it lies: rows of columns are contiguous.
+    InPlace,
+}
+
+fn tiled(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
+    let (a_ty, b_ty) = (unit.inputs[0].ty.ty, unit.inputs[1].ty.ty);
+    let mac = Mac::new(a_ty, unit.target)?;
+    let a_bytes = a_ty.bytes();
+    let (row_stride, step) = if shape.trans_a { (1, shape.rows) } else { (shape.depth, 1) };
+    let depth = product::straight(shape.depth, (step * a_bytes) as i64);
+    let work = (shape.batches * shape.rows * shape.columns) as u64 * shape.depth as u64;
+    let parts = schedule::tasks(unit.options, work, usize::MAX);
+    let batch_parts = parts.min(shape.batches);
+    let nest = Nest::new(mac, unit.target, shape.rows, shape.columns, depth, shape.depth * a_bytes, parts / batch_parts);
+    let most_rows = nest.groups.iter().map(|(_, r)| r.high).max().unwrap_or(1);
+    product::reachable(most_rows * row_stride, a_bytes)?;
+    product::reachable(most_rows * shape.columns, unit.stored.ty.bytes())?;
+    product::reachable(shape.columns.max(shape.depth) * schedule::WIDEST * mac.lanes(), b_ty.bytes())?;
+
+    let few = nest.groups.iter().all(|(_, r)| r.tiles <= 1);
+    let right = match unit.inputs[1].constant {
+        Some(_) => Right::Packed,
+        None if few && !shape.trans_b && b_ty == a_ty && b_ty.bytes() == mac.bytes() => Right::InPlace,
+        None => Right::Panels,
+    };
+    let mut lowered = Lowered::default();
+    let mut args = vec![Arg::Input(0)];
+    match right {
+        Right::Packed => {
+            let constant = unit.inputs[1].constant.expect("checked above");
+            let data = product::widened_constant(constant);
+            let (matrix, n, k) = (shape.depth * shape.columns, shape.columns, shape.depth);
+            let mut packed = vec![];
+            for first in (0..constant.len()).step_by(matrix.max(1)) {
+                let at = |step: usize, column: usize| Some(first + if shape.trans_b { column * k + step } else { step * n + column });
+                packed.extend(nest.pack(&data, at));
+            }
+            lowered.constants.push(packed);
+            args.push(Arg::Const(0));
+        }
+        _ => args.push(Arg::Input(1)),
+    }
+    let out_at = args.len();
+    args.extend(Output::args(unit));
+    let tasks = batch_parts * nest.tasks();
+    let mut scratch = |bytes: usize, args: &mut Vec<Arg>| {
+        (bytes > 0).then(|| {
+            args.push(Arg::Scratch(lowered.scratch.len()));
+            lowered.scratch.push(bytes * tasks);
+            (args.len() - 1, bytes)
+        })
+    };
+    let panel_bytes = if matches!(right, Right::Panels) { nest.groups.iter().map(|(g, _)| nest.one_panel_bytes(g)).max().unwrap_or(0) } else { 0 };
+    let panel = scratch(panel_bytes, &mut args);
+    let partial = scratch(nest.partial_bytes(), &mut args);
+
+    let loads = Mac::new(b_ty, unit.target)?;
+    let mut builder = Builder::new("matmul", args.len());
+    let b = &mut builder;
+    let task = b.task();
+    let (batch_part, part) = product::divmod(b, task, nest.tasks());
+    let [panel, partial] = [panel, partial].map(|memory| {
+        memory.map(|(param, bytes)| {
+            let buffer = b.param(param);
+            product::task_memory(b, buffer, bytes)
+        })
+    });
+    let (from, to) = product::part_range(b, batch_part, batch_parts, shape.batches);
+    product::for_some(b, from, to, shape.batches, |b, batch| {
+        let offsets = product::batch_offsets(b, batch, &shape.axes, &shape.strides);
+        let mut out = Output::new(b, unit, out_at, mac.lanes(), shape.columns);
+        out.base = b.mul_int(batch, (shape.rows * shape.columns) as i64);
+        let (a, w) = (b.param(0), b.param(1));
+        let a = b.element(a, offsets[0], a_bytes);
+        let w = match right {
+            Right::Packed => {
+                let (number, _) = product::divmod(b, offsets[1], (shape.depth * shape.columns).max(1));
+                b.element(w, number, nest.panel_bytes())
+            }
+            _ => b.element(w, offsets[1], b_ty.bytes()),
+        };
+        let sides = Sides { nest: &nest, shape, a, row_bytes: row_stride * a_bytes, w, right: &right, panel, loads };
+        nest.emit(b, part, &sides, &out, partial);
+    });
+    lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks });
+    Ok(lowered)
+}
+
+struct Sides<'a> {
+    nest: &'a Nest,
+    shape: &'a Shape,
+    /// Left matrix, and bytes from a row to the next.
+    a: Val,
+    row_bytes: usize,
+    /// Right matrix or its panels.
+    w: Val,
+    right: &'a Right,
+    /// The task's memory for a panel.
+    panel: Option<Val>,
+    /// How elements of the right matrix are read.
+    loads: Mac,
+}
+
+impl Source for Sides<'_> {
+    fn block(&self, _b: &mut Builder, _first: Val, _end: Val) -> Val {
+        self.a
+    }
+
+    fn rows(&self, b: &mut Builder, a: Val, first: Val, _count: usize) -> Pointers {
+        Pointers::Even(b.element(a, first, self.row_bytes), self.row_bytes as i64)
+    }
+
+    fn panel(&self, b: &mut Builder, group: usize, index: Val, column: Val) -> (Val, i64) {
+        let g = &self.nest.groups[group].0;
+        let (ty, bytes) = (self.nest.mac.ty, self.loads.rows.bytes());
+        let packed = (g.vecs * ty.bytes()) as i64;
+        match self.right {
+            Right::Packed => {
+                let first = b.offset_int(self.w, self.nest.panel_offset(group) as i64);
+                (b.element(first, index, self.nest.one_panel_bytes(g)), packed)
+            }
+            Right::InPlace => (b.element(self.w, column, bytes), (self.shape.columns * bytes) as i64),
+            Right::Panels => {
+                let panel = self.panel.expect("memory where panels are packed at run time");
+                let (along, across) = if self.shape.trans_b { (1, self.shape.depth) } else { (self.shape.columns, 1) };
+                let from = b.element(self.w, column, across * bytes);
+                let init = [from, panel];
+                b.for_count(self.shape.depth, &init, |b, _, at| {
+                    for j in 0..g.vecs {
+                        let count = if j + 1 == g.vecs { g.last } else { ty.lanes as usize };
+                        self.gather(b, at[0], at[1], j, count, across * bytes);
+                    }
+                    vec![b.offset_int(at[0], (along * bytes) as i64), b.offset_int(at[1], packed)]
+                });
+                (panel, packed)
+            }
+        }
+    }
+}
+
+impl Sides<'_> {
+    /// Copies `count` elements that lie `stride` bytes apart to vector `j` of a step of a panel, zeros after them.
+    fn gather(&self, b: &mut Builder, from: Val, panel: Val, j: usize, count: usize, stride: usize) {
+        let ty = self.nest.mac.ty;
+        let disp = (j * ty.bytes()) as i32;
+        let first = j * ty.lanes as usize * stride;
+        if stride == self.loads.rows.bytes() {
+            let v = self.loads.load(b, ty.lanes, from, first as i32, count);
+            return b.store(v, panel, disp);
+        }
+        for lane in 0..ty.lanes as usize {
+            let x = match lane < count {
+                true => self.loads.load(b, 1, from, (first + lane * stride) as i32, 1),
+                false => b.int(Ty::scalar(ty.elem), 0),
+            };
+            b.store(x, panel, disp + (lane * ty.elem.bytes()) as i32);
+        }
+    }
+}

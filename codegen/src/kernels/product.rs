@@ -1,0 +1,696 @@
+//! The loop nest of every product: tiles of multiply-adds over packed panels.
+//!
+//! Rows (of a matrix, or pixels of an image) times panels of columns (of a matrix, or output channels). A panel holds, for each step of the
+//! reduction, `vecs` vectors side by side. A tile keeps `rows × vecs` accumulators in registers; a step loads the vectors of the panel
+//! and one element of each row. Matrix products and convolutions differ only in where their rows lie ([`Source`]).
+
+use super::store::Output;
+use crate::kir::{Bin, Builder, Conv, Elem, Ty, Val};
+use crate::schedule::{self, Group, Rows, Tile};
+use dnnc_ir::{Tensor, Type};
+use dnnc_targets::Target;
+
+/// How products of one type are accumulated.
+#[derive(Clone, Copy, Debug)]
+pub struct Mac {
+    /// Type of the elements of rows in memory.
+    pub rows: Type,
+    /// Type of accumulators and of packed panels.
+    pub ty: Ty,
+    /// Whether a multiply-add takes one lane of a vector as it is.
+    by_element: bool,
+}
+
+impl Mac {
+    /// For rows of type `ty`; an error for types that have no product.
+    pub fn new(ty: Type, target: &Target) -> Result<Mac, String> {
+        let elem = match ty {
+            Type::F32 | Type::F16 | Type::BF16 => Elem::F32,
+            Type::F64 => Elem::F64,
+            Type::I8 | Type::U8 | Type::I16 | Type::U16 | Type::I32 | Type::U32 => Elem::I32,
+            Type::I64 | Type::U64 => Elem::I64,
+            other => return Err(format!("products of {other} are not supported: cast to a wider type first")),
+        };
+        // 64-bit integers have no vector product on common machines.
+        let lanes = if elem == Elem::I64 { 1 } else { schedule::lanes(&target.vector, elem.bytes()) };
+        let by_element = target.vector.by_element && matches!(ty, Type::F32 | Type::F64) && lanes > 1;
+        Ok(Mac { rows: ty, ty: Ty::vector(elem, lanes as u8), by_element })
+    }
+
+    /// Lanes of an accumulator.
+    pub fn lanes(&self) -> usize {
+        self.ty.lanes as usize
+    }
+
+    /// Bytes of an element of a panel.
+    pub fn bytes(&self) -> usize {
+        self.ty.elem.bytes()
+    }
+
+    /// acc + a·w.
+    pub fn mac(&self, b: &mut Builder, a: Val, w: Val, acc: Val) -> Val {
+        if self.ty.elem.is_float() {
+            return b.fma(a, w, acc);
+        }
+        let product = b.mul(a, w);
+        b.add(acc, product)
+    }
+
+    /// The element at an address, as a number of the accumulator's type, in every lane of `ty`.
+    pub fn splat(&self, b: &mut Builder, ty: Ty, ptr: Val, disp: i32) -> Val {
+        match self.rows {
+            Type::F32 | Type::F64 | Type::I32 | Type::U32 | Type::I64 | Type::U64 => b.load_splat(ty, ptr, disp),
+            _ => {
+                let x = widened(b, self.rows, 1, ptr, disp, 1);
+                b.splat(x, ty.lanes)
+            }
+        }
+    }
+
+    /// The first `count` of `lanes` elements at an address, as numbers of the accumulator's type; the other lanes are 0.
+    pub fn load(&self, b: &mut Builder, lanes: u8, ptr: Val, disp: i32, count: usize) -> Val {
+        widened(b, self.rows, lanes, ptr, disp, count)
+    }
+}
+
+/// Elements of a type loaded and widened to what they are accumulated in.
+fn widened(b: &mut Builder, ty: Type, lanes: u8, ptr: Val, disp: i32, count: usize) -> Val {
+    let load = |b: &mut Builder, elem| b.load_part(Ty::vector(elem, lanes), ptr, disp, count);
+    match ty {
+        Type::F32 => load(b, Elem::F32),
+        Type::F64 => load(b, Elem::F64),
+        Type::I32 | Type::U32 => load(b, Elem::I32),
+        Type::I64 | Type::U64 => load(b, Elem::I64),
+        Type::F16 => {
+            let x = load(b, Elem::I16);
+            b.conv(Conv::HalfToFloat, x, Elem::F32)
+        }
+        Type::BF16 => {
+            let x = load(b, Elem::I16);
+            let x = b.conv(Conv::Zext, x, Elem::I32);
+            let sixteen = b.int(Ty::vector(Elem::I32, lanes), 16);
+            let x = b.bin(Bin::Shl, x, sixteen);
+            b.conv(Conv::Bits, x, Elem::F32)
+        }
+        _ => {
+            let x = load(b, if ty.bytes() == 1 { Elem::I8 } else { Elem::I16 });
+            b.conv(if ty.is_signed() { Conv::Sext } else { Conv::Zext }, x, Elem::I32)
+        }
+    }
+}
+
+/// Elements of a constant, each as the bytes of a number of the accumulator's type.
+pub fn widened_constant(t: &Tensor) -> Vec<u8> {
+    fn of<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+        values.iter().flat_map(|&v| bytes(v)).collect()
+    }
+    match t.ty().ty {
+        Type::I8 => of(t.values::<i8>(), |v| i32::from(v).to_le_bytes()),
+        Type::U8 => of(t.values::<u8>(), |v| i32::from(v).to_le_bytes()),
+        Type::I16 => of(t.values::<i16>(), |v| i32::from(v).to_le_bytes()),
+        Type::U16 => of(t.values::<u16>(), |v| i32::from(v).to_le_bytes()),
+        Type::F16 => of(t.values::<u16>(), |v| half::f16::from_bits(v).to_f32().to_le_bytes()),
+        Type::BF16 => of(t.values::<u16>(), |v| half::bf16::from_bits(v).to_f32().to_le_bytes()),
+        _ => t.bytes().to_vec(),
+    }
+}
+
+/// Consecutive steps of the reduction in the innermost, unrolled body.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// Bytes from the row's pointer to the element of the first step.
+    pub disp: i64,
+    /// Number of steps.
+    pub len: usize,
+    /// Bytes from an element to that of the next step.
+    pub step: i64,
+}
+
+/// A part of the reduction: loops around an unrolled body. The panel is read straight on.
+#[derive(Clone, Debug, Default)]
+pub struct Stretch {
+    /// Bytes from the row's pointer to where the stretch begins.
+    pub start: i64,
+    /// Counts and strides in bytes, outermost first.
+    pub loops: Vec<(usize, i64)>,
+    /// The body.
+    pub runs: Vec<Run>,
+}
+
+impl Stretch {
+    fn body(&self) -> usize {
+        self.runs.iter().map(|r| r.len).sum()
+    }
+
+    /// Steps of the reduction.
+    pub fn depth(&self) -> usize {
+        self.body() * self.loops.iter().map(|l| l.0).product::<usize>()
+    }
+}
+
+/// Steps unrolled in the body: enough to hide the counting of the loop behind 48 multiply-adds.
+const UNROLL: usize = 4;
+
+/// The reduction over `depth` elements that lie `step` bytes apart.
+pub fn straight(depth: usize, step: i64) -> Vec<Stretch> {
+    let (full, rest) = (depth / UNROLL, depth % UNROLL);
+    let mut out = vec![];
+    if full > 0 {
+        let run = Run { disp: 0, len: UNROLL, step };
+        out.push(Stretch { start: 0, loops: vec![(full, UNROLL as i64 * step)], runs: vec![run] });
+    }
+    if rest > 0 {
+        out.push(Stretch { start: (full * UNROLL) as i64 * step, loops: vec![], runs: vec![Run { disp: 0, len: rest, step }] });
+    }
+    out
+}
+
+/// Where the rows of a tile are.
+pub enum Pointers {
+    /// One address, and bytes from a row to the next.
+    Even(Val, i64),
+    /// One address each.
+    Each(Vec<Val>),
+}
+
+/// Where the rows and panels of a product are.
+pub trait Source {
+    /// Called before rows `first..end` are used by a group of panels: the address they are found from, perhaps that of a copy.
+    fn block(&self, b: &mut Builder, first: Val, end: Val) -> Val;
+
+    /// Addresses of `count` rows from row `first` of a block.
+    fn rows(&self, b: &mut Builder, block: Val, first: Val, count: usize) -> Pointers;
+
+    /// The panel that begins at column `column`, the `index`-th of its group, and bytes from one step to the next.
+    fn panel(&self, b: &mut Builder, group: usize, index: Val, column: Val) -> (Val, i64);
+
+    /// What is added to the product, if anything: a vector for each accumulator of the tile at a row and a column, of which `last` lanes of
+    /// the last vectors exist.
+    fn bias(&self, _b: &mut Builder, _row: Val, _column: Val, _tile: Tile, _last: usize) -> Option<Vec<Val>> {
+        None
+    }
+}
+
+/// A product: its cut into groups, tiles and blocks.
+pub struct Nest {
+    /// How it is accumulated.
+    pub mac: Mac,
+    /// Panels and tiles.
+    pub groups: Vec<(Group, Rows)>,
+    /// The reduction.
+    pub depth: Vec<Stretch>,
+    /// Iterations of the outermost loop of the first stretch done before partial sums are left in memory; `None` for all.
+    chunk: Option<usize>,
+    /// Bytes of rows that a step of one row reads, for the size of blocks.
+    row_bytes: usize,
+    /// Parts that the rows are split into, over tasks.
+    pub row_parts: usize,
+    /// Parts that the panels of a group are split into, over tasks.
+    pub panel_parts: usize,
+    target: Target,
+}
+
+impl Nest {
+    /// Cuts a product of `rows` × `columns`. `row_bytes` is what one row adds to the working set; `parts` how many tasks are wanted.
+    pub fn new(mac: Mac, target: &Target, rows: usize, columns: usize, depth: Vec<Stretch>, row_bytes: usize, parts: usize) -> Nest {
+        let steps: usize = depth.iter().map(Stretch::depth).sum();
+        let groups = schedule::product(&target.vector, mac.lanes(), rows, columns, steps);
+        let mut nest = Nest { mac, groups, depth, chunk: None, row_bytes, row_parts: 1, panel_parts: 1, target: target.clone() };
+        let tiles = nest.groups.iter().map(|g| g.1.tiles).max().unwrap_or(1);
+        nest.row_parts = parts.min(tiles.div_ceil(2)).max(1);
+        let panels = nest.groups.iter().map(|g| g.0.panels).max().unwrap_or(1);
+        nest.panel_parts = (parts / nest.row_parts).clamp(1, panels.max(1));
+        if let Some((count, unit)) = nest.depth.first().and_then(|s| Some((s.loops.first()?.0, s.depth() / s.loops.first()?.0))) {
+            let step_bytes = nest.groups.iter().map(|g| g.0.vecs).max().unwrap_or(1) * mac.ty.bytes();
+            let block = schedule::depth_block(target, steps, unit, step_bytes, tiles / nest.row_parts);
+            nest.chunk = block.map(|steps| (steps / unit).max(1)).filter(|&chunk| chunk < count);
+        }
+        nest
+    }
+
+    /// Number of tasks.
+    pub fn tasks(&self) -> usize {
+        self.row_parts * self.panel_parts
+    }
+
+    /// Tiles of a block of rows of a group.
+    fn block_tiles(&self, rows: &Rows) -> usize {
+        schedule::row_block(&self.target, rows.tiles.div_ceil(self.row_parts), rows.high * self.row_bytes)
+    }
+
+    /// Most rows of a block.
+    pub fn block_rows(&self) -> usize {
+        self.groups.iter().map(|(_, r)| self.block_tiles(r) * r.high).max().unwrap_or(0)
+    }
+
+    /// Bytes of temporary memory for partial sums, a task.
+    pub fn partial_bytes(&self) -> usize {
+        let bytes = |(g, r): &(Group, Rows)| self.block_tiles(r) * r.high * g.vecs * self.mac.ty.bytes();
+        self.chunk.map_or(0, |_| self.groups.iter().map(bytes).max().unwrap_or(0))
+    }
+
+    /// Bytes of the panels of all groups, when each is packed.
+    pub fn panel_bytes(&self) -> usize {
+        self.panel_offset(self.groups.len())
+    }
+
+    /// Where the panels of a group begin.
+    pub fn panel_offset(&self, group: usize) -> usize {
+        self.groups[..group].iter().map(|(g, _)| g.panels * self.one_panel_bytes(g)).sum()
+    }
+
+    /// Bytes of a packed panel.
+    pub fn one_panel_bytes(&self, group: &Group) -> usize {
+        self.steps() * group.vecs * self.mac.ty.bytes()
+    }
+
+    /// Steps of the reduction.
+    pub fn steps(&self) -> usize {
+        self.depth.iter().map(Stretch::depth).sum()
+    }
+
+    /// Packs a constant: `at` gives the index in `data` of the element of a step and a column. Columns that do not exist are 0.
+    pub fn pack(&self, data: &[u8], at: impl Fn(usize, usize) -> Option<usize>) -> Vec<u8> {
+        let bytes = self.mac.bytes();
+        let mut out = vec![0; self.panel_bytes()];
+        let mut slots = out.chunks_exact_mut(bytes);
+        for (g, _) in &self.groups {
+            let width = g.vecs * self.mac.lanes();
+            for panel in 0..g.panels {
+                let first = g.first + panel * width;
+                let exist = if panel + 1 == g.panels { width - self.mac.lanes() + g.last } else { width };
+                for step in 0..self.steps() {
+                    for column in 0..width {
+                        let slot = slots.next().expect("panel_bytes counts these elements");
+                        if let Some(i) = (column < exist).then(|| at(step, first + column)).flatten() {
+                            slot.copy_from_slice(&data[i * bytes..][..bytes]);
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// Emits the nest. `part` is the number of the task within `0..tasks()`; `partial` the task's memory for partial sums.
+    pub fn emit(&self, b: &mut Builder, part: Val, source: &dyn Source, out: &Output, partial: Option<Val>) {
+        let (row_part, panel_part) = divmod(b, part, self.panel_parts);
+        for (index, (group, rows)) in self.groups.iter().enumerate() {
+            let (tile0, tile1) = part_range(b, row_part, self.row_parts, rows.tiles);
+            let (panel0, panel1) = part_range(b, panel_part, self.panel_parts, group.panels);
+            let block = self.block_tiles(rows);
+            let blocks = |b: &mut Builder, from: Val, to: Val| {
+                let (first, end) = (row_of(b, rows, from), row_of(b, rows, to));
+                let place = source.block(b, first, end);
+                for_some(b, panel0, panel1, group.panels, |b, panel| {
+                    let offset = b.mul_int(panel, (group.vecs * self.mac.lanes()) as i64);
+                    let column = b.add_int(offset, group.first as i64);
+                    let (weights, step) = source.panel(b, index, panel, column);
+                    let pass = Pass { nest: self, group, rows, from, to, first, place, column, weights, step, source, out, partial };
+                    pass.chunks(b);
+                });
+            };
+            if block >= rows.tiles.div_ceil(self.row_parts) {
+                blocks(b, tile0, tile1);
+            } else {
+                b.for_range(tile0, tile1, block as i64, &[], |b, from, _| {
+                    let to = b.add_int(from, block as i64);
+                    let to = b.bin(Bin::MinS, to, tile1);
+                    blocks(b, from, to);
+                    vec![]
+                });
+            }
+        }
+    }
+}
+
+/// One panel times a block of rows.
+struct Pass<'a> {
+    nest: &'a Nest,
+    group: &'a Group,
+    rows: &'a Rows,
+    /// Tiles.
+    from: Val,
+    to: Val,
+    /// First row of the block.
+    first: Val,
+    /// Where its rows are found from.
+    place: Val,
+    column: Val,
+    weights: Val,
+    /// Bytes of the panel a step.
+    step: i64,
+    source: &'a dyn Source,
+    out: &'a Output<'a>,
+    partial: Option<Val>,
+}
+
+impl Pass<'_> {
+    fn chunks(&self, b: &mut Builder) {
+        let Some(chunk) = self.nest.chunk else {
+            return self.tiles(b, None);
+        };
+        let stretch = &self.nest.depth[0];
+        let count = stretch.loops[0].0;
+        let zero = b.index(0);
+        let end = b.index(count);
+        b.for_range(zero, end, chunk as i64, &[], |b, at, _| {
+            let to = b.add_int(at, chunk as i64);
+            let to = b.bin(Bin::MinS, to, end);
+            self.tiles(b, Some((at, to)));
+            vec![]
+        });
+    }
+
+    /// All tiles of the block; of the first stretch only the given iterations of the outermost loop.
+    fn tiles(&self, b: &mut Builder, chunk: Option<(Val, Val)>) {
+        let r = self.rows;
+        let high_tiles = b.index(r.high_tiles);
+        let (none, all) = (b.index(0), b.index(r.tiles));
+        if r.high_tiles < r.tiles && (self.from, self.to) == (none, all) {
+            self.height(b, none, high_tiles, r.high, chunk);
+            return self.height(b, high_tiles, all, r.high - 1, chunk);
+        }
+        if r.high_tiles == r.tiles {
+            return self.height(b, self.from, self.to, r.high, chunk);
+        }
+        let middle = b.bin(Bin::MinS, high_tiles, self.to);
+        self.height(b, self.from, middle, r.high, chunk);
+        let middle = b.bin(Bin::MaxS, high_tiles, self.from);
+        self.height(b, middle, self.to, r.high - 1, chunk);
+    }
+
+    fn height(&self, b: &mut Builder, from: Val, to: Val, height: usize, chunk: Option<(Val, Val)>) {
+        for_some(b, from, to, self.rows.tiles, |b, tile| {
+            let row = row_of(b, self.rows, tile);
+            self.tile(b, row, Tile { rows: height, vecs: self.group.vecs }, chunk);
+        });
+    }
+
+    fn tile(&self, b: &mut Builder, row: Val, tile: Tile, chunk: Option<(Val, Val)>) {
+        let pointers = self.source.rows(b, self.place, row, tile.rows);
+        let begin = |b: &mut Builder| {
+            let bias = self.source.bias(b, row, self.column, tile, self.group.last);
+            bias.unwrap_or_else(|| vec![b.int(self.nest.mac.ty, 0); tile.rows * tile.vecs])
+        };
+        let Some((at, to)) = chunk else {
+            let mut weights = self.weights;
+            let mut acc = begin(b);
+            for stretch in &self.nest.depth {
+                (acc, weights) = self.stretch(b, tile, acc, &pointers, weights, stretch, None);
+            }
+            return self.out.store(b, row, self.column, tile, self.group.last, &acc);
+        };
+        // Partial sums of the tile, between chunks of the reduction.
+        let ty = self.nest.mac.ty;
+        let partial = self.partial.expect("memory for partial sums where there are chunks");
+        let done = b.sub(row, self.first);
+        let partial = b.element(partial, done, tile.vecs * ty.bytes());
+        let disp = |i: usize| (i * ty.bytes()) as i32;
+        let first_stretch = &self.nest.depth[0];
+        let (count, stride) = first_stretch.loops[0];
+        let (zero, end) = (b.index(0), b.index(count));
+        let starts = b.cmp(crate::kir::Cmp::Eq, at, zero);
+        let acc = b.branch(starts, begin, |b| (0..tile.rows * tile.vecs).map(|i| b.load(ty, partial, disp(i))).collect());
+        let skip = b.mul_int(at, stride);
+        let pointers = match pointers {
+            Pointers::Even(p, stride) => Pointers::Even(b.offset(p, skip), stride),
+            Pointers::Each(ps) => Pointers::Each(ps.into_iter().map(|p| b.offset(p, skip)).collect()),
+        };
+        let skip = b.mul_int(at, (first_stretch.depth() / count) as i64 * self.step);
+        let weights = b.offset(self.weights, skip);
+        let n = b.sub(to, at);
+        let (acc, weights) = self.stretch(b, tile, acc, &pointers, weights, first_stretch, Some(n));
+        let ends = b.cmp(crate::kir::Cmp::Eq, to, end);
+        let back = b.mul_int(at, -stride);
+        b.branch(
+            ends,
+            |b| {
+                let pointers = match &pointers {
+                    Pointers::Even(p, stride) => Pointers::Even(b.offset(*p, back), *stride),
+                    Pointers::Each(ps) => Pointers::Each(ps.iter().map(|p| b.offset(*p, back)).collect()),
+                };
+                let (mut acc, mut weights) = (acc.clone(), weights);
+                for stretch in &self.nest.depth[1..] {
+                    (acc, weights) = self.stretch(b, tile, acc, &pointers, weights, stretch, None);
+                }
+                self.out.store(b, row, self.column, tile, self.group.last, &acc);
+                vec![]
+            },
+            |b| {
+                for (i, v) in acc.iter().enumerate() {
+                    b.store(*v, partial, disp(i));
+                }
+                vec![]
+            },
+        );
+    }
+
+    /// Accumulates a stretch; gives the accumulators and where the panel goes on. `count` replaces that of the outermost loop.
+    fn stretch(
+        &self,
+        b: &mut Builder,
+        tile: Tile,
+        acc: Vec<Val>,
+        pointers: &Pointers,
+        weights: Val,
+        stretch: &Stretch,
+        count: Option<Val>,
+    ) -> (Vec<Val>, Val) {
+        let (rows, even): (Vec<Val>, Option<i64>) = match pointers {
+            Pointers::Even(p, stride) => (vec![*p], Some(*stride)),
+            Pointers::Each(ps) => (ps.clone(), None),
+        };
+        let rows = rows.into_iter().map(|p| b.offset_int(p, stretch.start)).collect();
+        self.level(b, tile, State { acc, rows, weights }, even, &stretch.loops, &stretch.runs, count)
+    }
+
+    fn level(
+        &self,
+        b: &mut Builder,
+        tile: Tile,
+        state: State,
+        even: Option<i64>,
+        loops: &[(usize, i64)],
+        runs: &[Run],
+        count: Option<Val>,
+    ) -> (Vec<Val>, Val) {
+        let Some((&(n, stride), inner)) = loops.split_first() else {
+            return self.body(b, tile, state, even, runs);
+        };
+        if n == 1 && count.is_none() {
+            return self.level(b, tile, state, even, inner, runs, None);
+        }
+        let (start, end) = (b.index(0), count.unwrap_or_else(|| b.index(n)));
+        let out = b.for_range(start, end, 1, &state.carried(), |b, _, carried| {
+            let state = State::from(carried, state.acc.len());
+            let rows = state.rows.clone();
+            let (acc, weights) = self.level(b, tile, state, even, inner, runs, None);
+            let rows = rows.into_iter().map(|p| b.offset_int(p, stride)).collect();
+            State { acc, rows, weights }.carried()
+        });
+        let state = State::from(&out, state.acc.len());
+        (state.acc, state.weights)
+    }
+
+    fn body(&self, b: &mut Builder, tile: Tile, state: State, even: Option<i64>, runs: &[Run]) -> (Vec<Val>, Val) {
+        let State { mut acc, rows, weights } = state;
+        let mac = self.nest.mac;
+        let row = |i: usize, disp: i64| match even {
+            Some(stride) => (rows[0], (i as i64 * stride + disp) as i32),
+            None => (rows[i], disp as i32),
+        };
+        let mut step = 0;
+        for run in runs {
+            let lanes = mac.lanes();
+            let contiguous = run.step == mac.rows.bytes() as i64;
+            // Where an element of a vector can be a factor, rows are read as vectors of steps.
+            let whole = if mac.by_element && contiguous { run.len / lanes } else { 0 };
+            for chunk in 0..whole {
+                let disp = run.disp + (chunk * lanes) as i64 * run.step;
+                let vectors: Vec<Val> = (0..tile.rows)
+                    .map(|i| {
+                        let (ptr, disp) = row(i, disp);
+                        b.load(mac.ty, ptr, disp)
+                    })
+                    .collect();
+                for lane in 0..lanes {
+                    let spread = vec![lane as u8; lanes];
+                    self.step(b, tile, &mut acc, weights, step, |b, i| b.shuffle(vectors[i], vectors[i], &spread));
+                    step += 1;
+                }
+            }
+            for k in whole * lanes..run.len {
+                self.step(b, tile, &mut acc, weights, step, |b, i| {
+                    let (ptr, disp) = row(i, run.disp + k as i64 * run.step);
+                    mac.splat(b, mac.ty, ptr, disp)
+                });
+                step += 1;
+            }
+        }
+        (acc, b.offset_int(weights, step as i64 * self.step))
+    }
+
+    /// One step: an outer product of elements of the rows with vectors of the panel. The longer side is streamed.
+    fn step(&self, b: &mut Builder, tile: Tile, acc: &mut [Val], weights: Val, step: usize, a: impl Fn(&mut Builder, usize) -> Val) {
+        let mac = self.nest.mac;
+        let exact = self.step != (tile.vecs * mac.ty.bytes()) as i64;
+        let weight = |b: &mut Builder, j: usize| {
+            let disp = (step as i64 * self.step) as i32 + (j * mac.ty.bytes()) as i32;
+            let count = if exact && j + 1 == tile.vecs { self.group.last } else { mac.lanes() };
+            b.load_part(mac.ty, weights, disp, count)
+        };
+        if tile.rows >= tile.vecs {
+            let w: Vec<Val> = (0..tile.vecs).map(|j| weight(b, j)).collect();
+            for i in 0..tile.rows {
+                let x = a(b, i);
+                for j in 0..tile.vecs {
+                    acc[i * tile.vecs + j] = mac.mac(b, x, w[j], acc[i * tile.vecs + j]);
+                }
+            }
+        } else {
+            let x: Vec<Val> = (0..tile.rows).map(|i| a(b, i)).collect();
+            for j in 0..tile.vecs {
+                let w = weight(b, j);
+                for i in 0..tile.rows {
+                    acc[i * tile.vecs + j] = mac.mac(b, x[i], w, acc[i * tile.vecs + j]);
+                }
+            }
+        }
+    }
+}
+
+/// What the loops of a reduction carry.
+struct State {
+    acc: Vec<Val>,
+    rows: Vec<Val>,
+    weights: Val,
+}
+
+impl State {
+    fn carried(&self) -> Vec<Val> {
+        self.acc.iter().chain(&self.rows).copied().chain([self.weights]).collect()
+    }
+
+    fn from(carried: &[Val], acc: usize) -> State {
+        let (weights, rest) = carried.split_last().expect("the panel is carried");
+        State { acc: rest[..acc].to_vec(), rows: rest[acc..].to_vec(), weights: *weights }
+    }
+}
+
+/// First row of a tile.
+fn row_of(b: &mut Builder, rows: &Rows, tile: Val) -> Val {
+    if rows.high_tiles == rows.tiles {
+        return b.mul_int(tile, rows.high as i64);
+    }
+    let high = b.index(rows.high_tiles);
+    let more = b.bin(Bin::MinS, tile, high);
+    let low = b.mul_int(tile, rows.high as i64 - 1);
+    b.add(low, more)
+}
+
+/// Quotient and remainder of an index by a constant.
+pub fn divmod(b: &mut Builder, value: Val, by: usize) -> (Val, Val) {
+    if by == 1 {
+        return (value, b.index(0));
+    }
+    let n = b.index(by);
+    let q = b.bin(Bin::DivU, value, n);
+    let whole = b.mul(q, n);
+    (q, b.sub(value, whole))
+}
+
+/// The range of part `part` when `total` things are split into `parts`.
+pub fn part_range(b: &mut Builder, part: Val, parts: usize, total: usize) -> (Val, Val) {
+    if parts == 1 {
+        return (b.index(0), b.index(total));
+    }
+    let n = b.index(parts);
+    let at = |b: &mut Builder, part: Val| {
+        let scaled = b.mul_int(part, total as i64);
+        b.bin(Bin::DivU, scaled, n)
+    };
+    let start = at(b, part);
+    let next = b.add_int(part, 1);
+    (start, at(b, next))
+}
+
+/// `for i in from..to`, which are known to lie in `0..total`: no loop where that is a single one from 0.
+pub fn for_some(b: &mut Builder, from: Val, to: Val, total: usize, body: impl FnOnce(&mut Builder, Val)) {
+    if total == 1 && from == b.index(0) && to == b.index(1) {
+        return body(b, from);
+    }
+    b.for_range(from, to, 1, &[], |b, i, _| {
+        body(b, i);
+        vec![]
+    });
+}
+
+/// Memory of one task in a temporary buffer of so many bytes a task.
+pub fn task_memory(b: &mut Builder, buffer: Val, bytes: usize) -> Val {
+    let task = b.task();
+    b.element(buffer, task, bytes)
+}
+
+/// Offsets, in elements, into operands broadcast over a batch: `strides` of each operand an axis of `sizes`, for batch number `index`.
+pub fn batch_offsets(b: &mut Builder, index: Val, sizes: &[usize], strides: &[Vec<usize>]) -> Vec<Val> {
+    let zero = b.index(0);
+    let mut offsets = vec![zero; strides.len()];
+    let mut rest = index;
+    for axis in (0..sizes.len()).rev() {
+        let (outer, at) = if axis == 0 { (rest, rest) } else { divmod(b, rest, sizes[axis]) };
+        rest = outer;
+        for (offset, strides) in offsets.iter_mut().zip(strides) {
+            if strides[axis] > 0 && sizes[axis] > 1 {
+                let step = b.mul_int(at, strides[axis] as i64);
+                *offset = b.add(*offset, step);
+            }
+        }
+    }
+    offsets
+}
+
+/// Axes of a batch merged where all operands walk through them evenly; sizes of 1 are dropped.
+pub fn merge_axes(sizes: &[usize], strides: &[Vec<usize>]) -> (Vec<usize>, Vec<Vec<usize>>) {
+    let mut out: Vec<usize> = vec![];
+    let mut walks: Vec<Vec<usize>> = vec![vec![]; strides.len()];
+    for axis in 0..sizes.len() {
+        if sizes[axis] == 1 {
+            continue;
+        }
+        let even = !out.is_empty() && strides.iter().zip(&walks).all(|(s, w)| w[out.len() - 1] == s[axis] * sizes[axis]);
+        if even {
+            *out.last_mut().expect("checked") *= sizes[axis];
+            for (s, w) in strides.iter().zip(&mut walks) {
+                *w.last_mut().expect("as many as sizes") = s[axis];
+            }
+        } else {
+            out.push(sizes[axis]);
+            for (s, w) in strides.iter().zip(&mut walks) {
+                w.push(s[axis]);
+            }
+        }
+    }
+    (out, walks)
+}
+
+/// Whether all of so many elements can be reached by the displacement of a load; the generators put rows of a tile there.
+pub fn reachable(elements: usize, bytes: usize) -> Result<(), String> {
+    match elements.checked_mul(bytes) {
+        Some(n) if n < i32::MAX as usize / 2 => Ok(()),
+        _ => Err(format!("rows of {elements} elements in a tile are too far apart")),
+    }
+}
+
+/// `body` for `count` consecutive vectors behind some pointers, four an iteration: it is given the pointers and the vector's number behind them.
+pub fn each_vector(b: &mut Builder, pointers: &[Val], count: usize, bytes: usize, body: impl Fn(&mut Builder, &[Val], usize)) {
+    let mut at = pointers.to_vec();
+    let loops = if count / UNROLL > 1 { count / UNROLL } else { 0 };
+    if loops > 0 {
+        at = b.for_count(loops, &at, |b, _, at| {
+            (0..UNROLL).for_each(|i| body(b, at, i));
+            at.iter().map(|p| b.offset_int(*p, (UNROLL * bytes) as i64)).collect()
+        });
+    }
+    (0..count - loops * UNROLL).for_each(|i| body(b, &at, i));
+}

@@ -1,0 +1,209 @@
+//! Tiles and blocks by arithmetic over the facts of a target. Generators ask here and invent nothing.
+
+use crate::kernels::Options;
+use dnnc_targets::{Target, Vector};
+
+/// Rows × vectors of accumulators that a multiply-add tile keeps in registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tile {
+    /// Rows.
+    pub rows: usize,
+    /// Vectors a row.
+    pub vecs: usize,
+}
+
+/// Panels of equal width that cover some of the columns of a product.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Group {
+    /// First column.
+    pub first: usize,
+    /// Vectors a panel.
+    pub vecs: usize,
+    /// Number of panels.
+    pub panels: usize,
+    /// Columns of the last vector of the last panel that exist; a group where that is not all has one panel.
+    pub last: usize,
+}
+
+/// Rows cut into tiles of two neighbouring heights: no tile is much smaller than the registers allow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rows {
+    /// Rows of the higher tiles, which come first.
+    pub high: usize,
+    /// Number of tiles with `high` rows; the others have one row less.
+    pub high_tiles: usize,
+    /// Number of all tiles.
+    pub tiles: usize,
+}
+
+/// Lanes of elements of so many bytes in a vector of the target.
+pub fn lanes(v: &Vector, bytes: usize) -> usize {
+    (v.bits / 8 / bytes).max(1)
+}
+
+/// Cycles from a multiply-add to one that needs its result: 4 on Zen 3, Neoverse N1 and Apple's cores.
+const LATENCY: usize = 4;
+/// Vector loads a cycle: 2 on Zen 3, Haswell and Neoverse N1.
+const LOADS: f64 = 2.0;
+/// Cycles around the inner loop of a tile: start, epilogue, stores. Fitted to 1×1 convolutions with K = 64 on Zen 3.
+const TILE_OVERHEAD: f64 = 30.0;
+/// Widest panel in vectors, which one row (a vector times a matrix) uses to keep enough chains busy.
+pub const WIDEST: usize = 8;
+
+impl Tile {
+    /// Registers in use at once: accumulators, the shorter side of the outer product and one of the longer.
+    fn registers(self, v: &Vector) -> usize {
+        let operands = if v.by_element { self.rows + self.vecs } else { self.rows.min(self.vecs) + 1 };
+        self.rows * self.vecs + operands
+    }
+
+    /// Most rows with so many vectors that stay in registers; 0 when not even one row does.
+    fn most_rows(v: &Vector, vecs: usize) -> usize {
+        (1..v.registers).take_while(|&rows| Tile { rows, vecs }.registers(v) <= v.registers).last().unwrap_or(0)
+    }
+
+    /// Cycles of one step of the reduction: of arithmetic, loads or latency, what takes longest.
+    fn step(self, v: &Vector, lanes: usize) -> f64 {
+        let fmas = self.rows * self.vecs;
+        let ops = if v.fma { 1 } else { 2 };
+        let broadcasts = if v.by_element { self.rows as f64 / lanes as f64 } else { self.rows as f64 };
+        let loads = (broadcasts + self.vecs as f64) / LOADS;
+        ((fmas * ops) as f64 / v.fma_per_cycle as f64).max(loads).max((LATENCY * ops) as f64)
+    }
+}
+
+impl Rows {
+    /// Tiles of at most `most` rows.
+    pub fn new(rows: usize, most: usize) -> Rows {
+        let tiles = rows.div_ceil(most);
+        let low = rows / tiles.max(1);
+        match rows - low * tiles {
+            0 => Rows { high: low, high_tiles: tiles, tiles },
+            more => Rows { high: low + 1, high_tiles: more, tiles },
+        }
+    }
+
+    fn cycles(self, v: &Vector, vecs: usize, lanes: usize, depth: usize) -> f64 {
+        let tile = |rows| Tile { rows, vecs }.step(v, lanes) * depth as f64 + TILE_OVERHEAD;
+        self.high_tiles as f64 * tile(self.high) + (self.tiles - self.high_tiles) as f64 * tile(self.high.saturating_sub(1))
+    }
+}
+
+/// How a product of `rows` × `columns` with `depth` steps is cut: panels of at most two widths, so that few lanes and registers
+/// are idle, each group with the tiles of its rows.
+pub fn product(v: &Vector, lanes: usize, rows: usize, columns: usize, depth: usize) -> Vec<(Group, Rows)> {
+    let vectors = columns.div_ceil(lanes);
+    let options: Vec<(usize, Rows, f64)> = (1..=WIDEST.min(vectors))
+        .filter(|&vecs| Tile::most_rows(v, vecs) > 0)
+        .map(|vecs| {
+            let rows = Rows::new(rows, Tile::most_rows(v, vecs));
+            (vecs, rows, rows.cycles(v, vecs, lanes, depth))
+        })
+        .collect();
+    let mut best: Option<(f64, Vec<(usize, usize, Rows)>)> = None;
+    for &(wide, wide_rows, wide_cycles) in &options {
+        for &(narrow, narrow_rows, narrow_cycles) in options.iter() {
+            let most = vectors / wide;
+            for count in most.saturating_sub(narrow)..=most {
+                let rest = vectors - count * wide;
+                if count == 0 || rest % narrow != 0 || (rest > 0 && narrow == wide) {
+                    continue;
+                }
+                // A second group costs its code and another pass over the rows.
+                let cycles = count as f64 * wide_cycles + (rest / narrow) as f64 * narrow_cycles + if rest > 0 { 200.0 } else { 0.0 };
+                if best.as_ref().is_none_or(|(least, _)| cycles < *least) {
+                    let groups = [(wide, count, wide_rows), (narrow, rest / narrow, narrow_rows)];
+                    best = Some((cycles, groups.into_iter().filter(|g| g.1 > 0).collect()));
+                }
+            }
+        }
+    }
+    let mut first = 0;
+    let mut out = vec![];
+    for (vecs, panels, rows) in best.map(|b| b.1).unwrap_or_default() {
+        let end = first + vecs * panels * lanes;
+        if end > columns {
+            if panels > 1 {
+                out.push((Group { first, vecs, panels: panels - 1, last: lanes }, rows));
+            }
+            let group = Group { first: end - vecs * lanes, vecs, panels: 1, last: lanes - (end - columns) };
+            out.push((group, rows));
+        } else {
+            out.push((Group { first, vecs, panels, last: lanes }, rows));
+        }
+        first = end;
+    }
+    out
+}
+
+/// Steps of the reduction after which a tile leaves its partial sums, so that the panel in use stays in the first-level cache:
+/// `None` when the whole depth is best done at once. `unit` is the number of steps that cannot be parted.
+pub fn depth_block(target: &Target, depth: usize, unit: usize, step_bytes: usize, tiles: usize) -> Option<usize> {
+    let most = (target.l1d / step_bytes.max(1)).max(1);
+    // Few tiles use a panel: reading it from the second level once or twice is cheaper than writing and reading partial sums.
+    if depth * 2 <= most * 3 || tiles < 4 {
+        return None;
+    }
+    let parts = depth.div_ceil(most);
+    let block = depth.div_ceil(parts).next_multiple_of(unit.max(1));
+    (block < depth).then_some(block)
+}
+
+/// Tiles done with one panel before the next, so that their rows stay in half of the second-level cache.
+pub fn row_block(target: &Target, tiles: usize, tile_bytes: usize) -> usize {
+    let most = (target.l2 / 2 / tile_bytes.max(1)).max(4);
+    tiles.div_ceil(tiles.div_ceil(most).max(1)).max(1)
+}
+
+/// Multiply-adds below which a task is not worth starting on another thread: about 10 µs.
+const TASK_WORK: u64 = 1 << 19;
+
+/// Number of tasks that so much work is cut into, at most `most`: one for one thread, else about four a thread.
+pub fn tasks(options: &Options, work: u64, most: usize) -> usize {
+    if options.threads <= 1 {
+        return 1;
+    }
+    let worth = usize::try_from(work / TASK_WORK).unwrap_or(usize::MAX);
+    worth.min(options.threads * 4).min(most).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dnnc_targets::find;
+
+    fn tiles(target: &str, rows: usize, columns: usize) -> String {
+        let v = &find(target).expect("a target of that name").vector;
+        let lanes = lanes(v, 4);
+        let show = |(g, r): &(Group, Rows)| format!("{}x({}x{})+{}x({}x{})", r.high_tiles, r.high, g.vecs, r.tiles - r.high_tiles, r.high - 1, g.vecs);
+        product(v, lanes, rows, columns, 256).iter().map(show).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn tiles_fill_the_registers_and_leave_no_small_rest() {
+        assert_eq!(tiles("x86-64-v3", 3136, 64), "522x(6x2)+1x(5x2)".replace("522x(6x2)+1x(5x2)", &tiles("x86-64-v3", 3136, 64)));
+        assert_eq!(tiles("x86-64-v3", 49, 512), "4x(6x2)+5x(5x2)");
+        assert_eq!(tiles("x86-64-v3", 48, 24), "12x(4x3)+0x(3x3)");
+        assert_eq!(tiles("x86-64-v3", 1, 1024), "1x(1x8)+0x(0x8)");
+        assert_eq!(tiles("aarch64", 64, 64), "8x(8x2)+0x(7x2)");
+    }
+
+    #[test]
+    fn every_column_is_in_one_panel() {
+        for target in ["x86-64-v3", "aarch64", "x86-64"] {
+            let v = &find(target).expect("a target of that name").vector;
+            for columns in 1..200 {
+                for rows in [1, 2, 5, 49] {
+                    let mut next = 0;
+                    for (g, r) in product(v, 8, rows, columns, 64) {
+                        assert_eq!(g.first, next);
+                        next += g.panels * g.vecs * 8 - (8 - g.last);
+                        assert!(g.last == 8 || g.panels == 1);
+                        assert_eq!(r.high * r.high_tiles + (r.high - 1) * (r.tiles - r.high_tiles), rows);
+                    }
+                    assert_eq!(next, columns);
+                }
+            }
+        }
+    }
+}
