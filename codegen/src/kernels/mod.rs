@@ -8,6 +8,8 @@ pub mod matmul;
 mod product;
 mod repack;
 mod store;
+#[cfg(test)]
+mod testing;
 
 use crate::expr::Epilogue;
 use crate::kir::Func;

@@ -15,10 +15,12 @@ use dnnc_ir::Type;
 
 /// Whether this convolution is done here.
 pub fn fits(unit: &Unit, s: &Shape) -> bool {
+    if s.block == 0 {
+        return false;
+    }
     let f32s = unit.inputs.iter().all(|x| x.ty.ty == Type::F32);
     let whole = s.groups == 1 || (s.group_channels % s.block == 0 && s.group_outputs % s.block == 0);
-    s.block > 0
-        && s.block == schedule::lanes(&unit.target.vector, 4)
+    s.block == schedule::lanes(&unit.target.vector, 4)
         && s.input.len() <= 2
         && !s.input.is_empty()
         && f32s
@@ -130,10 +132,11 @@ fn depth(s: &Shape, lanes: usize, image: Image) -> Vec<Stretch> {
     let part = |start: i64, blocks: usize, channels: usize| {
         let mut loops = vec![(blocks, image.block as i64), (s.kernel[0], (s.dilations[0] * image.row) as i64)];
         let mut runs = vec![Run { disp: 0, len: channels, step: 4 }];
-        let mut unroll = |count: usize, stride: i64, loops: &mut Vec<(usize, i64)>| match count * runs.iter().map(|r| r.len).sum::<usize>() <= BODY {
-            true => runs = (0..count).flat_map(|i| runs.iter().map(move |r| Run { disp: r.disp + i as i64 * stride, ..*r })).collect(),
-            false => loops.push((count, stride)),
-        };
+        let mut unroll =
+            |count: usize, stride: i64, loops: &mut Vec<(usize, i64)>| match count * runs.iter().map(|r| r.len).sum::<usize>() <= BODY {
+                true => runs = (0..count).flat_map(|i| runs.iter().map(move |r| Run { disp: r.disp + i as i64 * stride, ..*r })).collect(),
+                false => loops.push((count, stride)),
+            };
         unroll(s.kernel[1], (s.dilations[1] * image.pixel) as i64, &mut loops);
         if loops.len() == 2 {
             let (count, stride) = loops.pop().expect("the kernel's rows");

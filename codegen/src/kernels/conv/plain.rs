@@ -91,7 +91,8 @@ fn pad(unit: &Unit, s: &Shape, sizes: &[usize]) -> LoweredCall {
         b.element(p, task, s.channels * sizes.iter().product::<usize>() * bytes)
     });
     b.each(s.channels, |b, channel| {
-        let [from, to] = [(from, &s.input[..]), (to, sizes)].map(|(p, sizes)| b.element(p, channel, sizes.iter().product::<usize>() * bytes));
+        let [from, to] =
+            [(from, &s.input[..]), (to, sizes)].map(|(p, sizes)| b.element(p, channel, sizes.iter().product::<usize>() * bytes));
         pad_axes(b, ty, from, to, &s.input, sizes, &s.before);
     });
     LoweredCall { func: builder.finish(), args: vec![Arg::Input(0), Arg::Scratch(0)], tasks: s.batch }

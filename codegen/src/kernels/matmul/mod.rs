@@ -122,7 +122,8 @@ fn tiled(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
             (args.len() - 1, bytes)
         })
     };
-    let panel_bytes = if matches!(right, Right::Panels) { nest.groups.iter().map(|(g, _)| nest.one_panel_bytes(g)).max().unwrap_or(0) } else { 0 };
+    let panel_bytes =
+        if matches!(right, Right::Panels) { nest.groups.iter().map(|(g, _)| nest.one_panel_bytes(g)).max().unwrap_or(0) } else { 0 };
     let panel = scratch(panel_bytes, &mut args);
     let partial = scratch(nest.partial_bytes(), &mut args);
 

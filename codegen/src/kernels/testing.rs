@@ -1,0 +1,156 @@
+//! Units of work on random data: what a family lowers, interpreted, against the reference of the operator.
+
+use super::{Arg, Lowered, Operand, Options, Unit, family};
+use crate::kir::{interp, verify};
+use dnnc_ir::{Attr, Kind, Op, Tensor, TensorType, Type};
+use dnnc_targets::{Target, find};
+
+/// Machines of different vectors and registers, and one whose caches are so small that everything is done in blocks.
+pub fn targets() -> Vec<Target> {
+    let known = ["x86-64-v3", "aarch64", "x86-64"].map(|name| find(name).expect("a target of that name").clone());
+    let tiny = Target { name: "tiny", l1d: 1 << 9, l2: 1 << 12, ..known[0].clone() };
+    known.into_iter().chain([tiny]).collect()
+}
+
+/// Random numbers that are the same everywhere.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// One of `low..=high`.
+    pub fn size(&mut self, low: usize, high: usize) -> usize {
+        low + (self.bits() >> 33) as usize % (high - low + 1)
+    }
+
+    /// Between −1 and 1.
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+
+    /// A tensor of numbers between −1 and 1, or of small integers.
+    pub fn tensor(&mut self, ty: Type, shape: impl Into<Vec<usize>>) -> Tensor {
+        let ty = TensorType::new(ty, shape);
+        let n = ty.len();
+        let bytes: Vec<u8> = match ty.ty {
+            Type::F32 => (0..n).flat_map(|_| (self.unit() as f32).to_le_bytes()).collect(),
+            Type::F64 => (0..n).flat_map(|_| self.unit().to_le_bytes()).collect(),
+            Type::F16 => (0..n).flat_map(|_| half::f16::from_f64(self.unit()).to_le_bytes()).collect(),
+            Type::BF16 => (0..n).flat_map(|_| half::bf16::from_f64(self.unit()).to_le_bytes()).collect(),
+            Type::Bool => (0..n).map(|_| (self.bits() >> 40) as u8 & 1).collect(),
+            other => (0..n).flat_map(|_| (self.bits() >> 8).to_le_bytes()[..other.bytes()].to_vec()).collect(),
+        };
+        Tensor::from_bytes(ty, &bytes).expect("as many bytes as the type has")
+    }
+}
+
+/// An operand and whether the compiler knows it.
+pub type Given = (Tensor, bool);
+
+/// Lowers an operator, runs what comes out and compares it with the reference, for every target and for one and three threads.
+pub fn check(kind: Kind, attrs: &[(&'static str, Attr)], inputs: &[Given]) {
+    let op = Op::new(kind, attrs.iter().cloned()).expect("attributes");
+    let tensors: Vec<Tensor> = inputs.iter().map(|i| i.0.clone()).collect();
+    let types: Vec<TensorType> = tensors.iter().map(|t| t.ty().clone()).collect();
+    let results = (op.def.infer)(&op.attrs, &types).unwrap_or_else(|e| panic!("{op:?} {types:?}: {e}"));
+    let want = dnnc_ir::eval_op(&op, &tensors).unwrap_or_else(|e| panic!("{op:?}: {e}"));
+    for target in targets() {
+        for threads in [1, 3] {
+            let what = format!("{op:?} of {types:?} on {} with {threads} threads", target.name);
+            let got = run(&op, inputs, &results, &target, threads).unwrap_or_else(|e| panic!("{what}: {e}"));
+            for (got, want) in got.iter().zip(&want) {
+                close(got, want).unwrap_or_else(|e| panic!("{what}: {e}"));
+            }
+        }
+    }
+}
+
+fn run(op: &Op, inputs: &[Given], results: &[TensorType], target: &Target, threads: usize) -> Result<Vec<Tensor>, String> {
+    let options = Options { threads, ..Options::default() };
+    let operands = inputs.iter().map(|(t, known)| Operand { ty: t.ty().clone(), constant: known.then_some(t) }).collect();
+    let unit =
+        Unit { op, inputs: operands, results: results.to_vec(), epilogue: None, stored: results[0].clone(), target, options: &options };
+    let lowered = (family(op.kind()).expect("a family").lower)(&unit)?;
+    let inputs: Vec<&[u8]> = inputs.iter().map(|i| i.0.bytes()).collect();
+    let sizes: Vec<usize> = results.iter().map(|r| r.bytes()).collect();
+    let outputs = interpret(&lowered, &inputs, &[], &sizes)?;
+    Ok(outputs.into_iter().zip(results).map(|(bytes, ty)| Tensor::from_bytes(ty.clone(), &bytes).expect("bytes of a result")).collect())
+}
+
+/// Runs what a family made of a unit; memory that no kernel has written holds a pattern that is a NaN in every float type.
+pub fn interpret(lowered: &Lowered, inputs: &[&[u8]], extras: &[&[u8]], outputs: &[usize]) -> Result<Vec<Vec<u8>>, String> {
+    let mut buffers: Vec<Vec<u8>> = inputs.iter().map(|b| b.to_vec()).collect();
+    let first_extra = buffers.len();
+    buffers.extend(extras.iter().map(|b| b.to_vec()));
+    let first_const = buffers.len();
+    buffers.extend(lowered.constants.iter().cloned());
+    let first_scratch = buffers.len();
+    buffers.extend(lowered.scratch.iter().map(|&n| vec![0xff; n]));
+    let first_output = buffers.len();
+    buffers.extend(outputs.iter().map(|&n| vec![0xff; n]));
+    for call in &lowered.calls {
+        verify(&call.func)?;
+        let args: Vec<interp::Place> = call
+            .args
+            .iter()
+            .map(|arg| match *arg {
+                Arg::Input(i) => i,
+                Arg::Extra(i) => first_extra + i,
+                Arg::Const(i) => first_const + i,
+                Arg::Scratch(i) => first_scratch + i,
+                Arg::Output(i) => first_output + i,
+            })
+            .map(|buffer| interp::Place { buffer, offset: 0 })
+            .collect();
+        match interp::run_places(&call.func, &mut buffers, &args, call.tasks)? {
+            0 => {}
+            status => return Err(format!("kernel {} ended with status {status}", call.func.name)),
+        }
+    }
+    Ok(buffers.split_off(first_output))
+}
+
+/// The elements as numbers.
+pub fn numbers(t: &Tensor) -> Vec<f64> {
+    match t.ty().ty {
+        Type::F32 => t.values::<f32>().iter().map(|&v| v.into()).collect(),
+        Type::F64 => t.values::<f64>().to_vec(),
+        Type::F16 => t.values::<u16>().iter().map(|&v| half::f16::from_bits(v).to_f64()).collect(),
+        Type::BF16 => t.values::<u16>().iter().map(|&v| half::bf16::from_bits(v).to_f64()).collect(),
+        Type::I32 => t.values::<i32>().iter().map(|&v| v.into()).collect(),
+        Type::I64 => t.values::<i64>().iter().map(|&v| v as f64).collect(),
+        ty => panic!("numbers of {ty}"),
+    }
+}
+
+/// Whether two results are the same but for the order of sums.
+pub fn close(got: &Tensor, want: &Tensor) -> Result<(), String> {
+    if !got.ty().ty.is_float() {
+        let same = got.bytes() == want.bytes();
+        return if same { Ok(()) } else { Err("integers differ".into()) };
+    }
+    let tolerance = match got.ty().ty {
+        Type::F64 => 1e-12,
+        Type::F32 => 2e-5,
+        Type::F16 => 2e-3,
+        _ => 2e-2,
+    };
+    let (got, want) = (numbers(got), numbers(want));
+    let top = want.iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs())).max(1e-3);
+    for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+        let fits = g == w || (g - w).abs() <= tolerance * top || (g.is_nan() && w.is_nan());
+        if !fits {
+            return Err(format!("element {i} is {g}, not {w}"));
+        }
+    }
+    Ok(())
+}
