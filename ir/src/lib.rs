@@ -8,6 +8,7 @@ pub mod graph;
 pub mod op;
 pub mod ops;
 pub mod tensor;
+pub mod text;
 pub mod types;
 
 pub use eval::{EvalError, eval, eval_op};
