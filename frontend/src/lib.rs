@@ -15,6 +15,8 @@ mod proto;
 mod refusal;
 mod schema;
 mod tensor_file;
+#[cfg(test)]
+mod tests;
 
 pub use driver::{RunError, run_with};
 pub use import::{Cut, Stage};
