@@ -126,7 +126,7 @@ fn all_refusals_come_at_once() {
     let nodes = vec![node("Mystery", "x", "a"), node("Add", "x", "b"), node("Relu", "phantom", "c"), node("Relu", "x", "c")];
     let message = refused(&model(graph("x:f32[2]", nodes, "a b c d")));
     for part in
-        ["for 5 reasons", "no such operator", "1 input; it takes 2", "\"phantom\" is not defined", "\"c\" is made twice", "output \"d\""]
+        ["for 6 reasons", "no such operator", "1 input; it takes 2", "\"phantom\" is not defined", "\"c\" is made twice", "output \"d\""]
     {
         assert!(message.contains(part), "{part} is not in: {message}");
     }
