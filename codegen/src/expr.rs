@@ -2,7 +2,7 @@
 
 use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Un, Val};
 use crate::math;
-use dnnc_ir::{Kind, Op, Tensor, Type};
+use dnnc_ir::{Kind, Op, Tensor, Type, float8};
 
 /// A tree (or DAG) of element-wise operators. Operands are numbered; the last node is the result.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -383,7 +383,7 @@ impl Emitter<'_> {
         let b = &mut *self.b;
         Cell::value(match (from.is_float(), to.is_float()) {
             (_, true) => {
-                let v = to_float(b, v, from, reg.elem);
+                let v = if to.bytes() < 4 { to_odd_float(b, v, from) } else { to_float(b, v, from, reg.elem) };
                 match small(to) {
                     Some(format) => {
                         let bits = encode(b, v, format, op.attrs.flag("saturate"));
@@ -395,6 +395,10 @@ impl Emitter<'_> {
                     }
                     None => round_to(b, v, to),
                 }
+            }
+            (true, false) if to.is_narrow() => {
+                let v = to_int(b, v, Type::I32);
+                wrap(b, v, to)
             }
             (true, false) => to_int(b, v, to),
             (false, false) => {
@@ -497,29 +501,9 @@ fn to_f64(ty: Type, bits: u64) -> f64 {
     match ty {
         Type::F64 => f64::from_bits(bits),
         Type::F32 => f64::from(f32::from_bits(bits as u32)),
-        Type::F16 => sign_magnitude(bits, 16, 10, 15, 0x7c00, 0x7c01),
-        Type::BF16 => f64::from(f32::from_bits((bits as u32) << 16)),
-        Type::F8E8M0 if bits == 0xff => f64::NAN,
-        Type::F8E8M0 => f64::powi(2.0, bits as i32 - 127),
-        _ => match small(ty) {
-            Some(f) if f.nan_is_minus_zero && bits == 0x80 => f64::NAN,
-            Some(f) => sign_magnitude(bits, f.bits, f.mantissa, f.bias, f.infinity.unwrap_or(u64::MAX as i64), f.first_nan()),
-            None if ty.is_signed() => sign_extend(bits, 8 * ty.bytes()) as f64,
-            None => bits as f64,
-        },
-    }
-}
-
-fn sign_magnitude(bits: u64, width: u32, mantissa: u32, bias: i32, infinity: i64, nan: i64) -> f64 {
-    let magnitude = (bits & ((1 << (width - 1)) - 1)) as i64;
-    let sign = if bits >> (width - 1) & 1 == 1 { -1.0 } else { 1.0 };
-    let (e, m) = ((magnitude >> mantissa) as i32, (magnitude & ((1 << mantissa) - 1)) as f64);
-    let one = f64::from(1u32 << mantissa);
-    sign * match e {
-        _ if magnitude == infinity => f64::INFINITY,
-        _ if magnitude >= nan => f64::NAN,
-        0 => m / one * f64::powi(2.0, 1 - bias),
-        e => (1.0 + m / one) * f64::powi(2.0, e - bias),
+        _ if ty.is_float() => float8::decode(ty, bits as u32),
+        _ if ty.is_signed() => sign_extend(bits, 8 * ty.bytes()) as f64,
+        _ => bits as f64,
     }
 }
 
@@ -532,31 +516,29 @@ struct Small {
     /// Largest finite magnitude.
     max: i64,
     infinity: Option<i64>,
-    /// Magnitude of NaN; none where there is none or it is −0.
-    nan: Option<i64>,
-    nan_is_minus_zero: bool,
+    nan: Nan,
 }
 
-impl Small {
-    fn first_nan(self) -> i64 {
-        match (self.infinity, self.nan) {
-            (Some(i), _) => i + 1,
-            (None, Some(n)) => n,
-            _ => i64::MAX,
-        }
-    }
+#[derive(Clone, Copy, PartialEq)]
+enum Nan {
+    /// This magnitude, with a sign.
+    Signed(i64),
+    /// The bits of −0, which therefore is not there.
+    MinusZero,
+    /// There is none; ONNX gives −0.
+    None,
 }
 
 fn small(ty: Type) -> Option<Small> {
-    let (bits, mantissa, bias, max, infinity, nan, nan_is_minus_zero) = match ty {
-        Type::F8E4M3FN => (8, 3, 7, 0x7e, None, Some(0x7f), false),
-        Type::F8E4M3FNUZ => (8, 3, 8, 0x7f, None, None, true),
-        Type::F8E5M2 => (8, 2, 15, 0x7b, Some(0x7c), Some(0x7f), false),
-        Type::F8E5M2FNUZ => (8, 2, 16, 0x7f, None, None, true),
-        Type::F4E2M1 => (4, 1, 1, 0x7, None, None, false),
+    let (bits, mantissa, bias, max, infinity, nan) = match ty {
+        Type::F8E4M3FN => (8, 3, 7, 0x7e, None, Nan::Signed(0x7f)),
+        Type::F8E4M3FNUZ => (8, 3, 8, 0x7f, None, Nan::MinusZero),
+        Type::F8E5M2 => (8, 2, 15, 0x7b, Some(0x7c), Nan::Signed(0x7e)),
+        Type::F8E5M2FNUZ => (8, 2, 16, 0x7f, None, Nan::MinusZero),
+        Type::F4E2M1 => (4, 1, 1, 0x7, None, Nan::None),
         _ => return None,
     };
-    Some(Small { bits, mantissa, bias, max, infinity, nan, nan_is_minus_zero })
+    Some(Small { bits, mantissa, bias, max, infinity, nan })
 }
 
 /// f32 to the bits (in I32) of a small float, to nearest even; what is too large becomes the largest number, or infinity or NaN.
@@ -581,28 +563,37 @@ fn encode(b: &mut Builder, x: Val, f: Small, saturate: bool) -> Val {
     let least = math::number(b, x, f64::powi(2.0, 1 - f.bias));
     let is_tiny = b.cmp(Cmp::Lt, a, least);
     let r = b.select(is_tiny, tiny, normal);
-    let max = b.int(ty, f.max);
+    let (max, sign_bit, zero) = (b.int(ty, f.max), b.int(ty, 1 << (f.bits - 1)), b.int(ty, 0));
     let over = b.cmp(Cmp::Gt, r, max);
-    let nan = b.int(ty, f.nan.unwrap_or(if f.nan_is_minus_zero { 1 << (f.bits - 1) } else { f.max }));
-    let limit = match f.infinity {
-        _ if saturate || (f.nan.is_none() && !f.nan_is_minus_zero) => max,
-        Some(i) => b.int(ty, i),
-        None => nan,
+    let limit = match (f.infinity, f.nan) {
+        _ if saturate => max,
+        (Some(i), _) => b.int(ty, i),
+        (None, Nan::Signed(nan)) => b.int(ty, nan),
+        (None, Nan::MinusZero) => sign_bit,
+        (None, Nan::None) => max,
     };
     let r = b.select(over, limit, r);
-    let up = b.int(ty, i64::from(32 - f.bits));
-    let top = b.int(ty, i64::from(i32::MIN));
-    let sign = b.bin(Bin::And, xi, top);
-    let mut sign = b.bin(Bin::ShrU, sign, up);
-    if f.nan_is_minus_zero {
-        // Zero has no sign, nor has NaN.
-        let zero = b.int(ty, 0);
-        let is_zero = b.cmp(Cmp::Eq, r, zero);
-        sign = b.select(is_zero, zero, sign);
-    }
-    let r = b.bin(Bin::Or, r, sign);
     let is_nan = b.cmp(Cmp::Ne, x, x);
-    b.select(is_nan, nan, r)
+    let up = b.int(ty, i64::from(32 - f.bits));
+    let sign = b.bin(Bin::ShrU, xi, up);
+    let sign = b.bin(Bin::And, sign, sign_bit);
+    match f.nan {
+        Nan::Signed(nan) => {
+            let nan = b.int(ty, nan);
+            let r = b.select(is_nan, nan, r);
+            b.bin(Bin::Or, r, sign)
+        }
+        Nan::MinusZero => {
+            let is_zero = b.cmp(Cmp::Eq, r, zero);
+            let sign = b.select(is_zero, zero, sign);
+            let r = b.bin(Bin::Or, r, sign);
+            b.select(is_nan, sign_bit, r)
+        }
+        Nan::None => {
+            let r = b.bin(Bin::Or, r, sign);
+            b.select(is_nan, sign_bit, r)
+        }
+    }
 }
 
 /// The bits (in I32) of a small float to f32.
@@ -621,8 +612,9 @@ fn decode(b: &mut Builder, bits: Val, f: Small) -> Val {
         let is_inf = b.cmp(Cmp::Eq, magnitude, i);
         r = b.select(is_inf, inf, r);
     }
-    if f.first_nan() < i64::MAX {
-        let first = b.int(ty, f.first_nan());
+    if let Nan::Signed(_) = f.nan {
+        // What is beyond the numbers and infinity.
+        let first = b.int(ty, f.infinity.unwrap_or(f.max) + 1);
         let is_nan = b.cmp(Cmp::Ge, magnitude, first);
         r = b.select(is_nan, nan, r);
     }
@@ -633,7 +625,7 @@ fn decode(b: &mut Builder, bits: Val, f: Small) -> Val {
     let r = b.conv(Conv::Bits, r, Elem::I32);
     let r = b.bin(Bin::Or, r, sign);
     let mut r = b.conv(Conv::Bits, r, Elem::F32);
-    if f.nan_is_minus_zero {
+    if f.nan == Nan::MinusZero {
         let minus_zero = b.int(ty, 1 << (f.bits - 1));
         let is_nan = b.cmp(Cmp::Eq, bits, minus_zero);
         r = b.select(is_nan, nan, r);
@@ -641,23 +633,30 @@ fn decode(b: &mut Builder, bits: Val, f: Small) -> Val {
     r
 }
 
-/// f32 to the exponent (in I32) of an f8e8m0: `up`, `down` or to the `nearest` power of two. NaN and numbers below 0 become NaN.
+/// f32 to the exponent (in I32) of an f8e8m0: `up`, `down` or to the `nearest` power of two. The sign is lost; infinities and NaN are NaN.
 fn encode_power(b: &mut Builder, x: Val, round: &str, saturate: bool) -> Val {
-    let xi = b.conv(Conv::Bits, x, Elem::I32);
-    let ty = b.ty(xi);
-    let add = match round {
-        "up" => 0x7f_ffff,
-        "nearest" => 0x40_0000,
-        _ => 0,
+    let a = b.un(Un::Abs, x);
+    let i = b.conv(Conv::Bits, a, Elem::I32);
+    let ty = b.ty(i);
+    let (shift, max, nan, zero) = (b.int(ty, 23), b.int(ty, 0xfe), b.int(ty, 0xff), b.int(ty, 0));
+    let e = b.bin(Bin::ShrU, i, shift);
+    let i = match round {
+        "up" => b.add_int(i, 0x7f_ffff),
+        "nearest" => {
+            // Halves go up, but not from 0.
+            let (half, less) = (b.int(ty, 0x40_0000), b.int(ty, 0x3f_ffff));
+            let lowest = b.cmp(Cmp::Eq, e, zero);
+            let add = b.select(lowest, less, half);
+            b.add(i, add)
+        }
+        _ => i,
     };
-    let shift = b.int(ty, 23);
-    let r = b.add_int(xi, add);
-    let r = b.bin(Bin::ShrU, r, shift);
-    let (max, nan, zero) = (b.int(ty, 0xfe), b.int(ty, 0xff), math::number(b, x, 0.0));
-    let over = b.cmp(Cmp::Gt, r, max);
-    let r = b.select(over, if saturate { max } else { nan }, r);
-    let fits = b.cmp(Cmp::Ge, x, zero);
-    b.select(fits, r, nan)
+    let mut r = b.bin(Bin::ShrU, i, shift);
+    if saturate {
+        r = b.bin(Bin::MinS, r, max);
+    }
+    let special = b.cmp(Cmp::Eq, e, nan);
+    b.select(special, nan, r)
 }
 
 /// The exponent (in I32) of an f8e8m0 to f32.
@@ -813,6 +812,48 @@ pub(crate) fn to_float(b: &mut Builder, v: Val, from: Type, to: Elem) -> Val {
         }
         Type::U32 | Type::U64 => b.conv(Conv::UintToFloat, v, to),
         _ => b.conv(Conv::IntToFloat, v, to),
+    }
+}
+
+/// A number in register form as f32 rounded to odd where it is not exact: a second rounding, to fewer bits, then is as good as one.
+fn to_odd_float(b: &mut Builder, v: Val, from: Type) -> Val {
+    match from {
+        Type::F64 => {
+            let y = b.conv(Conv::FloatToFloat, v, Elem::F32);
+            let back = b.conv(Conv::FloatToFloat, y, Elem::F64);
+            let (a, back_a) = (b.un(Un::Abs, v), b.un(Un::Abs, back));
+            let (exact, beyond) = (b.cmp(Cmp::Eq, a, back_a), b.cmp(Cmp::Gt, back_a, a));
+            let i = b.conv(Conv::Bits, y, Elem::I32);
+            let (zero, one) = (b.int(Ty::I32, 0), b.int(Ty::I32, 1));
+            let step = b.branch(beyond, |_| vec![one], |_| vec![zero])[0];
+            let odd = b.sub(i, step);
+            let odd = b.bin(Bin::Or, odd, one);
+            let nan = b.cmp(Cmp::Ne, y, y);
+            let i = b.branch(exact, |_| vec![i], |_| vec![odd])[0];
+            let odd = b.conv(Conv::Bits, i, Elem::F32);
+            b.select(nan, y, odd)
+        }
+        Type::I32 | Type::U32 | Type::I64 | Type::U64 => {
+            // Bits under the precision of the float become one that says whether there were any.
+            let ty = b.ty(v);
+            let lost = if ty.elem == Elem::I64 { 11 } else { 7 };
+            let (low, unit, zero) = (b.int(ty, (1 << lost) - 1), b.int(ty, 1 << lost), b.int(ty, 0));
+            let rest = b.bin(Bin::And, v, low);
+            let inexact = b.cmp(Cmp::Ne, rest, zero);
+            let sticky = b.select(inexact, unit, zero);
+            let kept = b.sub(v, rest);
+            let odd = b.bin(Bin::Or, kept, sticky);
+            let magnitude = if from.is_signed() { b.un(Un::Abs, v) } else { v };
+            let bound = b.int(ty, if ty.elem == Elem::I64 { 1 << 53 } else { 1 << 24 });
+            let large = b.cmp(Cmp::GtU, magnitude, bound);
+            let v = b.select(large, odd, v);
+            if ty.elem == Elem::I32 {
+                return to_float(b, v, from, Elem::F32);
+            }
+            let v = to_float(b, v, from, Elem::F64);
+            to_odd_float(b, v, Type::F64)
+        }
+        _ => to_float(b, v, from, Elem::F32),
     }
 }
 
@@ -1041,10 +1082,7 @@ fn float_mod(b: &mut Builder, x: Val, y: Val, trunc: bool) -> Val {
     let (r_below, y_below) = (b.cmp(Cmp::Lt, r, zero), b.cmp(Cmp::Lt, y, zero));
     let (differ, rest) = (b.bin(Bin::Xor, r_below, y_below), b.cmp(Cmp::Ne, r, zero));
     let other = b.bin(Bin::And, differ, rest);
-    let r = b.select(other, more, r);
-    // A zero has the sign of the divisor.
-    let signed = math::copy_sign(b, r, y);
-    b.select(rest, r, signed)
+    b.select(other, more, r)
 }
 
 fn int_pow(b: &mut Builder, x: Val, y: Val, base: Type, exponent: Type) -> Val {

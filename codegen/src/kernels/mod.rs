@@ -4,6 +4,7 @@
 //! pointers point, constants packed at compile time and scratch memory. No family knows the network around it.
 
 pub mod conv;
+pub mod map;
 pub mod matmul;
 mod product;
 mod repack;

@@ -144,8 +144,9 @@ fn reduce_quarter(b: &mut Builder, x: Val) -> (Val, Val) {
     (results[0], results[1])
 }
 
-/// The first 1216 bits of 2/π after the point, computed to 400 digits.
-const TWO_OVER_PI: [u64; 19] = [
+/// The first 1216 bits of 2/π after the point, computed to 400 digits, after 64 zeros for the numbers whose last bit is behind the point.
+const TWO_OVER_PI: [u64; 20] = [
+    0,
     0xa2f9836e4e441529,
     0xfc2757d1f534ddc0,
     0xdb6295993c439041,
@@ -173,9 +174,9 @@ fn payne_hanek_f32(b: &mut Builder, x: Val) -> (Val, Val) {
     let bits = b.conv(Conv::Bits, x, Elem::I32);
     let bits = b.conv(Conv::Zext, bits, Elem::I64);
     let (e, m) = split(b, bits, 23, 0xff);
-    // x < 2^128: e − 2 ≤ 102 and 102 + 128 bits are four words. Numbers under the bound come here beside large ones, with a garbage result.
-    let skip = b.add_int(e, -(127 + 23) - 2);
-    let window = bits_of_two_over_pi(b, skip, 2, 2);
+    // x < 2^128: at most 64 + 102 bits are skipped. Numbers under the bound come here too, beside large ones: their results are not used.
+    let skip = b.add_int(e, 64 - (127 + 23) - 2);
+    let window = bits_of_two_over_pi(b, skip, 3, 2);
     let hi = b.mul(m, window[0]);
     let c32 = b.int(Ty::I64, 32);
     let lo = b.bin(Bin::ShrU, window[1], c32);
@@ -191,7 +192,7 @@ fn payne_hanek_f32(b: &mut Builder, x: Val) -> (Val, Val) {
 fn payne_hanek_f64(b: &mut Builder, x: Val) -> (Val, Val) {
     let bits = b.conv(Conv::Bits, x, Elem::I64);
     let (e, m) = split(b, bits, 52, 0x7ff);
-    let skip = b.add_int(e, -(1023 + 52) - 2);
+    let skip = b.add_int(e, 64 - (1023 + 52) - 2);
     let window = bits_of_two_over_pi(b, skip, 17, 3);
     let first = b.mul(m, window[0]);
     let (h1, l1) = wide_mul(b, m, window[1]);
@@ -233,7 +234,7 @@ fn split(b: &mut Builder, bits: Val, width: i64, exponents: i64) -> (Val, Val) {
     (e, b.bin(Bin::Or, m, implied))
 }
 
-/// `count` words of 2/π from bit `skip` on; `skip` < 64·`words`, negative ones count as 0.
+/// `count` words of [`TWO_OVER_PI`] from bit `skip` on; `skip` < 64·`words`, negative ones count as 0.
 fn bits_of_two_over_pi(b: &mut Builder, skip: Val, words: usize, count: usize) -> Vec<Val> {
     let (zero, six, low) = (b.int(Ty::I64, 0), b.int(Ty::I64, 6), b.int(Ty::I64, 63));
     let skip = b.bin(Bin::MaxS, skip, zero);
@@ -245,7 +246,7 @@ fn bits_of_two_over_pi(b: &mut Builder, skip: Val, words: usize, count: usize) -
         .map(|i| {
             let mut part = b.int(Ty::I64, TWO_OVER_PI[i] as i64);
             for w in 1..words {
-                let (this, value) = (b.int(Ty::I64, w as i64), b.int(Ty::I64, TWO_OVER_PI.get(w + i).copied().unwrap_or(0) as i64));
+                let (this, value) = (b.int(Ty::I64, w as i64), b.int(Ty::I64, TWO_OVER_PI[w + i] as i64));
                 let here = b.cmp(Cmp::Eq, word, this);
                 part = b.select(here, value, part);
             }

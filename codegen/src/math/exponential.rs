@@ -146,9 +146,10 @@ pub fn expm1(b: &mut Builder, x: Val) -> Val {
 
 /// sinh x; 4 ulp.
 pub fn sinh(b: &mut Builder, x: Val) -> Val {
-    let (_, hi) = exp_range(b, x);
+    // Just beyond the overflow, at most 129 (1025) and a half powers of two.
+    let limit = if is_f64(b, x) { 710.6 } else { 89.6 };
     let a = b.un(Un::Abs, x);
-    let a = super::clamp(b, a, f64::NEG_INFINITY, hi + LN_2);
+    let a = super::clamp(b, a, f64::NEG_INFINITY, limit);
     // With h = (e^a − 1)/2: sinh a = h + h/(2h + 1), whose second summand is ½ long before h overflows.
     let h = half_expm1(b, a);
     let (one, half, far) = (number(b, x, 1.0), number(b, x, 0.5), number(b, x, 40.0));

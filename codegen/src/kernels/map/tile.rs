@@ -1,0 +1,166 @@
+//! Square tiles, for operands that are contiguous along another axis than the result.
+
+use super::{Axis, Generator, Index, Part, Stream, bounds, place, walk};
+use crate::expr::{load_element, load_element_splat, register, store_element};
+use crate::kir::{Builder, Cmp, Ty, Val};
+
+/// The axis to walk in tiles together with the last: the one along which the operands are contiguous that have gaps along the last.
+pub(super) fn across(axes: &[Axis], streams: &[Stream], lanes: u8) -> Option<usize> {
+    let (last, outer) = axes.split_last().expect("an axis");
+    let (result, inputs) = streams.split_last().expect("the result");
+    let out = inputs.len();
+    if !(2..=8).contains(&lanes) || last.strides[out] != result.width() || last.size < 2 {
+        return None;
+    }
+    let gaps: Vec<usize> =
+        (0..out).filter(|&i| last.strides[i] != 0 && last.strides[i] != inputs[i].width() && last.strides[i] != -inputs[i].width()).collect();
+    if gaps.is_empty() {
+        return None;
+    }
+    (0..outer.len()).find(|&a| outer[a].size > 1 && gaps.iter().all(|&i| outer[a].strides[i] == inputs[i].width()))
+}
+
+impl Generator<'_> {
+    /// All tiles of two axes.
+    pub(super) fn tiles(&self, b: &mut Builder, across: (&Axis, Part), last: (&Axis, Part), pointers: &[Val]) {
+        let lanes = self.lanes as usize;
+        let has_valid = self.streams.iter().any(|s| s.valid.is_some());
+        self.strip(b, across, pointers, &mut |b, p, rows| {
+            if has_valid {
+                for start in (0..last.0.size).step_by(lanes) {
+                    self.tile(b, across.0, last.0, p, start, rows, (last.0.size - start).min(lanes));
+                }
+            } else {
+                self.strip(b, last, p, &mut |b, p, columns| self.tile(b, across.0, last.0, p, 0, rows, columns));
+            }
+        });
+    }
+
+    /// An axis in steps of a vector: `body` is given the pointers and the number of indices.
+    fn strip(
+        &self,
+        b: &mut Builder,
+        (axis, part): (&Axis, Part),
+        pointers: &[Val],
+        body: &mut dyn FnMut(&mut Builder, &[Val], usize),
+    ) {
+        let lanes = self.lanes as usize;
+        let main = axis.size / lanes * lanes;
+        if main > 0 {
+            let (start, end) = bounds(part, main);
+            walk(b, axis, start, end, lanes, pointers, &mut |b, p| body(b, p, lanes));
+        }
+        if main == axis.size {
+            return;
+        }
+        let mut rest = |b: &mut Builder| {
+            walk(b, axis, Index::Known(main), Index::Known(axis.size), lanes, pointers, &mut |b, p| body(b, p, axis.size - main));
+        };
+        match part {
+            Part::All => rest(b),
+            Part::Chunk(chunk) => {
+                let (task, last) = (b.task(), b.index(axis.size.div_ceil(chunk) - 1));
+                let is_last = b.cmp(Cmp::Eq, task, last);
+                b.when(is_last, rest);
+            }
+        }
+    }
+
+    /// One tile: `rows` indices of the axis across and `columns` of the last, from index `first` on.
+    fn tile(&self, b: &mut Builder, across: &Axis, last: &Axis, pointers: &[Val], first: usize, rows: usize, columns: usize) {
+        let inputs = self.streams.len() - 1;
+        let operands: Vec<Vec<Val>> = (0..inputs)
+            .map(|i| {
+                let (stream, ptr) = (&self.streams[i], pointers[i]);
+                let (down, right) = (across.strides[i], last.strides[i]);
+                if down == stream.width() && right != 0 && right.abs() != stream.width() {
+                    let zero = Ty { elem: register(stream.ty), lanes: self.lanes };
+                    let vectors: Vec<Val> = (0..self.lanes as usize)
+                        .map(|c| {
+                            if c >= columns || stream.valid.is_some_and(|valid| first + c >= valid) {
+                                return b.bits(zero, 0);
+                            }
+                            let (ptr, disp) = place(b, ptr, right * (first + c) as i64);
+                            load_element(b, stream.ty, ptr, disp, self.lanes, rows)
+                        })
+                        .collect();
+                    return transpose(b, vectors);
+                }
+                if right == 0 && down == 0 {
+                    let v = load_element_splat(b, stream.ty, ptr, 0, self.lanes);
+                    return vec![v; rows];
+                }
+                (0..rows)
+                    .map(|r| {
+                        let (ptr, disp) = place(b, ptr, down * r as i64);
+                        if right == 0 {
+                            return load_element_splat(b, stream.ty, ptr, disp, self.lanes);
+                        }
+                        let ptr = b.offset_int(ptr, i64::from(disp));
+                        self.load(b, i, ptr, right, first, columns)
+                    })
+                    .collect()
+            })
+            .collect();
+        for r in 0..rows {
+            let row: Vec<Val> = operands.iter().map(|o| o[r]).collect();
+            let v = self.expr.emit(b, self.lanes, &row);
+            let result = &self.streams[inputs];
+            let (ptr, disp) = place(b, pointers[inputs], across.strides[inputs] * r as i64 + last.strides[inputs] * first as i64);
+            store_element(b, result.ty, v, ptr, disp, columns);
+        }
+    }
+}
+
+/// As many vectors as they have lanes, transposed: first pairs and pairs of pairs within 128 bits, then the halves of registers.
+pub(crate) fn transpose(b: &mut Builder, mut rows: Vec<Val>) -> Vec<Val> {
+    let ty = b.ty(rows[0]);
+    let lanes = ty.lanes as usize;
+    assert_eq!(rows.len(), lanes, "a tile is square");
+    let chunk = (16 / ty.elem.bytes()).min(lanes);
+    // Interleave within chunks: lane pairs of (row, row + distance) stand side by side.
+    let mut width = 1;
+    while width < chunk {
+        let pick = |upper: bool| -> Vec<u8> {
+            let mut order = Vec::with_capacity(lanes);
+            for c in (0..lanes).step_by(chunk) {
+                let from = c + if upper { chunk / 2 } else { 0 };
+                for k in (0..chunk / 2).step_by(width) {
+                    order.extend((0..width).map(|w| (from + k + w) as u8));
+                    order.extend((0..width).map(|w| (lanes + from + k + w) as u8));
+                }
+            }
+            order
+        };
+        let (low, high) = (pick(false), pick(true));
+        rows = interleave(b, &rows, width, &low, &high);
+        width *= 2;
+    }
+    // Whole chunks.
+    let mut distance = chunk;
+    while distance < lanes {
+        let low: Vec<u8> = (0..lanes).map(|l| if l / distance % 2 == 0 { l } else { lanes + l - distance } as u8).collect();
+        let high: Vec<u8> = (0..lanes).map(|l| if l / distance % 2 == 0 { l + distance } else { lanes + l } as u8).collect();
+        let mut next = rows.clone();
+        for i in (0..lanes).filter(|i| i / distance % 2 == 0) {
+            next[i] = b.shuffle(rows[i], rows[i + distance], &low);
+            next[i + distance] = b.shuffle(rows[i], rows[i + distance], &high);
+        }
+        rows = next;
+        distance *= 2;
+    }
+    rows
+}
+
+/// One stage of interleaving: rows `i` and `i + width` of each group of 2·width become the lower and the upper half of their pairs.
+fn interleave(b: &mut Builder, rows: &[Val], width: usize, low: &[u8], high: &[u8]) -> Vec<Val> {
+    let mut next = rows.to_vec();
+    for group in (0..rows.len()).step_by(2 * width) {
+        for i in 0..width {
+            let (x, y) = (rows[group + i], rows[group + width + i]);
+            next[group + 2 * i] = b.shuffle(x, y, low);
+            next[group + 2 * i + 1] = b.shuffle(x, y, high);
+        }
+    }
+    next
+}
