@@ -305,9 +305,7 @@ impl Generator<'_> {
     /// Operands that do not move along the last axis, read once.
     fn splats(&self, b: &mut Builder, axis: &Axis, pointers: &[Val]) -> Vec<Option<Val>> {
         let inputs = self.streams.len() - 1;
-        (0..inputs)
-            .map(|i| (axis.strides[i] == 0).then(|| load_element_splat(b, self.streams[i].ty, pointers[i], 0, self.lanes)))
-            .collect()
+        (0..inputs).map(|i| (axis.strides[i] == 0).then(|| load_element_splat(b, self.streams[i].ty, pointers[i], 0, self.lanes))).collect()
     }
 
     /// `count` vectors from index `first` of the last axis on, of `used` elements each.

@@ -8,8 +8,7 @@ use dnnc_targets::find;
 
 /// Numbers with those among them at which functions go wrong.
 fn tensor(random: &mut Random, ty: Type, shape: &[usize], wide: bool) -> Tensor {
-    const SPECIAL: [f64; 12] =
-        [0.0, -0.0, 1.0, -1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 0.5, 2.0, 1e-30, -88.5, 1e6];
+    const SPECIAL: [f64; 12] = [0.0, -0.0, 1.0, -1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 0.5, 2.0, 1e-30, -88.5, 1e6];
     let ty = TensorType::new(ty, shape);
     let mut bytes = vec![];
     for _ in 0..ty.len() {

@@ -12,8 +12,9 @@ pub(super) fn across(axes: &[Axis], streams: &[Stream], lanes: u8) -> Option<usi
     if !(2..=8).contains(&lanes) || last.strides[out] != result.width() || last.size < 2 {
         return None;
     }
-    let gaps: Vec<usize> =
-        (0..out).filter(|&i| last.strides[i] != 0 && last.strides[i] != inputs[i].width() && last.strides[i] != -inputs[i].width()).collect();
+    let gaps: Vec<usize> = (0..out)
+        .filter(|&i| last.strides[i] != 0 && last.strides[i] != inputs[i].width() && last.strides[i] != -inputs[i].width())
+        .collect();
     if gaps.is_empty() {
         return None;
     }
@@ -37,13 +38,7 @@ impl Generator<'_> {
     }
 
     /// An axis in steps of a vector: `body` is given the pointers and the number of indices.
-    fn strip(
-        &self,
-        b: &mut Builder,
-        (axis, part): (&Axis, Part),
-        pointers: &[Val],
-        body: &mut dyn FnMut(&mut Builder, &[Val], usize),
-    ) {
+    fn strip(&self, b: &mut Builder, (axis, part): (&Axis, Part), pointers: &[Val], body: &mut dyn FnMut(&mut Builder, &[Val], usize)) {
         let lanes = self.lanes as usize;
         let main = axis.size / lanes * lanes;
         if main > 0 {
