@@ -374,8 +374,8 @@ impl<'a> Parser<'a> {
         let whole = |text: &str| {
             let wide = text.parse::<i128>().ok()?;
             let width = 8 * ty.bytes() as u32;
-            let least = if ty.is_signed() { -(1i128 << (width - 1)) } else { 0 };
-            let most = if ty.is_signed() { (1i128 << (width - 1)) - 1 } else { (1i128 << width) - 1 };
+            // Elements narrower than their byte may hold any byte.
+            let [least, most] = if ty.is_signed() { [-1i128 << (width - 1), (1 << (width - 1)) - 1] } else { [0, (1 << width) - 1] };
             (least..=most).contains(&wide).then_some(wide as u64 & (u64::MAX >> (64 - width)))
         };
         let bits = match (text.strip_prefix("0x"), ty) {

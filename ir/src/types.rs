@@ -72,6 +72,25 @@ impl Type {
         }
     }
 
+    /// Bits of an element; unlike [`bytes`](Type::bytes) it tells the types apart that fill a byte only in part.
+    pub fn bits(self) -> u32 {
+        match self {
+            Type::I2 | Type::U2 => 2,
+            Type::I4 | Type::U4 | Type::F4E2M1 => 4,
+            wide => 8 * wide.bytes() as u32,
+        }
+    }
+
+    /// The least and the largest value of an integer type, 0 and 1 of `Bool`; `None` for floats.
+    pub fn range(self) -> Option<[i128; 2]> {
+        match self {
+            Type::Bool => Some([0, 1]),
+            float if float.is_float() => None,
+            signed if signed.is_signed() => Some([-1 << (signed.bits() - 1), (1 << (signed.bits() - 1)) - 1]),
+            unsigned => Some([0, (1 << unsigned.bits()) - 1]),
+        }
+    }
+
     /// Whether values of the type are floating-point numbers.
     pub fn is_float(self) -> bool {
         use Type::*;

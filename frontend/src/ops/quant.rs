@@ -66,6 +66,10 @@ pub(super) fn requantize(b: &mut Build, x: Value, zero: Option<Value>, to: Type,
         let zero = b.cast(zero, b.elem(y))?;
         y = b.put(v(y) + zero)?;
     }
+    // A cast to less than 8 bits wraps, but quantising saturates.
+    if let Some([lo, hi]) = to.range().filter(|_| to.is_narrow()) {
+        y = b.op(Kind::Clamp, [("lo", (lo as f64).into()), ("hi", (hi as f64).into())], &[y])?;
+    }
     b.op(Kind::Cast, [("to", to.into()), ("saturate", saturate.into())], &[y])
 }
 

@@ -38,18 +38,9 @@ pub const ROWS: &[OpDef] = &[
     },
 ];
 
-/// Bits of an element; unlike [`Type::bytes`] it tells the types apart that fill a byte only in part.
-fn bits(ty: Type) -> usize {
-    match ty {
-        Type::I2 | Type::U2 => 2,
-        Type::I4 | Type::U4 | Type::F4E2M1 => 4,
-        wide => 8 * wide.bytes(),
-    }
-}
-
 fn bitcast(attrs: &Attrs, x: &[TensorType]) -> check::Types {
     let to = attrs.ty("to");
-    check::ensure(bits(to) == bits(x[0].ty), || format!("the bits of {} do not fill {to}", x[0].ty))?;
+    check::ensure(to.bits() == x[0].ty.bits(), || format!("the bits of {} do not fill {to}", x[0].ty))?;
     check::one(to, x[0].shape.as_slice())
 }
 
@@ -94,7 +85,7 @@ fn to_floats(attrs: &Attrs, ty: TensorType, values: &[f64]) -> Tensor {
 
 /// Integers under 8 bits: the low bits, extended by their sign if they have one.
 fn to_narrow(ty: TensorType, values: impl Iterator<Item = i32>) -> Tensor {
-    let unused = 8 - bits(ty.ty) as u32;
+    let unused = 8 - ty.ty.bits();
     let signed = ty.ty.is_signed();
     let narrow = |v: i32| if signed { ((v as i8) << unused >> unused) as u8 } else { (v as u8) << unused >> unused };
     Tensor::with_type(ty, &values.map(narrow).collect::<Vec<_>>())

@@ -190,10 +190,10 @@ impl Number for i128 {
         false
     }
     fn lowest(ty: Type) -> i128 {
-        if ty == Type::Bool { 0 } else { with_int!(ty, T => T::MIN as i128) }
+        ty.range().expect("integers have a range")[0]
     }
     fn highest(ty: Type) -> i128 {
-        if ty == Type::Bool { 1 } else { with_int!(ty, T => T::MAX as i128) }
+        ty.range().expect("integers have a range")[1]
     }
 }
 
