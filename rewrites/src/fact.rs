@@ -154,13 +154,13 @@ pub fn numbers(tensor: &Tensor) -> Option<Vec<f64>> {
     }
 }
 
-/// The number that every element of a tensor is.
+/// The number that every element of a tensor is; NaN, which equals nothing, is none.
 pub fn splat(tensor: &Tensor) -> Option<f64> {
     let width = tensor.ty().ty.bytes();
     let first = tensor.bytes().get(..width)?;
     let uniform = tensor.bytes().chunks_exact(width).all(|e| e == first);
     let one = || Tensor::from_bytes(TensorType::new(tensor.ty().ty, []), first);
-    if uniform { numbers(&one()?)?.first().copied() } else { None }
+    if uniform { numbers(&one()?)?.first().copied().filter(|v| !v.is_nan()) } else { None }
 }
 
 /// A constant of rank 0, if the number is one of the type.

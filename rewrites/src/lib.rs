@@ -6,6 +6,8 @@
 mod cost;
 mod extract;
 mod fact;
+#[cfg(test)]
+mod fuzz;
 mod language;
 mod pattern;
 mod rules;

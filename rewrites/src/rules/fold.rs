@@ -355,7 +355,8 @@ fn identity(g: &mut Classes, p: &OpRef, w: Id) -> Result<Id, Why> {
     let mut tap = 0;
     for (i, &k) in shape[2..].iter().enumerate() {
         let (pad, d) = (p.attrs.ints("pads")[i], p.attrs.ints("dilations")[i]);
-        if pad % d != 0 || pad / d >= k as i64 {
+        let end = p.attrs.ints("pads")[shape.len() - 2 + i];
+        if pad % d != 0 || pad + end != d * (k as i64 - 1) {
             return Err("the convolution cannot copy its input");
         }
         tap = tap * k + (pad / d) as usize;
