@@ -7,7 +7,7 @@ use crate::pattern::Arg;
 use dnnc_ir::Type;
 
 named! { #[doc = "Helpers."] MAKE: Make; at_least, at_most, meet, above_zero_first, above_zero_last }
-named! { #[doc = "Conditions."] CHECK: Check; is_zero, is_relu, same_type, widens, keeps }
+named! { #[doc = "Conditions."] CHECK: Check; is_zero, is_relu, whole_bounds, same_type, widens, keeps }
 
 rules! {
     #[doc = "Identities of element-wise operators. A sum with 0 forgets the sign of zero."]
@@ -55,10 +55,10 @@ rules! {
     "select(not c, x, y)"    : (select (not c) x y)                 => (select c y x)
     "max with a number"      : (max x c)                            => (clamp[at_least(c)] x) if splat(c), varying(x)
     "min with a number"      : (min x c)                            => (clamp[at_most(c)] x)  if splat(c), varying(x)
-    "clamp of clamp"         : (clamp[p] (clamp[q] x))              => (clamp[meet(p, q)] x)
+    "clamp of clamp"         : (clamp[p] (clamp[q] x))              => (clamp[meet(p, q)] x)  if whole_bounds(x, p, q)
     "clamp to ≥ 0"           : (clamp[p] x)                         => (relu x)               if is_relu(p), real(x)
-    "clamp of relu"          : (clamp[p] (relu x))                  => (clamp[above_zero_first(p)] x)
-    "relu of clamp"          : (relu (clamp[p] x))                  => (clamp[above_zero_last(p)] x)
+    "clamp of relu"          : (clamp[p] (relu x))                  => (clamp[above_zero_first(p)] x) if whole_bounds(x, p)
+    "relu of clamp"          : (relu (clamp[p] x))                  => (clamp[above_zero_last(p)] x)  if whole_bounds(x, p)
     "relu of relu"           : (relu (relu x))                      => (relu x)
     "relu of sigmoid"        : (relu (sigmoid x))                   => (sigmoid x)
     "relu of exp"            : (relu (exp x))                       => (exp x)
@@ -86,6 +86,13 @@ fn bounds(clamp: &Arg) -> Result<(f64, f64), Why> {
 
 fn is_relu(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     if bounds(&args[0])? == (0.0, f64::INFINITY) { Ok(()) } else { Err("the range is not 0…∞") }
+}
+
+/// Integers are clamped to whole bounds, which an implicit rounding would not commute with.
+fn whole_bounds(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let whole =
+        |clamp: &Arg| ["lo", "hi"].iter().all(|n| clamp.op().attrs.float(n).is_infinite() || clamp.op().attrs.float(n).fract() == 0.0);
+    if g.elem(args[0].id()).is_real() || args[1..].iter().all(whole) { Ok(()) } else { Err("a bound is no integer") }
 }
 
 fn at_least(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
