@@ -262,6 +262,9 @@ fn mirrored(x: &Tensor, shape: &[usize], begins: &[usize], mode: &str) -> Tensor
 
 /// Calls `f` with the box of each block of an axis of `x`: offset in the unpacked tensor, offset in the packed one, and its size.
 fn blocks(shape: &[usize], axis: usize, block: usize, mut f: impl FnMut(isize, isize, &[usize])) {
+    if shape.contains(&0) {
+        return;
+    }
     let inner: isize = shape[axis + 1..].iter().product::<usize>() as isize;
     let mut part = shape.to_vec();
     for (i, start) in (0..shape[axis]).step_by(block).enumerate() {
