@@ -6,6 +6,7 @@
 pub mod conv;
 pub mod map;
 pub mod matmul;
+pub mod moving;
 mod product;
 mod repack;
 mod store;
@@ -108,7 +109,7 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[&Family] = &[&matmul::FAMILY, &conv::FAMILY];
+pub const FAMILIES: &[&Family] = &[&matmul::FAMILY, &conv::FAMILY, &moving::FAMILY];
 
 /// The family that serves an operator.
 pub fn family(kind: Kind) -> Option<&'static Family> {

@@ -1,0 +1,262 @@
+//! Operators that only move elements, to places known beforehand: each is one copy or a few between strided views.
+
+use super::map::{self, Source, View};
+use super::{Arg, Family, Lowered, Unit};
+use dnnc_ir::{Kind, Type};
+
+/// The family.
+pub const FAMILY: Family = Family {
+    name: "moving",
+    kinds: &[Kind::Reshape, Kind::Transpose, Kind::Expand, Kind::Slice, Kind::Concat, Kind::Pad, Kind::Pack, Kind::Unpack],
+    lower,
+    epilogue: |_, _, _| false,
+};
+
+fn lower(unit: &Unit) -> Result<Lowered, String> {
+    let copies = match unit.op.kind() {
+        Kind::Concat => concat(unit),
+        Kind::Pad if unit.op.attrs.word("mode") == "constant" => pad_constant(unit),
+        Kind::Pad => pad_mapped(unit),
+        Kind::Pack => pack(unit),
+        Kind::Unpack => unpack(unit),
+        _ => vec![Copy::whole(unit, view(unit).ok_or_else(|| format!("`{}` is no view", unit.op.kind().name()))?)],
+    };
+    let calls = copies.into_iter().filter_map(|copy| copy.call(unit)).collect();
+    Ok(Lowered { calls, ..Lowered::default() })
+}
+
+/// How the first operand lies over the result, for the operators that are nothing more: an element-wise kernel may read it so itself.
+fn view(unit: &Unit) -> Option<View> {
+    view_of(unit.op, &unit.inputs[0].ty.shape, &unit.results[0].shape)
+}
+
+/// How an operand of shape `from` lies over the result `to` of a reshape, transpose, expand or slice; `None` for other operators.
+pub fn view_of(op: &dnnc_ir::Op, from: &[usize], to: &[usize]) -> Option<View> {
+    let dense = View::dense(from);
+    Some(match op.kind() {
+        Kind::Reshape => View::dense(to),
+        Kind::Transpose => View { offset: 0, strides: op.attrs.ints("perm").iter().map(|&p| dense.strides[p as usize]).collect() },
+        Kind::Expand => View::broadcast(from, to),
+        Kind::Slice => {
+            let (starts, steps) = (op.attrs.ints("starts"), op.attrs.ints("steps"));
+            let offset = starts.iter().zip(&dense.strides).map(|(&start, &stride)| start as isize * stride).sum::<isize>();
+            let strides = steps.iter().zip(&dense.strides).map(|(&step, &stride)| step as isize * stride).collect();
+            View { offset: if to.contains(&0) { 0 } else { offset as usize }, strides }
+        }
+        _ => return None,
+    })
+}
+
+/// A copy between views.
+struct Copy {
+    shape: Vec<usize>,
+    from: View,
+    to: View,
+    /// Operand that is read.
+    input: usize,
+    valid: Option<usize>,
+}
+
+impl Copy {
+    /// Of all of the first operand to a dense result.
+    fn whole(unit: &Unit, from: View) -> Copy {
+        let shape = unit.results[0].shape.clone();
+        Copy { to: View::dense(&shape), shape, from, input: 0, valid: None }
+    }
+
+    fn call(self, unit: &Unit) -> Option<super::LoweredCall> {
+        let (ty, copy) = self.widened(map::moved_as(unit.results[0].ty));
+        let source = Source { valid: copy.valid, ..Source::new(Arg::Input(copy.input), ty, copy.from) };
+        let mut call = map::call(&map::identity(ty), &[source], &copy.shape, &copy.to, unit.target, unit.options)?;
+        call.func.name = unit.op.kind().name().into();
+        Some(call)
+    }
+
+    /// The same copy of wider elements, where bytes or pairs of bytes always move by fours.
+    fn widened(mut self, ty: Type) -> (Type, Copy) {
+        let k = 4 / ty.bytes().min(4);
+        let Some(last) = self.shape.len().checked_sub(1) else { return (ty, self) };
+        let by_k = |v: &View| v.strides[last] == 1 && v.offset.is_multiple_of(k) && v.strides[..last].iter().all(|s| s % k as isize == 0);
+        if k == 1 || self.valid.is_some() || !self.shape[last].is_multiple_of(k) || !by_k(&self.from) || !by_k(&self.to) {
+            return (ty, self);
+        }
+        self.shape[last] /= k;
+        for v in [&mut self.from, &mut self.to] {
+            v.offset /= k;
+            v.strides[..last].iter_mut().for_each(|s| *s /= k as isize);
+        }
+        (Type::F32, self)
+    }
+}
+
+fn concat(unit: &Unit) -> Vec<Copy> {
+    let axis = unit.op.attrs.size("axis");
+    let mut to = View::dense(&unit.results[0].shape);
+    let mut copies = vec![];
+    for (input, operand) in unit.inputs.iter().enumerate() {
+        let shape = operand.ty.shape.clone();
+        let next = to.offset + shape[axis] * to.strides[axis] as usize;
+        copies.push(Copy { from: View::dense(&shape), shape, to: to.clone(), input, valid: None });
+        to.offset = next;
+    }
+    copies
+}
+
+/// Sizes of the padding before and after each axis.
+fn pads(unit: &Unit) -> Vec<(usize, usize)> {
+    let pads = unit.op.attrs.sizes("pads");
+    let rank = unit.inputs[0].ty.rank();
+    (0..rank).map(|a| (pads[a], pads[rank + a])).collect()
+}
+
+/// The interior, and for each axis the two slabs beside it: inside along the axes before, whole along those after.
+fn pad_constant(unit: &Unit) -> Vec<Copy> {
+    let (from, to) = (&unit.inputs[0].ty.shape, &unit.results[0].shape);
+    let (pads, dense) = (pads(unit), View::dense(to));
+    let rank = from.len();
+    let at = |start: &dyn Fn(usize) -> usize| (0..rank).map(|a| start(a) * dense.strides[a] as usize).sum::<usize>();
+    let inside = View { offset: at(&|a| pads[a].0), ..dense.clone() };
+    let mut copies = vec![Copy { shape: from.clone(), from: View::dense(from), to: inside, input: 0, valid: None }];
+    for axis in 0..rank {
+        for (start, size) in [(0, pads[axis].0), (pads[axis].0 + from[axis], pads[axis].1)] {
+            let shape = (0..rank)
+                .map(|a| match a.cmp(&axis) {
+                    std::cmp::Ordering::Less => from[a],
+                    std::cmp::Ordering::Equal => size,
+                    std::cmp::Ordering::Greater => to[a],
+                })
+                .collect();
+            let first = |a: usize| match a.cmp(&axis) {
+                std::cmp::Ordering::Less => pads[a].0,
+                std::cmp::Ordering::Equal => start,
+                std::cmp::Ordering::Greater => 0,
+            };
+            let to = View { offset: at(&first), ..dense.clone() };
+            copies.push(Copy { shape, from: View { offset: 0, strides: vec![0; rank] }, to, input: 1, valid: None });
+        }
+    }
+    copies
+}
+
+/// A stretch of an axis of the result that is read in even steps.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    to: usize,
+    size: usize,
+    from: usize,
+    step: isize,
+}
+
+/// The stretches of an axis of `size` elements under `begin` and `end` more, after the padding mode.
+fn runs(mode: &str, size: usize, (begin, end): (usize, usize)) -> Vec<Run> {
+    let source = |i: isize| -> usize {
+        let n = size as isize;
+        match mode {
+            "edge" => i.clamp(0, n - 1) as usize,
+            "wrap" => i.rem_euclid(n) as usize,
+            _ if n == 1 => 0,
+            _ => {
+                let i = i.rem_euclid(2 * n - 2);
+                (if i < n { i } else { 2 * n - 2 - i }) as usize
+            }
+        }
+    };
+    let mut runs: Vec<Run> = vec![];
+    for to in 0..begin + size + end {
+        let from = source(to as isize - begin as isize);
+        if let Some(run) = runs.last_mut() {
+            let step = from as isize - (run.from as isize + run.step * (run.size as isize - 1));
+            if run.size == 1 || step == run.step {
+                (run.step, run.size) = (step, run.size + 1);
+                continue;
+            }
+        }
+        runs.push(Run { to, size: 1, from, step: 0 });
+    }
+    runs
+}
+
+/// A copy for every combination of stretches.
+fn pad_mapped(unit: &Unit) -> Vec<Copy> {
+    let (from, to) = (&unit.inputs[0].ty.shape, &unit.results[0].shape);
+    let (source, dense) = (View::dense(from), View::dense(to));
+    let pads = pads(unit);
+    let start = View { offset: 0, strides: vec![] };
+    let mut copies = vec![Copy { shape: vec![], from: start.clone(), to: start, input: 0, valid: None }];
+    for axis in 0..from.len() {
+        let runs = runs(unit.op.attrs.word("mode"), from[axis], pads[axis]);
+        copies = copies
+            .iter()
+            .flat_map(|copy| {
+                runs.iter().map(|run| Copy {
+                    shape: [&copy.shape[..], &[run.size]].concat(),
+                    from: further(&copy.from, run.from, source.strides[axis], run.step),
+                    to: further(&copy.to, run.to, dense.strides[axis], 1),
+                    input: 0,
+                    valid: None,
+                })
+            })
+            .collect();
+    }
+    copies
+}
+
+/// A view with one axis more, that starts at index `first` and goes in steps.
+fn further(view: &View, first: usize, stride: isize, step: isize) -> View {
+    View { offset: view.offset + first * stride as usize, strides: [&view.strides[..], &[stride * step]].concat() }
+}
+
+/// The whole blocks, then the block that is partly there.
+fn pack(unit: &Unit) -> Vec<Copy> {
+    let (axis, block) = (unit.op.attrs.size("axis"), unit.op.attrs.size("block"));
+    let (from, to) = (&unit.inputs[0].ty.shape, &unit.results[0].shape);
+    let (source, dense) = (View::dense(from), View::dense(to));
+    let channel = source.strides[axis];
+    let whole = from[axis] / block;
+    let part = |first: usize, blocks: usize, valid: Option<usize>| {
+        let mut shape = to.clone();
+        shape[axis] = blocks;
+        let mut strides = source.strides.clone();
+        strides[axis] = channel * block as isize;
+        strides.push(channel);
+        Copy {
+            shape,
+            from: View { offset: first * block * channel as usize, strides },
+            to: View { offset: first * dense.strides[axis] as usize, ..dense.clone() },
+            input: 0,
+            valid,
+        }
+    };
+    let mut copies = vec![part(0, whole, None)];
+    if whole < to[axis] {
+        copies.push(part(whole, 1, Some(from[axis] % block)));
+    }
+    copies
+}
+
+/// The whole blocks, then the elements of the last one that are kept.
+fn unpack(unit: &Unit) -> Vec<Copy> {
+    let (axis, block) = (unit.op.attrs.size("axis"), unit.op.attrs.size("block"));
+    let (from, to) = (&unit.inputs[0].ty.shape, &unit.results[0].shape);
+    let (source, dense) = (View::dense(from), View::dense(to));
+    let rank = to.len();
+    let whole = to[axis] / block;
+    // Axes of the copy: those of the result with the axis as blocks and elements of a block.
+    let part = |first: usize, blocks: usize, kept: usize| {
+        let insert = |outer: &[isize], at_block: isize, at_element: isize| -> Vec<isize> {
+            [&outer[..axis], &[at_block, at_element], &outer[axis + 1..rank]].concat()
+        };
+        let channel = dense.strides[axis];
+        Copy {
+            shape: [&to[..axis], &[blocks, kept], &to[axis + 1..]].concat(),
+            from: View { offset: first * source.strides[axis] as usize, strides: insert(&source.strides, source.strides[axis], 1) },
+            to: View { offset: first * block * channel as usize, strides: insert(&dense.strides, channel * block as isize, channel) },
+            input: 0,
+            valid: None,
+        }
+    };
+    vec![part(0, whole, block), part(whole, 1, to[axis] % block)]
+}
+
+#[cfg(test)]
+mod tests;
