@@ -202,29 +202,13 @@ fn convert(b: &mut Build, n: &Node, x: Value, to: Type) -> Outputs {
     if b.elem(x) == to {
         return one(Ok(x));
     }
-    let mut x = x;
-    if to == Type::F8E8M0 {
-        // Powers of two only: rounding of the mantissa is settled before the cast.
-        x = round_to_power(b, x, n.string("round_mode", "up")?)?;
-    }
-    one(b.op(Kind::Cast, [("to", to.into()), ("saturate", n.flag("saturate", true)?.into())], &[x]))
-}
-
-/// The power of two that `x > 0` is rounded to, as f32: the exponent field of its bits with the mantissa rounded away.
-fn round_to_power(b: &mut Build, x: Value, mode: &str) -> Result<Value> {
-    let add = match mode {
-        "up" => 0x7f_ffff,
-        "nearest" => 0x40_0000,
-        "down" => 0,
+    let round = match n.string("round_mode", "up")? {
+        "up" => "up",
+        "down" => "down",
+        "nearest" => "nearest",
         other => return invalid!("attribute `round_mode` is {other:?}"),
     };
-    let x = b.cast(x, Type::F32)?;
-    let bits = b.op(Kind::Bitcast, [("to", Type::I32.into())], &[x])?;
-    let (add, mask) = (b.scalar(Type::I32, f64::from(add)), b.scalar(Type::I32, f64::from(0x7f80_0000)));
-    let up = b.op(Kind::Add, [], &[bits, add])?;
-    let power = b.op(Kind::And, [], &[up, mask])?;
-    let power = b.op(Kind::Bitcast, [("to", Type::F32.into())], &[power])?;
-    b.put(v(x).is_nan().select(x, power))
+    one(b.op(Kind::Cast, [("to", to.into()), ("saturate", n.flag("saturate", true)?.into()), ("round", round.into())], &[x]))
 }
 
 fn cast(b: &mut Build, n: &Node) -> Outputs {
