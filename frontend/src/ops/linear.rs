@@ -8,7 +8,7 @@ use dnnc_ir::{Kind, Value, broadcast};
 
 pub(super) const OPS: &[OpImport] = &[
     onnx("MatMul", |b, n| one(matmul(b, n.input(0)?, n.input(1)?))),
-    onnx("Gemm", gemm),
+    onnx("Gemm", |b, n| one(gemm_product(b, n))),
     onnx("Einsum", einsum),
     onnx("Det", |b, n| one(b.unary(Kind::Det, n.input(0)?))),
 ];
@@ -32,7 +32,8 @@ pub(super) fn matmul(b: &mut Build, x: Value, y: Value) -> Result<Value> {
     b.reshape(z, &shape)
 }
 
-fn gemm(b: &mut Build, n: &Node) -> Outputs {
+/// alpha · A·B + beta · C.
+pub(super) fn gemm_product(b: &mut Build, n: &Node) -> Result<Value> {
     let (x, w) = (n.input(0)?, n.input(1)?);
     let (alpha, beta) = (n.num("alpha", 1.0)?, n.num("beta", 1.0)?);
     if b.rank(x) != 2 || b.rank(w) != 2 {
@@ -51,7 +52,7 @@ fn gemm(b: &mut Build, n: &Node) -> Outputs {
         }
         y = y + if beta != 1.0 { v(bias) * beta } else { v(bias) };
     }
-    one(b.put(y))
+    b.put(y)
 }
 
 /// A label of an axis: a letter, or a place of the ellipsis counted from its end.

@@ -1,6 +1,7 @@
 //! ONNX operators as compositions of IR operators: a table of rows, a family a file.
 
 mod attention;
+mod contrib;
 mod conv;
 mod detection;
 mod elementwise;
@@ -55,6 +56,9 @@ pub(crate) const TABLE: &[&[OpImport]] = &[
     loss::OPS,
     detection::OPS,
     attention::OPS,
+    contrib::fused::OPS,
+    contrib::quantised::OPS,
+    contrib::attention::OPS,
 ];
 
 type Import = fn(&mut Build, &Node) -> Result<Vec<Value>>;
@@ -62,6 +66,11 @@ type Import = fn(&mut Build, &Node) -> Result<Vec<Value>>;
 /// A row for an operator of ONNX's own domain whose importer knows every opset version.
 const fn onnx(name: &'static str, import: Import) -> OpImport {
     OpImport { domain: "", name, since: 1, until: None, import, note: "" }
+}
+
+/// A row for an operator of ONNX Runtime.
+const fn microsoft(name: &'static str, import: Import) -> OpImport {
+    OpImport { domain: "com.microsoft", name, since: 1, until: None, import, note: "" }
 }
 
 /// The row of an operator at an opset version.

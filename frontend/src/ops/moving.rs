@@ -213,16 +213,16 @@ fn slice(b: &mut Build, n: &Node) -> Outputs {
     one(b.slice(x, &from, &to, &by))
 }
 
-fn pad(b: &mut Build, n: &Node) -> Outputs {
+pub(super) fn pad(b: &mut Build, n: &Node) -> Outputs {
     let x = n.input(0)?;
     let rank = b.rank(x);
     let given = match n.opset {
-        ..2 => n.req_ints("paddings")?,
-        2..11 => n.req_ints("pads")?,
+        ..2 if n.has("paddings") => n.req_ints("paddings")?,
+        ..11 if n.has("pads") => n.req_ints("pads")?,
         _ => b.need_i64s(n.input(1)?)?,
     };
     let value = match n.opt(2) {
-        Some(value) if n.opset >= 11 => {
+        Some(value) => {
             let value = b.to_scalar(value)?;
             b.cast(value, b.elem(x))?
         }
@@ -359,7 +359,7 @@ fn eye_like(b: &mut Build, n: &Node) -> Outputs {
     one(b.put((v(row) + k).eq(col).cast(ty)))
 }
 
-fn range(b: &mut Build, n: &Node) -> Outputs {
+pub(super) fn range(b: &mut Build, n: &Node) -> Outputs {
     let [start, limit, delta] = [n.input(0)?, n.input(1)?, n.input(2)?].map(|x| b.to_scalar(x));
     let (start, limit, delta) = (b.need(start?)?, b.need(limit?)?, b.need(delta?)?);
     let ty = start.ty().ty;
@@ -384,7 +384,7 @@ fn range(b: &mut Build, n: &Node) -> Outputs {
     one(b.table(ty, &[len], &list))
 }
 
-fn trilu(b: &mut Build, n: &Node) -> Outputs {
+pub(super) fn trilu(b: &mut Build, n: &Node) -> Outputs {
     let x = n.input(0)?;
     let shape = b.shape(x);
     let [.., rows, cols] = shape[..] else { return invalid!("{} holds no matrices", b.ty(x)) };

@@ -87,7 +87,7 @@ fn norm_order(n: &Node) -> Result<f64> {
     if p > 0.0 { Ok(p) } else { invalid!("attribute `p` is {p}") }
 }
 
-fn global(b: &mut Build, x: Value, kind: Kind) -> Result<Value> {
+pub(super) fn global(b: &mut Build, x: Value, kind: Kind) -> Result<Value> {
     spatial(b, x)?;
     let axes: Vec<usize> = (2..b.rank(x)).collect();
     b.reduce(kind, x, &axes, true)

@@ -18,11 +18,11 @@ pub(super) const OPS: &[OpImport] = &[
     onnx("MatMulInteger", matmul_integer),
     onnx("ConvInteger", conv_integer),
     onnx("QLinearMatMul", qlinear_matmul),
-    onnx("QLinearConv", qlinear_conv),
+    onnx("QLinearConv", |b, n| one(qlinear_conv_of(b, n, n.input(0)?))),
 ];
 
 /// Lays a scale or a zero point out for `x`: one number for all, one a place of the axis, or one a block of `block` places.
-fn spread(b: &mut Build, x: Value, scale: Value, at: i64, block: i64) -> Result<Value> {
+pub(super) fn spread(b: &mut Build, x: Value, scale: Value, at: i64, block: i64) -> Result<Value> {
     let (shape, given) = (b.shape(x), b.shape(scale));
     if block != 0 {
         let (block, axis) = (positive("block_size", block)?, axis(at, shape.len())?);
@@ -90,7 +90,7 @@ fn centred(b: &mut Build, q: Value, zero: Option<Value>) -> Result<Value> {
     b.put(v(q) - zero)
 }
 
-fn quantize_linear(b: &mut Build, n: &Node) -> Outputs {
+pub(super) fn quantize_linear(b: &mut Build, n: &Node) -> Outputs {
     let (x, scale, zero) = (n.input(0)?, n.input(1)?, n.opt(2));
     let (axis, block) = (n.int("axis", 1)?, n.int("block_size", 0)?);
     let to = match (zero, n.dtype_if_set("output_dtype")?) {
@@ -106,7 +106,7 @@ fn quantize_linear(b: &mut Build, n: &Node) -> Outputs {
     one(quantize(b, x, scale, zero, to, n.flag("saturate", true)?))
 }
 
-fn dequantize_linear(b: &mut Build, n: &Node) -> Outputs {
+pub(super) fn dequantize_linear(b: &mut Build, n: &Node) -> Outputs {
     let (x, scale, zero) = (n.input(0)?, n.input(1)?, n.opt(2));
     let (axis, block) = (n.int("axis", 1)?, n.int("block_size", 0)?);
     let to = n.dtype_if_set("output_dtype")?.unwrap_or(b.elem(scale));
@@ -167,7 +167,7 @@ fn qlinear_matmul(b: &mut Build, n: &Node) -> Outputs {
     let w_scale = scale_of_matrix(b, w, w_scale, -1)?;
     let y_scale = scale_of_matrix(b, acc, y_scale, -2)?;
     let y_zero = matrix_zero(b, acc, Some(y_zero), -2)?;
-    rescale(b, acc, [x_scale, w_scale, y_scale], y_zero, b.elem(n.input(7)?))
+    one(rescale(b, acc, [x_scale, w_scale, y_scale], y_zero, b.elem(n.input(7)?)))
 }
 
 fn scale_of_matrix(b: &mut Build, x: Value, scale: Value, along: i64) -> Result<Value> {
@@ -176,10 +176,10 @@ fn scale_of_matrix(b: &mut Build, x: Value, scale: Value, along: i64) -> Result<
 }
 
 /// acc · (x_scale · w_scale / y_scale), quantised.
-fn rescale(b: &mut Build, acc: Value, [x, w, y]: [Value; 3], zero: Option<Value>, to: Type) -> Outputs {
+fn rescale(b: &mut Build, acc: Value, [x, w, y]: [Value; 3], zero: Option<Value>, to: Type) -> Result<Value> {
     let factor = b.put(v(x) * w / y)?;
     let real = b.put(v(acc).cast(b.elem(factor)) * factor)?;
-    one(requantize(b, real, zero, to, true))
+    requantize(b, real, zero, to, true)
 }
 
 /// The zero point of weights [O,…]: one number or one an output channel.
@@ -202,8 +202,9 @@ fn integer_conv(b: &mut Build, n: &Node, x: Value, w: Value, x_zero: Option<Valu
     convolution(b, n, x, w, None)
 }
 
-fn qlinear_conv(b: &mut Build, n: &Node) -> Outputs {
-    let (x, x_scale, x_zero) = (n.input(0)?, n.input(1)?, n.input(2)?);
+/// The quantised convolution that the inputs after the first and the attributes of `n` describe.
+pub(super) fn qlinear_conv_of(b: &mut Build, n: &Node, x: Value) -> Result<Value> {
+    let (x_scale, x_zero) = (n.input(1)?, n.input(2)?);
     let (w, w_scale, w_zero) = (n.input(3)?, n.input(4)?, n.input(5)?);
     let (y_scale, y_zero) = (n.input(6)?, n.input(7)?);
     let x_zero = b.to_scalar(x_zero)?;

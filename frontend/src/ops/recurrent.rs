@@ -46,8 +46,8 @@ fn act(name: &str) -> Result<(&'static str, f64, f64)> {
 }
 
 impl Layer {
-    fn read(b: &mut Build, n: &Node, defaults: &[&str]) -> Result<Layer> {
-        let (x, r) = (n.input(0)?, n.input(2)?);
+    fn read(b: &mut Build, n: &Node, r: Value, defaults: &[&str]) -> Result<Layer> {
+        let x = n.input(0)?;
         let transposed = n.flag("layout", false)?;
         if b.rank(x) != 3 || b.rank(r) != 3 {
             return invalid!("an input {} and recurrent weights {}", b.ty(x), b.ty(r));
@@ -169,7 +169,12 @@ fn full_length(b: &mut Build, lens: Value, steps: usize) -> bool {
 }
 
 fn lstm(b: &mut Build, n: &Node) -> Outputs {
-    let layer = Layer::read(b, n, &["Sigmoid", "Tanh", "Tanh"])?;
+    lstm_of(b, n, n.input(1)?, n.input(2)?)
+}
+
+/// The LSTM that `n` describes, with these weights.
+pub(super) fn lstm_of(b: &mut Build, n: &Node, w: Value, r: Value) -> Outputs {
+    let layer = Layer::read(b, n, r, &["Sigmoid", "Tanh", "Tanh"])?;
     let h = layer.hidden;
     let mut results = Vec::new();
     for d in 0..layer.directions {
@@ -177,8 +182,8 @@ fn lstm(b: &mut Build, n: &Node) -> Outputs {
             Some([input, state]) => Some(b.put(v(input) + state)?),
             None => None,
         };
-        let xw = layer.product(b, n.input(1)?, d, 4, bias)?;
-        let r = layer.part(b, n.input(2)?, d, &[4 * h, h])?;
+        let xw = layer.product(b, w, d, 4, bias)?;
+        let r = layer.part(b, r, d, &[4 * h, h])?;
         let (h0, c0) = (layer.state(b, n.opt(5), d)?, layer.state(b, n.opt(6), d)?);
         let mut operands = vec![xw, r, h0, c0];
         operands.extend(layer.lens);
@@ -206,7 +211,7 @@ fn lstm(b: &mut Build, n: &Node) -> Outputs {
 }
 
 fn gru(b: &mut Build, n: &Node) -> Outputs {
-    let layer = Layer::read(b, n, &["Sigmoid", "Tanh"])?;
+    let layer = Layer::read(b, n, n.input(2)?, &["Sigmoid", "Tanh"])?;
     let (h, before_reset) = (layer.hidden, n.flag("linear_before_reset", false)?);
     let mut results = Vec::new();
     for d in 0..layer.directions {
@@ -242,7 +247,7 @@ fn gru(b: &mut Build, n: &Node) -> Outputs {
 }
 
 fn rnn(b: &mut Build, n: &Node) -> Outputs {
-    let layer = Layer::read(b, n, &["Tanh"])?;
+    let layer = Layer::read(b, n, n.input(2)?, &["Tanh"])?;
     let h = layer.hidden;
     let mut results = Vec::new();
     for d in 0..layer.directions {

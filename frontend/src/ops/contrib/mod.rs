@@ -1,0 +1,5 @@
+//! Operators of ONNX Runtime (domain `com.microsoft`), which its optimiser and its quantiser write into models.
+
+pub(super) mod attention;
+pub(super) mod fused;
+pub(super) mod quantised;
