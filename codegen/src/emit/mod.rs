@@ -1,0 +1,3 @@
+//! Machine code of kernels.
+
+pub mod wide;
