@@ -15,7 +15,6 @@ pub struct Object {
     /// What was compiled.
     pub built: Built,
     code: usize,
-    kernels: Vec<object::KernelCode>,
 }
 
 /// Sizes of a compiled network in bytes.
@@ -32,11 +31,10 @@ pub struct Sizes {
 /// cannot be an object.
 pub fn object(model: &Model, shapes: &[Vec<usize>], name: &str, options: &Options) -> Result<Object, Error> {
     let stage = model.specialise(shapes)?;
-    if let Some(cut) = &stage.cut {
-        return Err(Error::Usage(format!(
-            "a size depends on data ({}), so there is no object of fixed memory; `dnnc run` and the Rust API compile in stages",
-            cut.reason()
-        )));
+    if stage.cut.is_some() {
+        return Err(Error::Usage(
+            "a size depends on data, so no object of fixed memory can be made; `dnnc run` and the Rust API compile such a model in stages".into(),
+        ));
     }
     object_of(&stage.graph, name, options)
 }
@@ -46,7 +44,7 @@ pub fn object_of(graph: &Graph, name: &str, options: &Options) -> Result<Object,
     let built = build(graph, name, options)?;
     let made = object::emit(&built.program, options.target).map_err(Error::Internal)?;
     let header = header::write(&built.program, options.target);
-    Ok(Object { bytes: made.bytes, header, built, code: made.code_bytes, kernels: made.kernels })
+    Ok(Object { bytes: made.bytes, header, built, code: made.code_bytes })
 }
 
 impl Object {
@@ -56,19 +54,15 @@ impl Object {
     }
 
     /// Disassembly of the kernels.
-    pub fn assembly(&self) -> Result<String, Error> {
-        object::disassemble(&self.kernels).map_err(Error::Usage)
+    pub fn assembly(&self, options: &Options) -> Result<String, Error> {
+        let text = |k| dnnc_codegen::emit::assembly(k, options.target).map_err(Error::Internal);
+        self.built.program.kernels.iter().map(text).collect::<Result<Vec<_>, _>>().map(|t| t.join("\n"))
     }
 
     /// Cranelift's input for the kernels that it compiles.
     pub fn clif(&self, options: &Options) -> Result<String, Error> {
-        self.built
-            .program
-            .kernels
-            .iter()
-            .map(|k| dnnc_codegen::emit::clif_text(k, options.target).map_err(Error::Internal))
-            .collect::<Result<Vec<_>, _>>()
-            .map(|t| t.join("\n"))
+        let text = |k| dnnc_codegen::emit::clif_text(k, options.target).map_err(Error::Internal);
+        self.built.program.kernels.iter().map(text).collect::<Result<Vec<_>, _>>().map(|t| t.join("\n"))
     }
 
     /// The kernels in the kernel IR.

@@ -96,7 +96,7 @@ struct Interpreted(Program);
 impl Executor for Interpreted {
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         let bytes: Vec<&[u8]> = inputs.iter().map(|t| t.bytes()).collect();
-        let results = dnnc_codegen::kir::interp::run_program(&self.0, &bytes).map_err(Error::Run)?;
+        let results = dnnc_codegen::interpret::run(&self.0, &bytes).map_err(Error::Run)?;
         gather(&self.0, results)
     }
 }

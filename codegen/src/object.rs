@@ -13,16 +13,6 @@ pub struct ObjectFile {
     pub bytes: Vec<u8>,
     /// Bytes of machine code in it, entries included.
     pub code_bytes: usize,
-    /// The kernels.
-    pub kernels: Vec<KernelCode>,
-}
-
-/// Machine code of a kernel.
-pub struct KernelCode {
-    /// Its name.
-    pub name: String,
-    /// Its code.
-    pub bytes: Vec<u8>,
 }
 
 /// Compiles a program to an object file.
@@ -36,6 +26,5 @@ pub fn emit(program: &Program, target: &Target) -> Result<ObjectFile, String> {
     let text = object.section_id(StandardSection::Text);
     let code_bytes = object.section(text).data().len();
     let bytes = object.write().map_err(|e| e.to_string())?;
-    let kernels = program.kernels.iter().zip(code).map(|(k, bytes)| KernelCode { name: k.name.clone(), bytes }).collect();
-    Ok(ObjectFile { bytes, code_bytes, kernels })
+    Ok(ObjectFile { bytes, code_bytes })
 }

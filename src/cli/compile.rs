@@ -65,7 +65,7 @@ impl Compile {
             let (extension, data) = match kind {
                 Emit::Obj => ("", object.bytes.clone()),
                 Emit::Header => ("h", object.header.clone().into_bytes()),
-                Emit::Asm => ("s", object.assembly()?.into_bytes()),
+                Emit::Asm => ("s", object.assembly(&options)?.into_bytes()),
                 Emit::Clif => ("clif", object.clif(&options)?.into_bytes()),
                 Emit::Kir => ("kir", object.kir().into_bytes()),
                 Emit::Ir => ("ir", object.built.graph.to_string().into_bytes()),

@@ -23,7 +23,14 @@ impl Explain {
         let built = super::progress::while_doing("compiling", || dnnc::build(&stage.graph, "model", &options))?;
         let steps = dnnc::codegen::program::calls(&built.program.steps);
         if self.json {
-            let report = built.report.as_ref().map(|r| r.to_json());
+            let report = built.report.as_ref().map(|r| {
+                let missed: Vec<serde_json::Value> =
+                    r.near_misses.iter().map(|m| serde_json::json!({"rule": m.rule, "node": m.node, "why": m.why})).collect();
+                serde_json::json!({
+                    "predicted_us_before": r.before / 1e3, "predicted_us_after": r.after / 1e3, "iterations": r.iterations, "nodes": r.nodes,
+                    "fired": r.fired, "near_misses": missed,
+                })
+            });
             let steps: Vec<serde_json::Value> = steps
                 .iter()
                 .map(|c| {
@@ -34,7 +41,7 @@ impl Explain {
             return Ok(());
         }
         match &built.report {
-            Some(report) => println!("{report}"),
+            Some(report) => show(report),
             None => println!("no rewrites (--plain)"),
         }
         let mut out = table(&["step", "kernel", "tasks", "node"]);
@@ -48,4 +55,29 @@ impl Explain {
         }
         Ok(())
     }
+}
+
+fn show(report: &dnnc::rewrites::Report) {
+    println!(
+        "predicted {:.1} µs as written, {:.1} µs as rewritten; {} iterations, {} nodes in the largest e-graph",
+        report.before / 1e3,
+        report.after / 1e3,
+        report.iterations,
+        report.nodes
+    );
+    let mut fired: Vec<(&str, usize)> = report.fired.iter().map(|(rule, n)| (*rule, *n)).collect();
+    fired.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    let mut out = table(&["rule", "fired"]);
+    for (rule, n) in fired {
+        out.add_row([rule.to_string(), n.to_string()]);
+    }
+    println!("{out}");
+    if report.near_misses.is_empty() {
+        return;
+    }
+    let mut out = table(&["rule that nearly applied", "node", "why not"]);
+    for m in &report.near_misses {
+        out.add_row([m.rule, &m.node, m.why]);
+    }
+    println!("{out}");
 }

@@ -1,3 +1,71 @@
-//! Machine code of kernels.
+//! From kir to machine code.
+//!
+//! `clif` goes through Cranelift and serves every machine with 128-bit vectors; `wide` makes 256-bit code for x86. Kernels are position-independent bytes
+//! without relocations, so the same bytes serve the JIT and the object file.
 
+pub mod clif;
 pub mod wide;
+
+use crate::kir::{Func, Tuning};
+use cranelift_codegen::isa::OwnedTargetIsa;
+use dnnc_targets::Target;
+
+/// Machine code of one kernel: self-contained, without relocations.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Code {
+    /// The bytes, code first, constants after it.
+    pub bytes: Vec<u8>,
+    /// Alignment that the first byte needs.
+    pub align: u64,
+}
+
+/// Emits kernels for one machine.
+pub struct Emitter {
+    clif: clif::Clif,
+    target: Target,
+}
+
+impl Emitter {
+    /// An emitter for a machine; fails when the machine's triple or a feature is unknown.
+    pub fn new(target: &Target) -> Result<Emitter, String> {
+        Ok(Emitter { clif: clif::Clif::new(target)?, target: target.clone() })
+    }
+
+    /// Emits a kernel by the emitter that serves its vectors best.
+    pub fn emit(&self, func: &Func) -> Result<Code, String> {
+        if cfg!(debug_assertions) {
+            crate::kir::verify(func)?;
+        }
+        if self.is_wide(func) {
+            return Ok(Code { bytes: wide::emit(func, &self.target)?, align: wide::ALIGN as u64 });
+        }
+        self.clif.emit(func)
+    }
+
+    fn is_wide(&self, func: &Func) -> bool {
+        self.target.vector.bits > 128 && func.types.iter().any(|t| t.is_vector() && t.bytes() > 16)
+    }
+}
+
+/// Emits all kernels of a program.
+pub fn emit_all(kernels: &[Func], target: &Target) -> Result<Vec<Vec<u8>>, String> {
+    let emitter = Emitter::new(target)?;
+    kernels.iter().map(|k| emitter.emit(k).map(|c| c.bytes).map_err(|e| format!("kernel {}: {e}", k.name))).collect()
+}
+
+/// Cranelift's view of a machine, for the functions around the kernels.
+pub fn isa(target: &Target, tuning: Tuning, pic: bool) -> Result<OwnedTargetIsa, String> {
+    clif::isa(target, if tuning == Tuning::Optimise { "speed" } else { "none" }, pic)
+}
+
+/// What is given to Cranelift for a kernel, as text.
+pub fn clif_text(func: &Func, target: &Target) -> Result<String, String> {
+    clif::Clif::new(target)?.listing(func)
+}
+
+/// Disassembly of a kernel.
+pub fn assembly(func: &Func, target: &Target) -> Result<String, String> {
+    let emitter = Emitter::new(target)?;
+    let text = if emitter.is_wide(func) { wide::disassemble(&wide::emit(func, target)?) } else { emitter.clif.listing(func)? };
+    Ok(format!("{}:\n{text}", func.name))
+}

@@ -14,6 +14,8 @@
 
 mod builder;
 pub mod interp;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod text;
 mod verify;
 

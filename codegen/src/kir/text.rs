@@ -6,7 +6,7 @@ use std::fmt;
 macro_rules! names {
     ($($name:ident: $ty:ident { $($variant:ident $word:literal)* })*) => {
         $(
-            const $name: &[($ty, &str)] = &[$(($ty::$variant, $word)),*];
+            pub(super) const $name: &[($ty, &str)] = &[$(($ty::$variant, $word)),*];
             impl fmt::Display for $ty {
                 fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                     f.write_str(match self { $($ty::$variant => $word),* })

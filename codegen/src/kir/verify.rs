@@ -280,7 +280,7 @@ fn is_int(elem: Elem) -> bool {
     matches!(elem, Elem::I8 | Elem::I16 | Elem::I32 | Elem::I64)
 }
 
-fn converts(op: Conv, from: Ty, to: Ty) -> bool {
+pub(super) fn converts(op: Conv, from: Ty, to: Ty) -> bool {
     use Elem::*;
     let (vector, f, t) = (from.is_vector(), from.elem, to.elem);
     match op {
