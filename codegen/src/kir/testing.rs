@@ -7,7 +7,7 @@
 
 use super::{Bin, Builder, Cmp, Conv, Elem, Fold, Func, Op, Stmt, Ty, Tuning, Un, Val, interp, text, verify};
 use crate::emit::Code;
-use crate::jit::Kernel;
+use crate::loaded::Kernel;
 
 /// A kernel, the memory it runs on, and what it leaves there.
 pub(crate) struct Case {
