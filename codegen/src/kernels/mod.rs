@@ -7,8 +7,11 @@ pub mod conv;
 pub mod map;
 pub mod matmul;
 pub mod moving;
+mod nest;
+pub mod norm;
 mod product;
 mod repack;
+mod rows;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -109,7 +112,7 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[&Family] = &[&matmul::FAMILY, &conv::FAMILY, &moving::FAMILY];
+pub const FAMILIES: &[&Family] = &[&matmul::FAMILY, &conv::FAMILY, &moving::FAMILY, &norm::FAMILY];
 
 /// The family that serves an operator.
 pub fn family(kind: Kind) -> Option<&'static Family> {

@@ -5,9 +5,10 @@
 
 mod tile;
 
+use super::nest::{self, Axis, Index, Part, place, walk};
 use super::{Arg, Lowered, LoweredCall, Operand, Options};
 use crate::expr::{Expr, What, load_element, load_element_splat, store_element};
-use crate::kir::{Bin, Builder, Cmp, Op, Ty, Val};
+use crate::kir::{Builder, Op, Ty, Val};
 use dnnc_ir::{TensorType, Type};
 use dnnc_targets::Target;
 
@@ -152,13 +153,6 @@ impl Stream {
     }
 }
 
-/// An axis of the nest: its size and the bytes from one index to the next, a stream each.
-#[derive(Clone, Debug)]
-struct Axis {
-    size: usize,
-    strides: Vec<i64>,
-}
-
 /// The axes that are left when those of size 1 are dropped and neighbours merged; at least one.
 fn collapse(shape: &[usize], streams: &[Stream]) -> Vec<Axis> {
     let mut axes: Vec<Axis> = vec![];
@@ -194,9 +188,6 @@ struct Plan {
     across: Option<usize>,
 }
 
-/// Elements a task should have at least: some microseconds of work.
-const TASK: usize = 16384;
-
 impl Plan {
     fn new(axes: &[Axis], streams: &[Stream], lanes: u8, weight: u64, options: &Options) -> Plan {
         let last = axes.len() - 1;
@@ -208,7 +199,7 @@ impl Plan {
         };
         let across = tile::across(axes, streams, lanes);
         let total: usize = axes.iter().map(|a| a.size).product();
-        let wanted = if options.threads > 1 { (total * (1 + weight as usize / 8) / TASK).clamp(1, 4 * options.threads) } else { 1 };
+        let wanted = nest::tasks(total, weight as usize, options.threads);
         // Whole steps of the axes that are walked in vectors or tiles.
         let grain = |a: usize| match a {
             _ if across == Some(a) => lanes as usize,
@@ -224,13 +215,6 @@ impl Plan {
     }
 }
 
-/// Part of an axis that a task walks: all of it, or from a first index (a multiple of the chunk) on.
-#[derive(Clone, Copy)]
-enum Part {
-    All,
-    Chunk(usize),
-}
-
 struct Generator<'a> {
     expr: &'a Expr,
     streams: &'a [Stream],
@@ -244,21 +228,10 @@ impl Generator<'_> {
         let last = axes.len() - 1;
         let outer: Vec<usize> = (0..last).filter(|&a| plan.across != Some(a)).collect();
         let outer: Vec<(&Axis, Part)> = outer.into_iter().map(|a| (&axes[a], part(a))).collect();
-        self.outer(b, &outer, pointers, &mut |b, p| match plan.across {
+        nest::nest(b, &outer, pointers, &mut |b, p| match plan.across {
             Some(across) => self.tiles(b, (&axes[across], part(across)), (&axes[last], part(last)), p),
             None => self.row(b, &axes[last], part(last), p),
         });
-    }
-
-    /// Loops over axes one index at a time.
-    fn outer(&self, b: &mut Builder, axes: &[(&Axis, Part)], pointers: &[Val], leaf: &mut dyn FnMut(&mut Builder, &[Val])) {
-        match axes.split_first() {
-            None => leaf(b, pointers),
-            Some((&(axis, part), rest)) => {
-                let (start, end) = bounds(part, axis.size);
-                walk(b, axis, start, end, 1, pointers, &mut |b, p| self.outer(b, rest, p, leaf));
-            }
-        }
     }
 
     /// The last axis: unrolled vectors, single vectors, a part of a vector.
@@ -273,33 +246,24 @@ impl Generator<'_> {
         let splats = self.splats(b, axis, pointers);
         let block = lanes * self.unroll;
         let main = axis.size / block * block;
-        if main > 0 {
-            let (start, end) = bounds(part, main);
-            walk(b, axis, start, end, block, pointers, &mut |b, p| self.vectors(b, axis, p, 0, self.unroll, lanes, &splats));
-        }
+        walk(b, axis, part.bounds(main), block, pointers, &[], &mut |b, p, _| {
+            self.vectors(b, axis, p, 0, self.unroll, lanes, &splats);
+            vec![]
+        });
+        let single = axis.size / lanes * lanes;
         if main == axis.size {
             return;
         }
-        let rest = |b: &mut Builder| {
-            let single = axis.size / lanes * lanes;
-            if single > main {
-                walk(b, axis, Index::Known(main), Index::Known(single), lanes, pointers, &mut |b, p| {
-                    self.vectors(b, axis, p, 0, 1, lanes, &splats);
-                });
-            }
+        nest::in_last_task(b, part, axis.size, |b| {
+            walk(b, axis, (Index::Known(main), Index::Known(single)), lanes, pointers, &[], &mut |b, p, _| {
+                self.vectors(b, axis, p, 0, 1, lanes, &splats);
+                vec![]
+            });
             if axis.size > single {
-                let p: Vec<Val> = pointers.iter().zip(&axis.strides).map(|(&p, &s)| b.offset_int(p, s * single as i64)).collect();
+                let p = nest::at(b, axis, pointers, single);
                 self.vectors(b, axis, &p, 0, 1, axis.size - single, &splats);
             }
-        };
-        match part {
-            Part::All => rest(b),
-            Part::Chunk(chunk) => {
-                let (task, last) = (b.task(), b.index(axis.size.div_ceil(chunk) - 1));
-                let is_last = b.cmp(Cmp::Eq, task, last);
-                b.when(is_last, rest);
-            }
-        }
+        });
     }
 
     /// Operands that do not move along the last axis, read once.
@@ -389,93 +353,6 @@ fn join(b: &mut Builder, mut values: Vec<Val>) -> Val {
             .collect();
     }
     values[0]
-}
-
-/// A pointer and a displacement that are `bytes` further.
-fn place(b: &mut Builder, ptr: Val, bytes: i64) -> (Val, i32) {
-    match i32::try_from(bytes) {
-        Ok(disp) => (ptr, disp),
-        Err(_) => (b.offset_int(ptr, bytes), 0),
-    }
-}
-
-/// An index of an axis: a number, or a value a task computes in multiples of a number.
-#[derive(Clone, Copy)]
-enum Index {
-    Known(usize),
-    /// The task's number times this.
-    TimesTask(usize),
-    /// The smaller of the number and the task's successor times the chunk.
-    EndOfTask(usize, usize),
-}
-
-/// First index and bound of a part of an axis of which `size` indices are walked.
-fn bounds(part: Part, size: usize) -> (Index, Index) {
-    match part {
-        Part::All => (Index::Known(0), Index::Known(size)),
-        Part::Chunk(chunk) => (Index::TimesTask(chunk), Index::EndOfTask(chunk, size)),
-    }
-}
-
-impl Index {
-    /// The index times `unit`.
-    fn scaled(self, b: &mut Builder, unit: i64) -> Val {
-        match self {
-            Index::Known(n) => b.int(Ty::I64, n as i64 * unit),
-            Index::TimesTask(chunk) => {
-                let task = b.task();
-                b.mul_int(task, chunk as i64 * unit)
-            }
-            Index::EndOfTask(chunk, size) => {
-                let task = b.task();
-                let next = b.add_int(task, 1);
-                let end = b.mul_int(next, chunk as i64 * unit);
-                let size = b.int(Ty::I64, size as i64 * unit);
-                b.bin(Bin::MinS, end, size)
-            }
-        }
-    }
-}
-
-/// Calls `body` with the pointers at every `step`th index of an axis. The counter counts bytes of the densest stream, so that most addresses
-/// are a pointer plus the counter.
-fn walk(b: &mut Builder, axis: &Axis, start: Index, end: Index, step: usize, pointers: &[Val], body: &mut dyn FnMut(&mut Builder, &[Val])) {
-    if let (Index::Known(first), Index::Known(last)) = (start, end)
-        && last.saturating_sub(first) <= step
-    {
-        if last > first {
-            let p: Vec<Val> = pointers.iter().zip(&axis.strides).map(|(&p, &s)| b.offset_int(p, s * first as i64)).collect();
-            body(b, &p);
-        }
-        return;
-    }
-    let least = axis.strides.iter().map(|s| s.abs()).filter(|&s| s > 0).min().unwrap_or(1);
-    let unit = if axis.strides.iter().all(|s| s % least == 0) { least } else { 1 };
-    let ratios: Vec<i64> = axis.strides.iter().map(|&s| s / unit).collect();
-    let (start, end) = (start.scaled(b, unit), end.scaled(b, unit));
-    b.for_range(start, end, step as i64 * unit, &[], |b, iv, _| {
-        let mut made: Vec<(i64, Val)> = vec![(1, iv)];
-        let p: Vec<Val> = pointers
-            .iter()
-            .zip(&ratios)
-            .map(|(&p, &ratio)| {
-                if ratio == 0 {
-                    return p;
-                }
-                let offset = match made.iter().find(|(r, _)| *r == ratio) {
-                    Some(&(_, v)) => v,
-                    None => {
-                        let v = b.mul_int(iv, ratio);
-                        made.push((ratio, v));
-                        v
-                    }
-                };
-                b.offset(p, offset)
-            })
-            .collect();
-        body(b, &p);
-        vec![]
-    });
 }
 
 /// Type as which elements are moved when nothing is computed with them: of the same width, with vectors.

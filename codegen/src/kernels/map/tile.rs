@@ -1,8 +1,9 @@
 //! Square tiles, for operands that are contiguous along another axis than the result.
 
-use super::{Axis, Generator, Index, Part, Stream, bounds, place, walk};
+use super::{Generator, Stream};
 use crate::expr::{load_element, load_element_splat, register, store_element};
-use crate::kir::{Builder, Cmp, Ty, Val};
+use crate::kernels::nest::{self, Axis, Part, place, walk};
+use crate::kir::{Builder, Ty, Val};
 
 /// The axis to walk in tiles together with the last: the one along which the operands are contiguous that have gaps along the last.
 pub(super) fn across(axes: &[Axis], streams: &[Stream], lanes: u8) -> Option<usize> {
@@ -41,23 +42,15 @@ impl Generator<'_> {
     fn strip(&self, b: &mut Builder, (axis, part): (&Axis, Part), pointers: &[Val], body: &mut dyn FnMut(&mut Builder, &[Val], usize)) {
         let lanes = self.lanes as usize;
         let main = axis.size / lanes * lanes;
-        if main > 0 {
-            let (start, end) = bounds(part, main);
-            walk(b, axis, start, end, lanes, pointers, &mut |b, p| body(b, p, lanes));
-        }
-        if main == axis.size {
-            return;
-        }
-        let mut rest = |b: &mut Builder| {
-            walk(b, axis, Index::Known(main), Index::Known(axis.size), lanes, pointers, &mut |b, p| body(b, p, axis.size - main));
-        };
-        match part {
-            Part::All => rest(b),
-            Part::Chunk(chunk) => {
-                let (task, last) = (b.task(), b.index(axis.size.div_ceil(chunk) - 1));
-                let is_last = b.cmp(Cmp::Eq, task, last);
-                b.when(is_last, rest);
-            }
+        walk(b, axis, part.bounds(main), lanes, pointers, &[], &mut |b, p, _| {
+            body(b, p, lanes);
+            vec![]
+        });
+        if main < axis.size {
+            nest::in_last_task(b, part, axis.size, |b| {
+                let p = nest::at(b, axis, pointers, main);
+                body(b, &p, axis.size - main);
+            });
         }
     }
 
