@@ -30,6 +30,12 @@ pub(crate) use {invalid, unsupported};
 
 /// Results up to so many bytes are folded whatever the size of the inputs.
 const FOLD_BYTES: usize = 4 << 10;
+/// Operations spent at most on one result that is folded at once: the reference evaluator is slow.
+const FOLD_WORK: u64 = 1 << 24;
+/// Operations spent at most on one result that an importer asks for.
+const DEMAND_WORK: u64 = 1 << 28;
+/// Bytes of all results folded, per graph: what comes after stays a node.
+const FOLDED_BYTES: usize = 256 << 20;
 /// Axes a tensor may have.
 const MAX_RANK: usize = 64;
 
@@ -48,13 +54,15 @@ pub(crate) struct Build {
     name: String,
     /// Bytes a tensor may have.
     max_bytes: usize,
+    /// Bytes of results folded so far.
+    folded: usize,
 }
 
 impl Build {
     /// An empty graph whose tensors may have up to `max_bytes` bytes.
     pub fn new(max_bytes: usize) -> Build {
         let (graph, made, values) = (Graph::new(), HashMap::new(), HashMap::new());
-        Build { graph, made, values, constant: vec![], name: String::new(), max_bytes }
+        Build { graph, made, values, constant: vec![], name: String::new(), max_bytes, folded: 0 }
     }
 
     /// An empty graph under the same limit: the body of a loop.
@@ -92,6 +100,7 @@ impl Build {
             if let Some(tensors) = tensors {
                 let folded = eval_op(op, &tensors).map_err(Fail::Invalid)?;
                 if let Some(tensor) = folded.into_iter().next() {
+                    self.folded += tensor.ty().bytes();
                     let value = self.konst(tensor);
                     self.made.insert(key, value);
                     return Ok(value);
@@ -112,7 +121,8 @@ impl Build {
     fn worth_folding(&self, op: &Op, inputs: &[TensorType], result: &TensorType) -> bool {
         let widens = op.kind() == Kind::Cast && result.rank() >= 2 && inputs.iter().any(|t| t.ty.bytes() == 1) && result.ty.bytes() > 1;
         let given: usize = inputs.iter().map(TensorType::bytes).sum();
-        !widens && (result.bytes() <= FOLD_BYTES || result.bytes() <= given)
+        let small = result.bytes() <= FOLD_BYTES || (result.bytes() <= given && self.folded + result.bytes() <= FOLDED_BYTES);
+        !widens && small && (op.def.work)(&op.attrs, inputs, std::slice::from_ref(result)) <= FOLD_WORK
     }
 
     /// Checks that a tensor of this type is within bounds.
@@ -194,7 +204,7 @@ impl Build {
         self.graph.node(v).types.len() as u32
     }
 
-    /// The number behind a value, where it is known at compile time; computed on demand when it was left a node.
+    /// The number behind a value, where it is known at compile time; computed on demand when it was left a node, unless that is too much.
     pub fn known(&mut self, v: Value) -> Option<Tensor> {
         if let Some(t) = self.graph.const_of(v).or_else(|| self.values.get(&v)) {
             return Some(t.clone());
@@ -212,6 +222,11 @@ impl Build {
                 continue;
             }
             stack.pop();
+            let types: Vec<TensorType> = node.inputs.iter().map(|&i| self.ty(i)).collect();
+            self.folded += node.types.iter().map(TensorType::bytes).sum::<usize>();
+            if self.folded > FOLDED_BYTES || (node.op.def.work)(&node.op.attrs, &types, &node.types) > DEMAND_WORK {
+                return None;
+            }
             let inputs: Vec<Tensor> =
                 node.inputs.iter().filter_map(|i| self.graph.const_of(*i).or_else(|| self.values.get(i)).cloned()).collect();
             let results = eval_op(&node.op, &inputs).ok()?;

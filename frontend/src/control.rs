@@ -16,7 +16,7 @@ pub(crate) const SPECIAL: &[Operator] = &[
     Operator { domain: "", name: "Constant", since: 1, until: None, note: "not: strings" },
     Operator { domain: "", name: "If", since: 1, until: None, note: "tensors only" },
     Operator { domain: "", name: "Loop", since: 1, until: None, note: "tensors only" },
-    Operator { domain: "", name: "Scan", since: 9, until: None, note: "" },
+    Operator { domain: "", name: "Scan", since: 8, until: None, note: "opset 8: sequences of one length" },
 ];
 
 /// Operators that do nothing.
@@ -46,6 +46,16 @@ pub(crate) struct LoopRun {
     pub scans: Vec<Vec<Slot>>,
     /// Set for `Scan`.
     scan: Option<Arc<ScanAxes>>,
+    /// Where the final values go, then the scan outputs.
+    pub outputs: Vec<Option<Slot>>,
+}
+
+impl LoopRun {
+    /// Every slot that it reads and that is not an input of its node.
+    pub fn slots(&self) -> Vec<Slot> {
+        let walked = self.scan.iter().flat_map(|s| s.inputs.iter().map(|i| i.0));
+        self.cond.iter().chain(&self.carried).chain(self.scans.iter().flatten()).copied().chain(walked).collect()
+    }
 }
 
 /// What `Scan` goes along.
@@ -209,6 +219,7 @@ impl State {
             carried: node.inputs.iter().skip(2).flatten().map(|s| base + s).collect(),
             scans: vec![vec![]; body.outputs.len() - 1 - n],
             scan: None,
+            outputs: node.outputs.iter().map(|o| o.map(|s| base + s)).collect(),
         };
         if count == Some(0) || going == Some(false) {
             return self.finish_loop(&LoopRun { trip: Some(0), ..run });
@@ -331,23 +342,25 @@ impl State {
     }
 
     pub fn import_scan(&mut self, node: &Arc<NetNode>, base: Slot) -> Result<(), Stop> {
-        let inputs = self.node_values(node, base)?;
+        let mut inputs = self.node_values(node, base)?;
         let attribute = |name: &str| node.attributes.iter().find(|(n, _)| n == name).map(|(_, a)| a.clone());
         let ints = |name: &str, len: usize| match attribute(name) {
             None => Ok(vec![0; len]),
             Some(build::Attribute::Ints(v)) if v.len() == len => Ok(v),
             Some(_) => build::invalid!("attribute `{name}` must be {len} integers"),
         };
-        if node.opset < 9 {
-            return Err(Fail::Unsupported("in this opset version it has a batch axis; dnnc has 9 and later".into()).into());
+        let first = usize::from(node.opset < 9);
+        if inputs.len() <= first {
+            return Err(Fail::Invalid("it has no scan input".into()).into());
         }
         let m = match attribute("num_scan_inputs") {
-            Some(build::Attribute::Int(m)) => usize::try_from(m).ok().filter(|m| (1..=inputs.len()).contains(m)),
+            Some(build::Attribute::Int(m)) => usize::try_from(m).ok().filter(|m| (1..=inputs.len() - first).contains(m)),
             _ => None,
         };
         let Some(m) = m else { return Err(Fail::Invalid("attribute `num_scan_inputs` does not fit the inputs".into()).into()) };
         let body = node.bodies.first().ok_or_else(|| Fail::Invalid("the body is missing".into()))?.clone();
-        let n = inputs.len() - m;
+        let lens = if node.opset < 9 { inputs.remove(0) } else { None };
+        let n = inputs.len().saturating_sub(m);
         let all: Option<Vec<Value>> = inputs.into_iter().collect();
         let all = all.ok_or_else(|| Fail::Invalid("an input is missing".into()))?;
         if body.inputs.len() != n + m || body.outputs.len() < n.max(node.outputs.len()) {
@@ -358,6 +371,9 @@ impl State {
             .into());
         }
         let k = body.outputs.len() - n;
+        if node.opset < 9 {
+            return self.import_batch_scan(node, base, &all, lens, (n, k), &ints("directions", m)?);
+        }
         let (axes, directions) = (ints("scan_input_axes", m)?, ints("scan_input_directions", m)?);
         let (out_axes, out_directions) = (ints("scan_output_axes", k)?, ints("scan_output_directions", k)?);
         let (mut walked, mut trip) = (vec![], None);
@@ -380,6 +396,7 @@ impl State {
             carried: node.inputs[..n].iter().flatten().map(|s| base + s).collect(),
             scans: vec![vec![]; k],
             scan: Some(Arc::new(axes)),
+            outputs: node.outputs.iter().map(|o| o.map(|s| base + s)).collect(),
         };
         if trip == 0 {
             return self.finish_loop(&run);
@@ -404,6 +421,66 @@ impl State {
             let v = self.build.transpose(v, &perm)?;
             self.set(base + slot, Some(v));
         }
+        Ok(())
+    }
+
+    /// `Scan` of opset 8: every input has a batch axis in front. The batches are unrolled.
+    fn import_batch_scan(
+        &mut self,
+        node: &Arc<NetNode>,
+        base: Slot,
+        all: &[Value],
+        lens: Option<Value>,
+        (n, k): (usize, usize),
+        directions: &[i64],
+    ) -> Result<(), Stop> {
+        let shapes: Vec<Vec<usize>> = all.iter().map(|&v| self.build.shape(v)).collect();
+        let batch = shapes.first().and_then(|s| s.first()).copied().unwrap_or(0);
+        let trip = shapes.get(n).and_then(|s| s.get(1)).copied().unwrap_or(0);
+        let fits = |(i, s): (usize, &Vec<usize>)| s.first() == Some(&batch) && (i < n || s.get(1) == Some(&trip));
+        if batch == 0 || !shapes.iter().enumerate().all(fits) {
+            return Err(Fail::Invalid(format!("inputs of shapes {shapes:?} do not have one batch size, not 0, and one length")).into());
+        }
+        if let Some(lens) = lens {
+            let lens = self.build.need_i64s(lens)?;
+            if lens.iter().any(|&l| l != trip as i64) {
+                return Err(Fail::Unsupported(format!("sequences of different lengths {lens:?}")).into());
+            }
+        }
+        let mut items = vec![];
+        let mut parts: Vec<Vec<Slot>> = vec![vec![]; node.outputs.len()];
+        for b in 0..batch {
+            let mut rows = vec![];
+            for &v in all {
+                let row = self.build.slice_axis(v, 0, b, 1)?;
+                let row = self.build.squeeze(row, &[0])?;
+                rows.push(self.hidden(row));
+            }
+            let mut outputs = vec![];
+            for (i, output) in node.outputs.iter().enumerate() {
+                outputs.push(output.map(|_| self.next));
+                self.next += 1;
+                outputs[i].iter().for_each(|&s| parts[i].push(s));
+            }
+            let walked = rows[n..].iter().zip(directions).map(|(&s, &d)| (s, 0, d != 0)).collect();
+            items.push(Item::Loop(Box::new(LoopRun {
+                node: node.clone(),
+                base,
+                trip: Some(trip as i64),
+                at: 0,
+                cond: None,
+                carried: rows[..n].to_vec(),
+                scans: vec![vec![]; k],
+                scan: Some(Arc::new(ScanAxes { inputs: walked, outputs: vec![(0, false); k] })),
+                outputs,
+            })));
+        }
+        for (parts, to) in parts.into_iter().zip(&node.outputs) {
+            if let Some(to) = to {
+                items.push(Item::Stack { node: node.clone(), parts, to: base + to, axis: 0, reverse: false });
+            }
+        }
+        self.next_up(items);
         Ok(())
     }
 
@@ -501,16 +578,16 @@ impl State {
 
     /// Binds the outputs of a loop whose iterations are all unrolled.
     fn finish_loop(&mut self, run: &LoopRun) -> Result<(), Stop> {
-        let (node, base, n) = (&run.node, run.base, run.carried.len());
-        let empty = match node.outputs.iter().skip(n).any(Option::is_some) && run.at == 0 {
+        let (node, n) = (&run.node, run.carried.len());
+        let empty = match run.outputs.iter().skip(n).any(Option::is_some) && run.at == 0 {
             true => Some(self.empty_scans(run)?),
             false => None,
         };
         let mut items = vec![];
-        for (&from, to) in run.carried.iter().zip(&node.outputs) {
-            to.iter().for_each(|to| self.link(from, base + to, &mut items));
+        for (&from, to) in run.carried.iter().zip(&run.outputs) {
+            to.iter().for_each(|&to| self.link(from, to, &mut items));
         }
-        for (i, to) in node.outputs.iter().enumerate().skip(n).filter_map(|(i, o)| Some((i - n, base + (*o)?))) {
+        for (i, to) in run.outputs.iter().enumerate().skip(n).filter_map(|(i, o)| Some((i - n, (*o)?))) {
             let (axis, reverse) = run.scan.as_ref().map_or((0, false), |s| s.outputs[i]);
             match &empty {
                 Some(types) => {

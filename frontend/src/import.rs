@@ -141,7 +141,7 @@ impl Item {
             Item::Alias { from, .. } => vec![*from],
             Item::Loop(run) => {
                 let mut all = of_node(&run.node, run.base);
-                all.extend(run.cond.iter().chain(&run.carried).chain(run.scans.iter().flatten()));
+                all.extend(run.slots());
                 all
             }
             Item::Stack { parts, .. } => parts.clone(),
@@ -153,7 +153,7 @@ impl Item {
         let of_node = |node: &NetNode, base: Slot| node.outputs.iter().flatten().map(|s| base + s).collect();
         match self {
             Item::Node { node, base } => of_node(node, *base),
-            Item::Loop(run) => of_node(&run.node, run.base),
+            Item::Loop(run) => run.outputs.iter().flatten().copied().collect(),
             Item::Alias { to, .. } | Item::Stack { to, .. } | Item::Trim { to, .. } => vec![*to],
         }
     }
@@ -184,6 +184,7 @@ impl State {
         state.done = vec![false; model.net.outputs.len()];
         let values: Vec<Value> = model.inputs.iter().zip(inputs).map(|(port, ty)| state.build.input(&port.name, ty.clone())).collect();
         state.enter(&model.net, &values);
+        state.spent = 0;
         state
     }
 
@@ -199,6 +200,7 @@ impl State {
         for (&slot, &value) in net.inputs.iter().zip(inputs) {
             self.set(slot, Some(value));
         }
+        self.spent += net.slots as usize + 1;
         self.constants(net, 0);
         self.queue.extend(net.nodes.iter().map(|node| Item::Node { node: node.clone(), base: 0 }));
         self.next = net.slots;
@@ -215,10 +217,11 @@ impl State {
     pub fn instantiate(&mut self, net: &Net, outer: Slot, inputs: &[Source], items: &mut Vec<Item>) -> Result<Slot, Fail> {
         let base = self.next;
         self.spent += net.slots as usize + 1;
-        let limit = self.model.limits.nodes;
+        let limit = self.model.limits.unrolled;
+        // A node has about two slots.
         self.next = match base.checked_add(net.slots) {
-            Some(next) if self.spent / 4 <= limit => next,
-            _ => return Err(Fail::Invalid(format!("too large: unrolled, the model has more than the limit of {limit} nodes"))),
+            Some(next) if self.spent / 2 <= limit => next,
+            _ => return Err(Fail::Unsupported(format!("too large: unrolled, the model has more than the limit of {limit} nodes"))),
         };
         self.constants(net, base);
         for (from, to) in &net.captures {
@@ -276,6 +279,10 @@ impl State {
                 let Some(&value) = values.get(i) else {
                     return Err(Fail::Unsupported(format!("output {i} is not supported")).into());
                 };
+                let got = self.build.elem(value);
+                if let Some(declared) = node.declared.get(i).copied().flatten().filter(|t| *t != got) {
+                    return Err(Fail::Invalid(format!("output {i} has element type {got}; the file declares {declared}")).into());
+                }
                 self.set(base + slot, Some(value));
             }
         }

@@ -5,10 +5,14 @@
 pub struct Limits {
     /// Bytes of the model file.
     pub file_bytes: u64,
-    /// Bytes of one tensor, constant or computed.
+    /// Bytes of one constant.
+    pub constant_bytes: usize,
+    /// Bytes of one input or computed tensor.
     pub tensor_bytes: usize,
-    /// Nodes after functions are expanded and loops unrolled.
+    /// Nodes after functions are expanded.
     pub nodes: usize,
+    /// Nodes that unrolling loops and taking branches may add.
+    pub unrolled: usize,
     /// Graphs and functions inside one another.
     pub depth: usize,
     /// Stages of one run (see [`Stage`](crate::Stage)).
@@ -17,6 +21,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { file_bytes: 2 << 30, tensor_bytes: 1 << 30, nodes: 250_000, depth: 32, stages: 10_000 }
+        Limits {
+            file_bytes: 2 << 30,
+            constant_bytes: 8 << 30,
+            tensor_bytes: 1 << 30,
+            nodes: 250_000,
+            unrolled: 25_000,
+            depth: 32,
+            stages: 4_000,
+        }
     }
 }

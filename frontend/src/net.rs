@@ -1,13 +1,13 @@
 //! A model's graphs, checked: names resolved to slots, nodes in an order in which they can run, constants decoded, functions inlined.
 
 use crate::Limits;
-use crate::build::Attribute;
+use crate::build::{Attribute, element_type};
 use crate::ops::{self, OpImport};
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, attribute_kind};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::schema::{self, Known, Schema};
 use crate::tensor_file::{dense, sparse};
-use dnnc_ir::Tensor;
+use dnnc_ir::{Tensor, Type};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::path::Path;
@@ -41,6 +41,8 @@ pub(crate) struct NetNode {
     pub attributes: Vec<(String, Attribute)>,
     pub inputs: Vec<Option<Slot>>,
     pub outputs: Vec<Option<Slot>>,
+    /// Element types that the file declares of the outputs.
+    pub declared: Vec<Option<Type>>,
     /// `then_branch` and `else_branch`, or `body`.
     pub bodies: Vec<Arc<Net>>,
     pub import: Import,
@@ -107,7 +109,7 @@ pub(crate) fn check<'p>(
 }
 
 /// Names of one graph or function body.
-struct Frame {
+struct Frame<'p> {
     /// `None`: an optional input of a function that was left out.
     names: HashMap<String, Option<Slot>>,
     /// Which net its slots belong to.
@@ -115,7 +117,9 @@ struct Frame {
     /// Whether names outside are hidden: a function.
     closed: bool,
     /// Names of its nodes, which must differ.
-    nodes: HashSet<String>,
+    nodes: HashSet<&'p str>,
+    /// Element types that the file declares.
+    declared: HashMap<&'p str, Type>,
 }
 
 /// A net being made.
@@ -132,7 +136,7 @@ struct Loader<'p, 'r> {
     limits: &'p Limits,
     refusals: &'r mut Vec<Refusal>,
     nets: Vec<Draft>,
-    frames: Vec<Frame>,
+    frames: Vec<Frame<'p>>,
     /// Functions being inlined, with the prefix of their nodes' names.
     calls: Vec<((&'p str, &'p str, &'p str), String)>,
     nodes: usize,
@@ -243,7 +247,13 @@ impl<'p> Loader<'p, '_> {
         }
         let main = self.nets.is_empty();
         self.nets.push(Draft::default());
-        self.frames.push(Frame { names: HashMap::new(), net: self.nets.len() - 1, closed: false, nodes: HashSet::new() });
+        self.frames.push(Frame {
+            names: HashMap::new(),
+            net: self.nets.len() - 1,
+            closed: false,
+            nodes: HashSet::new(),
+            declared: HashMap::new(),
+        });
         let with_default: HashSet<&str> = if main { initialised(graph).collect() } else { HashSet::new() };
         let mut seen = HashSet::new();
         for input in &graph.input {
@@ -275,6 +285,11 @@ impl<'p> Loader<'p, '_> {
             match sparse(tensor, self.folder, self.limits) {
                 Ok(t) => self.constant(name, t),
                 Err(reason) => self.refuse(RefusalKind::Invalid, "tensor", name, reason),
+            }
+        }
+        for info in &graph.value_info {
+            if let Some(Ok(ty)) = info.r#type.as_ref().and_then(|t| t.tensor.as_ref()).map(|t| element_type(t.elem_type.into())) {
+                self.frames.last_mut().expect("pushed above").declared.insert(&info.name, ty);
             }
         }
         self.nodes(&graph.node, opsets, bindings);
@@ -321,7 +336,7 @@ impl<'p> Loader<'p, '_> {
         if node.op_type.is_empty() {
             self.refuse_node(RefusalKind::Invalid, node, opset, "a node without an operator type", "");
         }
-        if !node.name.is_empty() && !self.frames.last_mut().expect("a frame is open").nodes.insert(node.name.clone()) {
+        if !node.name.is_empty() && !self.frames.last_mut().expect("a frame is open").nodes.insert(&node.name) {
             self.refuse_node(RefusalKind::Invalid, node, opset, "duplicate name: two nodes are called so", "");
         }
         let mut inputs = Vec::with_capacity(node.input.len());
@@ -403,8 +418,23 @@ impl<'p> Loader<'p, '_> {
                 };
                 let attributes = attributes.into_iter().map(plain).collect();
                 let name = self.node_name(node);
+                let types = &self.frames.last().expect("a frame is open").declared;
+                let declared =
+                    if types.is_empty() { vec![] } else { node.output.iter().map(|name| types.get(name.as_str()).copied()).collect() };
                 let (op_type, domain) = (node.op_type.clone(), domain.to_string());
-                self.draft().nodes.push(NetNode { op_type, domain, name, opset, attributes, inputs, outputs, bodies, import, schema });
+                self.draft().nodes.push(NetNode {
+                    op_type,
+                    domain,
+                    name,
+                    opset,
+                    attributes,
+                    inputs,
+                    outputs,
+                    declared,
+                    bodies,
+                    import,
+                    schema,
+                });
             }
             Err(reason) => {
                 let (kind, help) = match opset {
@@ -453,7 +483,7 @@ impl<'p> Loader<'p, '_> {
         let prefix = self.node_name(node);
         let opsets = self.opsets(&f.opset_import, "function", &f.name);
         let names = f.input.iter().enumerate().map(|(i, name)| (name.clone(), inputs.get(i).copied().flatten())).collect();
-        self.frames.push(Frame { names, net: self.nets.len() - 1, closed: true, nodes: HashSet::new() });
+        self.frames.push(Frame { names, net: self.nets.len() - 1, closed: true, nodes: HashSet::new(), declared: HashMap::new() });
         self.calls.push((key, prefix));
         self.nodes(&f.node, &opsets, &bindings);
         let outputs: Vec<Option<Option<Slot>>> = f.output.iter().map(|name| self.lookup(name)).collect();

@@ -84,8 +84,8 @@ pub(crate) fn tensor_type(code: i32, dims: &[i64], limits: &Limits) -> Result<Te
         bytes = bytes.checked_mul(size.max(1)).ok_or_else(|| format!("the product of the dimensions {dims:?} overflows"))?;
         shape.push(size);
     }
-    if bytes > limits.tensor_bytes {
-        return Err(format!("dimensions {dims:?} make it too large: {bytes} bytes, the limit is {}", limits.tensor_bytes));
+    if bytes > limits.constant_bytes {
+        return Err(format!("dimensions {dims:?} make it too large: {bytes} bytes, the limit is {}", limits.constant_bytes));
     }
     Ok(TensorType::new(ty, shape))
 }
@@ -249,6 +249,8 @@ fn external(proto: &TensorProto, ty: &TensorType, folder: Option<&Path>) -> Resu
 /// A sparse constant, written out.
 pub(crate) fn sparse(proto: &SparseTensorProto, folder: Option<&Path>, limits: &Limits) -> Result<Tensor, String> {
     let values = proto.values.as_ref().ok_or("a sparse tensor without values")?;
+    // Written out it takes more than the file does.
+    let limits = &Limits { constant_bytes: limits.tensor_bytes, ..*limits };
     let ty = tensor_type(values.data_type, &proto.dims, limits)?;
     let values = dense(values, folder, limits)?;
     let n = values.len();
