@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 #[derive(Args)]
 pub struct Compile {
     /// The model
-    model: PathBuf,
+    #[arg(required = true)]
+    model: Option<PathBuf>, // absent when there is a subcommand
     /// The object file; the header lies beside it with the extension .h
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -48,11 +49,12 @@ enum Emit {
 impl Compile {
     pub fn run(self) -> Result<(), Error> {
         let options = self.building.options(self.threads);
-        let (model, shapes) = self.building.bound(&self.model, &options)?;
+        let Some(path) = &self.model else { return Err(Error::Usage("MODEL is missing".into())) };
+        let (model, shapes) = self.building.bound(path, &options)?;
         let name = match &self.name {
             Some(name) if identifier(Path::new(name)) == *name => name.clone(),
             Some(name) => return Err(Error::Usage(format!("--name {name}: not a C identifier"))),
-            None => identifier(&self.model),
+            None => identifier(path),
         };
         let wanted = if self.emit.is_empty() { vec![Emit::Obj, Emit::Header] } else { self.emit.clone() };
         if self.output.is_none() && wanted.iter().any(|e| matches!(e, Emit::Obj | Emit::Header)) {

@@ -13,7 +13,7 @@ mod targets;
 use clap::{Args, Parser, Subcommand};
 use dnnc::{Error, Limits, Model, Options, Target};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Compile a trained neural network (ONNX) to specialised native code
@@ -28,7 +28,7 @@ pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    compile: Option<compile::Compile>,
+    compile: compile::Compile,
 }
 
 #[derive(Subcommand)]
@@ -53,14 +53,7 @@ pub fn main() -> ExitCode {
         Some(Command::Explain(c)) => c.run(),
         Some(Command::Targets(c)) => c.run(),
         Some(Command::Ops(c)) => c.run(),
-        None => match cli.compile {
-            Some(c) => c.run(),
-            None => {
-                use clap::CommandFactory;
-                let _ = Cli::command().print_help();
-                return ExitCode::FAILURE;
-            }
-        },
+        None => cli.compile.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
