@@ -24,11 +24,13 @@ impl Explain {
         let steps = dnnc::codegen::program::calls(&built.program.steps);
         if self.json {
             let report = built.report.as_ref().map(|r| {
+                let fired: serde_json::Map<String, serde_json::Value> =
+                    r.fired.iter().map(|(rule, n)| (rule.to_string(), (*n).into())).collect();
                 let missed: Vec<serde_json::Value> =
                     r.near_misses.iter().map(|m| serde_json::json!({"rule": m.rule, "node": m.node, "why": m.why})).collect();
                 serde_json::json!({
                     "predicted_us_before": r.before / 1e3, "predicted_us_after": r.after / 1e3, "iterations": r.iterations, "nodes": r.nodes,
-                    "fired": r.fired, "near_misses": missed,
+                    "fired": fired, "near_misses": missed,
                 })
             });
             let steps: Vec<serde_json::Value> = steps
