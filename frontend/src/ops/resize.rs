@@ -210,7 +210,7 @@ fn place(coordinates: &str, axis: &Axis, n: usize, o: f64) -> Result<f64> {
         // An output smaller than its scale says is centred.
         "half_pixel_symmetric" => n / 2.0 * (1.0 - axis.out as f64 / out) + half_pixel,
         "pytorch_half_pixel" => {
-            if axis.out > 1 {
+            if out != 1.0 {
                 half_pixel
             } else {
                 0.0
@@ -218,7 +218,7 @@ fn place(coordinates: &str, axis: &Axis, n: usize, o: f64) -> Result<f64> {
         }
         "tf_half_pixel_for_nn" => (o + 0.5) / scale,
         "align_corners" => {
-            if axis.out == 1 {
+            if out == 1.0 {
                 0.0
             } else {
                 o * (n - 1.0) / (out - 1.0)
@@ -227,7 +227,7 @@ fn place(coordinates: &str, axis: &Axis, n: usize, o: f64) -> Result<f64> {
         "asymmetric" => o / scale,
         "tf_crop_and_resize" => {
             let [start, end] = axis.roi;
-            let within = if axis.out == 1 { (end - start) * (n - 1.0) / 2.0 } else { o * (end - start) * (n - 1.0) / (out - 1.0) };
+            let within = if out == 1.0 { (end - start) * (n - 1.0) / 2.0 } else { o * (end - start) * (n - 1.0) / (out - 1.0) };
             start * (n - 1.0) + within
         }
         other => return invalid!("attribute `coordinate_transformation_mode` is {other:?}"),
