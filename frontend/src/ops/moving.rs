@@ -201,8 +201,8 @@ fn slice(b: &mut Build, n: &Node) -> Outputs {
                 (place(ends[i], 0, d) - from[a]).max(0).unsigned_abs().div_ceil(step.unsigned_abs())
             }
             _ => {
-                from[a] = place(starts[i], -1, d - 1);
-                (from[a] - place(ends[i], -1, d - 1)).max(0).unsigned_abs().div_ceil(step.unsigned_abs())
+                from[a] = place(starts[i], 0, d - 1);
+                (from[a].min(d - 1) - place(ends[i], -1, d - 1)).max(0).unsigned_abs().div_ceil(step.unsigned_abs())
             }
         };
         to[a] = len as usize;

@@ -220,11 +220,9 @@ fn along(b: &mut Build, n: &Node, f: impl FnOnce(&mut Build, Value, usize) -> Re
         let axis = n.axis("axis", -1, shape.len())?;
         return one(f(b, x, axis));
     }
-    // An axis may be the rank here: nothing is left to take as one.
-    let axis = match n.int("axis", 1)? {
-        a if a == shape.len() as i64 => shape.len(),
-        a => crate::build::axis(a, shape.len())?,
-    };
+    // The default is beyond the last axis of a vector, which is then meant.
+    let axis = n.int("axis", 1.min(shape.len() as i64 - 1))?;
+    let axis = crate::build::axis(axis, shape.len())?;
     let flat = b.reshape(x, &[count(&shape[..axis])?, count(&shape[axis..])?])?;
     let y = f(b, flat, 1)?;
     one(b.reshape(y, &shape))

@@ -122,10 +122,10 @@ pub(super) fn quantize_dynamically(b: &mut Build, x: Value) -> Result<[Value; 3]
     let (lo, hi) = (b.reduce(Kind::ReduceMin, x, &axes, false)?, b.reduce(Kind::ReduceMax, x, &axes, false)?);
     let (lo, hi) = (b.put(v(lo).min(0.0))?, b.put(v(hi).max(0.0))?);
     let scale = b.put((v(hi) - lo) / 255.0)?;
-    // All zero: any scale will do, 1 gives zeros.
-    let divisor = b.put(v(scale).eq(0.0).select(1.0, scale))?;
-    let zero = b.put((-v(lo) / divisor).clamp(0.0, 255.0).round().cast(Type::U8))?;
-    let y = quantize(b, x, divisor, Some(zero), Type::U8, true)?;
+    // All zero: any scale will do.
+    let scale = b.put(v(scale).eq(0.0).select(1.0, scale))?;
+    let zero = b.put((-v(lo) / scale).clamp(0.0, 255.0).round().cast(Type::U8))?;
+    let y = quantize(b, x, scale, Some(zero), Type::U8, true)?;
     Ok([y, scale, zero])
 }
 
