@@ -8,7 +8,9 @@ use super::Code;
 use crate::kir::{Bin, Carried, Cmp, Conv, Elem, Fold, Func, Op, Stmt, Tuning, Ty, Un, Val};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::types::{F32, F32X4, F64, F64X2, I8, I8X16, I16, I16X8, I32, I32X4, I64};
-use cranelift_codegen::ir::{AbiParam, BlockArg, ConstantData, Endianness, Function, InstBuilder, MemFlagsData, Signature, Type, UserFuncName, Value};
+use cranelift_codegen::ir::{
+    AbiParam, BlockArg, ConstantData, Endianness, Function, InstBuilder, MemFlagsData, Signature, Type, UserFuncName, Value,
+};
 use cranelift_codegen::isa::{CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{Context, isa};
@@ -40,6 +42,8 @@ struct Facts {
     select_lanes: bool,
     /// Multiplication of bytes.
     byte_mul: bool,
+    /// A vector operand in memory may lie anywhere.
+    unaligned_operands: bool,
     /// Pairs of 16-bit products summed in one instruction.
     pair_products: bool,
 }
@@ -79,6 +83,7 @@ impl Clif {
             pack_unsigned: has("has_sse41"),
             select_lanes: x64,
             byte_mul: !x64,
+            unaligned_operands: has("has_avx"),
             pair_products: x64,
         };
         Ok(Clif { as_written: isa(target, "none", true)?, optimise, facts })
@@ -101,7 +106,8 @@ impl Clif {
         };
         let mut context = Context::for_function(translate(func, self.facts, isa.as_ref()));
         context.set_disasm(listing);
-        let compiled = context.compile(isa.as_ref(), &mut Default::default()).map_err(|e| format!("kernel {}: {:?}", func.name, e.inner))?;
+        let compiled =
+            context.compile(isa.as_ref(), &mut Default::default()).map_err(|e| format!("kernel {}: {:?}", func.name, e.inner))?;
         if let Some(reloc) = compiled.buffer.relocs().first() {
             return Err(format!("kernel {}: the machine code refers to {:?}", func.name, reloc.target));
         }
@@ -369,7 +375,12 @@ impl<'a> Translator<'a> {
             return self.splat_bits(elem, 0);
         }
         if bytes >= REGISTER {
-            return self.b.ins().load(ty, access(), p, disp);
+            if self.facts.unaligned_operands {
+                return self.b.ins().load(ty, access(), p, disp);
+            }
+            // Cranelift 0.135 takes a load into `cmpps` as a memory operand, which has to be aligned, but no bitcast of one.
+            let x = self.b.ins().load(I8X16, access(), p, disp);
+            return self.cast(ty, x);
         }
         // Pieces of 8, 4, 2 and 1 bytes, the largest first, so that each lies at a multiple of its size.
         let mut made: Option<Value> = None;
@@ -385,7 +396,8 @@ impl<'a> Translator<'a> {
                     self.b.ins().scalar_to_vector(vector, x)
                 }
                 None => {
-                    let x = if size == 2 { self.b.ins().uload16(I32, access(), p, disp) } else { self.b.ins().uload8(I32, access(), p, disp) };
+                    let x =
+                        if size == 2 { self.b.ins().uload16(I32, access(), p, disp) } else { self.b.ins().uload8(I32, access(), p, disp) };
                     self.b.ins().scalar_to_vector(I32X4, x)
                 }
                 Some(rest) => {

@@ -5,7 +5,7 @@
 //! cases.for_each(|case| case.check(true, &|func| wide::emit(func, target).map(|bytes| Code { bytes, align: 64 })));
 //! ```
 
-use super::{Bin, Builder, Cmp, Conv, Elem, Fold, Func, Op, Stmt, Ty, Tuning, Un, Val, interp, text, verify};
+use super::{Bin, Builder, Cmp, Conv, Elem, Fold, Func, Op, Stmt, Tuning, Ty, Un, Val, interp, text, verify};
 use crate::emit::Code;
 use crate::loaded::Kernel;
 
@@ -25,7 +25,8 @@ impl Case {
         let mut buffers = self.buffers.clone();
         let places: Vec<interp::Place> = (0..self.func.pointers).map(|buffer| interp::Place { buffer, offset: 0 }).collect();
         for task in 0..self.tasks {
-            let status = interp::run_with(&self.func, &mut buffers, &places, task as i64, fused).unwrap_or_else(|e| panic!("{e}\n{}", self.func));
+            let status =
+                interp::run_with(&self.func, &mut buffers, &places, task as i64, fused).unwrap_or_else(|e| panic!("{e}\n{}", self.func));
             if status != 0 {
                 return (status, buffers);
             }
@@ -62,7 +63,6 @@ impl Case {
         verify(&self.func).unwrap_or_else(|e| panic!("{e}\n{}", self.func));
         let code = emit(&self.func).unwrap_or_else(|e| panic!("{e}\n{}", self.func));
         let kernel = Kernel::new(&code, self.func.pointers).expect("memory for the kernel");
-        eprintln!("RUN {}", self.func);
         let mut buffers = self.buffers.clone();
         // SAFETY: `expected` panics when the kernel leaves its buffers.
         self.expected(fused);
@@ -140,7 +140,9 @@ fn element(r: &mut Random, elem: Elem) -> u64 {
         (Elem::F32, 0) => u64::from(r.pick(&special32).to_bits()),
         (Elem::F32, 1 | 2) => u64::from((r.below(2_000_001) as f32 / 1000.0 - 1000.0).to_bits()),
         (Elem::F64, 0) => f64::from(r.pick(&special32)).to_bits(),
-        (Elem::F64, 1) => r.pick(&[4503599627370495.5f64, 9223372036854775808.0, -9223372036854775808.0, 1e300, 1e-310, 16777217.0]).to_bits(),
+        (Elem::F64, 1) => {
+            r.pick(&[4503599627370495.5f64, 9223372036854775808.0, -9223372036854775808.0, 1e300, 1e-310, 16777217.0]).to_bits()
+        }
         (Elem::F64, 2) => (r.below(2_000_001) as f64 / 1000.0 - 1000.0).to_bits(),
         (elem, 0) if !elem.is_float() => {
             let all = interp::mask(elem);
@@ -190,17 +192,19 @@ fn op_case(name: String, operands: &[Ty], result: Ty, op: impl Fn(&mut Builder, 
     for _ in 0..TASKS {
         layout.iter().for_each(|t| fill(&mut r, *t, &mut input));
     }
-    let floats = if result.elem.is_float() { (0..TASKS * result.lanes as usize).map(|i| (i * result.elem.bytes(), result.elem)).collect() } else { vec![] };
+    let floats = if result.elem.is_float() {
+        (0..TASKS * result.lanes as usize).map(|i| (i * result.elem.bytes(), result.elem)).collect()
+    } else {
+        vec![]
+    };
     Some(Case { func, buffers: vec![input, vec![0; TASKS * memory.bytes()]], tasks: TASKS, floats })
 }
 
 /// Every operation on every type it is defined on, of at most so many bytes (16, 32 or 64) a vector.
 pub(crate) fn every_op(max_bytes: usize) -> Vec<Case> {
     let elems = STORED.into_iter().chain([Elem::M8, Elem::M16, Elem::M32, Elem::M64]);
-    let types: Vec<Ty> = elems
-        .flat_map(|elem| (0..7).map(move |n| Ty { elem, lanes: 1 << n }))
-        .filter(|t| t.lanes == 1 || t.bytes() <= max_bytes)
-        .collect();
+    let types: Vec<Ty> =
+        elems.flat_map(|elem| (0..7).map(move |n| Ty { elem, lanes: 1 << n })).filter(|t| t.lanes == 1 || t.bytes() <= max_bytes).collect();
     let mut out: Vec<Option<Case>> = vec![];
     for &ty in &types {
         let half = Ty { lanes: ty.lanes / 2, ..ty };
@@ -308,7 +312,8 @@ fn parts_case(ty: Ty, count: u8) -> Case {
 
 /// A random kernel with loops and branches, of vectors of at most so many bytes.
 pub(crate) fn random(seed: u64, max_bytes: usize) -> Case {
-    let mut g = Generator { r: Random::new(seed), b: Builder::new(format!("random {seed}"), 2), scope: vec![], max_bytes, stored: vec![], at: 0 };
+    let mut g =
+        Generator { r: Random::new(seed), b: Builder::new(format!("random {seed}"), 2), scope: vec![], max_bytes, stored: vec![], at: 0 };
     if g.r.chance(50) {
         g.b.tune(Tuning::Optimise);
     }
