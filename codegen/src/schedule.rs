@@ -137,6 +137,26 @@ pub fn product(v: &Vector, lanes: usize, rows: usize, columns: usize, depth: usi
     out
 }
 
+/// A tile of a sliding window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WindowTile {
+    /// Rows of the result × pixels.
+    pub tile: Tile,
+    /// Whether the weights stay in registers.
+    pub held: bool,
+}
+
+/// Rows × pixels of windows with so many weights (0 for pooling) that are computed together: two rows share most of what they read.
+pub fn window_tile(v: &Vector, weights: usize) -> WindowTile {
+    const ROWS: usize = 2;
+    /// More pixels would only make the code longer.
+    const MOST: usize = 12;
+    // One register for an element of the input, one for a weight that is not held.
+    let held = weights + 2 * ROWS + 1 <= v.registers;
+    let free = if held { v.registers - weights - 1 } else { v.registers - 3 };
+    WindowTile { tile: Tile { rows: ROWS, vecs: free.min(MOST) / ROWS }, held }
+}
+
 /// Steps of the reduction after which a tile leaves its partial sums, so that the panel in use stays in the first-level cache:
 /// `None` when the whole depth is best done at once. `unit` is the number of steps that cannot be parted.
 pub fn depth_block(target: &Target, depth: usize, unit: usize, step_bytes: usize, tiles: usize) -> Option<usize> {

@@ -4,17 +4,20 @@
 //! pointers point, constants packed at compile time and scratch memory. No family knows the network around it.
 
 pub mod conv;
+pub mod depthwise;
 pub mod map;
 pub mod matmul;
 pub mod moving;
 mod nest;
 pub mod norm;
+pub mod pool;
 mod product;
 mod repack;
 mod rows;
 mod store;
 #[cfg(test)]
 mod testing;
+mod window;
 
 use crate::expr::Epilogue;
 use crate::kir::Func;
@@ -112,7 +115,7 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[&Family] = &[&matmul::FAMILY, &conv::FAMILY, &moving::FAMILY, &norm::FAMILY];
+pub const FAMILIES: &[&Family] = &[&matmul::FAMILY, &conv::FAMILY, &moving::FAMILY, &norm::FAMILY, &pool::FAMILY];
 
 /// The family that serves an operator.
 pub fn family(kind: Kind) -> Option<&'static Family> {

@@ -8,7 +8,7 @@ mod plain;
 #[cfg(test)]
 mod tests;
 
-use super::{Family, Lowered, Unit, repack};
+use super::{Family, Lowered, Unit, depthwise, repack};
 use dnnc_ir::Kind;
 
 /// The family.
@@ -98,8 +98,14 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
     if unit.results[0].is_empty() {
         return Ok(Lowered::default());
     }
-    if packed::fits(unit, &shape) {
-        return packed::lower(unit, &shape.image());
+    if shape.block > 0 && shape.input.len() <= 2 {
+        let image = Shape::new(unit).image();
+        if depthwise::fits(unit, &image) {
+            return depthwise::lower(unit, &image);
+        }
+        if packed::fits(unit, &image) {
+            return packed::lower(unit, &image);
+        }
     }
     if shape.block > 0 { repack::around(unit, shape.channels, plain::lower) } else { plain::lower(unit) }
 }

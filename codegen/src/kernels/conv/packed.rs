@@ -13,16 +13,11 @@ use crate::kir::{Builder, Cmp, Ty, Val};
 use crate::schedule::{self, Tile};
 use dnnc_ir::Type;
 
-/// Whether this convolution is done here.
+/// Whether this convolution of packed images of two axes is done here.
 pub fn fits(unit: &Unit, s: &Shape) -> bool {
-    if s.block == 0 {
-        return false;
-    }
     let f32s = unit.inputs.iter().all(|x| x.ty.ty == Type::F32);
     let whole = s.groups == 1 || (s.group_channels % s.block == 0 && s.group_outputs % s.block == 0);
     s.block == schedule::lanes(&unit.target.vector, 4)
-        && s.input.len() <= 2
-        && !s.input.is_empty()
         && f32s
         && unit.inputs[1..].iter().all(|x| x.constant.is_some())
         && s.kernel.iter().all(|&k| k > 0)

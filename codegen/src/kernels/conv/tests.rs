@@ -170,3 +170,21 @@ fn empty_results() {
         case.check();
     }
 }
+
+#[test]
+fn one_kernel_a_channel() {
+    let r = &mut Random::new(5);
+    for _ in 0..40 {
+        let kernel = [r.size(1, 5), r.size(1, 5)];
+        let dilations = [r.size(1, 2), r.size(1, 2)];
+        let input = [0, 1].map(|i| r.size((kernel[i] - 1) * dilations[i] + 1, 12));
+        let mut case = Case::new([4, 8][r.size(0, 1)], [1, 1], &input, &kernel);
+        case.groups = r.size(2, 20);
+        case.batch = r.size(1, 2);
+        case.strides = vec![r.size(1, 3), r.size(1, 3)];
+        case.dilations = dilations.to_vec();
+        case.pads = (0..4).map(|_| r.size(0, 3)).collect();
+        case.bias = r.size(0, 1) == 1;
+        case.check();
+    }
+}
