@@ -5,7 +5,8 @@
 //! and one element of each row. Matrix products and convolutions differ only in where their rows lie ([`Source`]).
 
 use super::store::Output;
-use crate::kir::{Bin, Builder, Conv, Elem, Ty, Val};
+use crate::expr::{load_element, load_element_splat, register};
+use crate::kir::{Bin, Builder, Elem, Ty, Val};
 use crate::schedule::{self, Group, Rows, Tile};
 use dnnc_ir::{Tensor, Type};
 use dnnc_targets::Target;
@@ -24,13 +25,10 @@ pub struct Mac {
 impl Mac {
     /// For rows of type `ty`; an error for types that have no product.
     pub fn new(ty: Type, target: &Target) -> Result<Mac, String> {
-        let elem = match ty {
-            Type::F32 | Type::F16 | Type::BF16 => Elem::F32,
-            Type::F64 => Elem::F64,
-            Type::I8 | Type::U8 | Type::I16 | Type::U16 | Type::I32 | Type::U32 => Elem::I32,
-            Type::I64 | Type::U64 => Elem::I64,
-            other => return Err(format!("products of {other} are not supported: cast to a wider type first")),
-        };
+        if ty == Type::Bool || ty.bytes() == 1 && ty.is_float() {
+            return Err(format!("sums and products of {ty} are not supported: cast to a wider type first"));
+        }
+        let elem = register(ty);
         // 64-bit integers have no vector product on common machines.
         let lanes = if elem == Elem::I64 { 1 } else { schedule::lanes(&target.vector, elem.bytes()) };
         let by_element = target.vector.by_element && matches!(ty, Type::F32 | Type::F64) && lanes > 1;
@@ -58,44 +56,12 @@ impl Mac {
 
     /// The element at an address, as a number of the accumulator's type, in every lane of `ty`.
     pub fn splat(&self, b: &mut Builder, ty: Ty, ptr: Val, disp: i32) -> Val {
-        match self.rows {
-            Type::F32 | Type::F64 | Type::I32 | Type::U32 | Type::I64 | Type::U64 => b.load_splat(ty, ptr, disp),
-            _ => {
-                let x = widened(b, self.rows, 1, ptr, disp, 1);
-                b.splat(x, ty.lanes)
-            }
-        }
+        load_element_splat(b, self.rows, ptr, disp, ty.lanes)
     }
 
     /// The first `count` of `lanes` elements at an address, as numbers of the accumulator's type; the other lanes are 0.
     pub fn load(&self, b: &mut Builder, lanes: u8, ptr: Val, disp: i32, count: usize) -> Val {
-        widened(b, self.rows, lanes, ptr, disp, count)
-    }
-}
-
-/// Elements of a type loaded and widened to what they are accumulated in.
-fn widened(b: &mut Builder, ty: Type, lanes: u8, ptr: Val, disp: i32, count: usize) -> Val {
-    let load = |b: &mut Builder, elem| b.load_part(Ty::vector(elem, lanes), ptr, disp, count);
-    match ty {
-        Type::F32 => load(b, Elem::F32),
-        Type::F64 => load(b, Elem::F64),
-        Type::I32 | Type::U32 => load(b, Elem::I32),
-        Type::I64 | Type::U64 => load(b, Elem::I64),
-        Type::F16 => {
-            let x = load(b, Elem::I16);
-            b.conv(Conv::HalfToFloat, x, Elem::F32)
-        }
-        Type::BF16 => {
-            let x = load(b, Elem::I16);
-            let x = b.conv(Conv::Zext, x, Elem::I32);
-            let sixteen = b.int(Ty::vector(Elem::I32, lanes), 16);
-            let x = b.bin(Bin::Shl, x, sixteen);
-            b.conv(Conv::Bits, x, Elem::F32)
-        }
-        _ => {
-            let x = load(b, if ty.bytes() == 1 { Elem::I8 } else { Elem::I16 });
-            b.conv(if ty.is_signed() { Conv::Sext } else { Conv::Zext }, x, Elem::I32)
-        }
+        load_element(b, self.rows, ptr, disp, lanes, count)
     }
 }
 

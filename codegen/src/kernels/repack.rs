@@ -5,6 +5,7 @@
 use super::product::{self, Mac};
 use super::store::Output;
 use super::{Arg, Lowered, LoweredCall, Operand, Unit};
+use crate::expr::memory;
 use crate::kir::{Builder, Cmp, Ty};
 use crate::schedule::Tile;
 use dnnc_ir::TensorType;
@@ -48,7 +49,7 @@ fn sizes(plain: &TensorType) -> (usize, usize, usize) {
 fn unpack(plain: &TensorType, block: usize, to: Arg) -> LoweredCall {
     let (batch, channels, pixels) = sizes(plain);
     let bytes = plain.ty.bytes();
-    let ty = super::store::bits_type(plain.ty);
+    let ty = Ty::scalar(memory(plain.ty));
     let mut builder = Builder::new("unpack", 2);
     let b = &mut builder;
     let image = b.task();

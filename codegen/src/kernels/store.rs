@@ -1,10 +1,11 @@
 //! The end of a tile: epilogue on registers, change of type, store.
 
 use super::{Arg, Unit};
-use crate::expr::{Access, Epilogue};
-use crate::kir::{Bin, Builder, Conv, Elem, Ty, Val};
+use crate::expr::{Access, Epilogue, load_element, load_element_splat, register, round_to, store_element};
+use crate::kir::{Builder, Val};
 use crate::schedule::Tile;
 use dnnc_ir::Type;
+use std::collections::BTreeMap;
 
 /// Which index of a tile is the channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,49 +74,67 @@ impl<'a> Output<'a> {
         let full = |b: &mut Builder, ptr: Val, ty: Type| b.element(ptr, at, ty.bytes());
         let out = full(b, self.out, self.stored);
         let lanes = b.ty(acc[0]).lanes as usize;
+        let (by, first) = self.channel;
+        let operands = self.epilogue.map_or(&[][..], |e| &e.operands);
+        let pointers: Vec<Val> = operands
+            .iter()
+            .zip(&self.extras)
+            .map(|(extra, &ptr)| match extra.access {
+                Access::Full => full(b, ptr, extra.ty),
+                Access::Channel => {
+                    let channel = b.add(first, if by == Channel::Row { row } else { column });
+                    b.element(ptr, channel, extra.ty.bytes())
+                }
+                Access::Scalar => ptr,
+            })
+            .collect();
+        // Operands that rows or vectors have in common are read once.
+        let mut shared: BTreeMap<(usize, usize), Val> = BTreeMap::new();
         for i in 0..tile.rows {
             for j in 0..tile.vecs {
                 let count = if j + 1 == tile.vecs { last } else { lanes };
                 let offset = i * self.row + j * self.vector;
-                let value = narrowed(b, acc[i * tile.vecs + j], self.stored);
-                b.store_part(value, out, (offset * self.stored.bytes()) as i32, count);
+                let disp = |ty: Type| (offset * ty.bytes()) as i32;
+                let value = acc[i * tile.vecs + j];
+                let Some(epilogue) = self.epilogue else {
+                    store_element(b, self.stored, value, out, disp(self.stored), count);
+                    continue;
+                };
+                let value = round_to(b, value, self.ty);
+                // An expression with an operator that has no vector form is computed lane by lane.
+                let at_once = if epilogue.expr.lanes(lanes * register(self.ty).bytes() * 8) as usize >= lanes { lanes } else { 1 };
+                for part in 0..if at_once == lanes { 1 } else { count } {
+                    let piece = if at_once == lanes { value } else { b.extract(value, part as u8) };
+                    let n = if at_once == lanes { count } else { 1 };
+                    let result = epilogue.apply(b, piece, &mut |b, k| {
+                        let (ty, ptr) = (operands[k].ty, pointers[k]);
+                        let lane = (part * ty.bytes()) as i32;
+                        let mut once = |b: &mut Builder, index: usize, load: &dyn Fn(&mut Builder) -> Val| match at_once == lanes {
+                            true => *shared.entry((k, index)).or_insert_with(|| load(b)),
+                            false => load(b),
+                        };
+                        match (operands[k].access, by) {
+                            (Access::Full, _) => load_element(b, ty, ptr, disp(ty) + lane, at_once as u8, n),
+                            (Access::Channel, Channel::Column) => once(b, j, &|b| {
+                                let at = (j * lanes * ty.bytes()) as i32 + lane;
+                                load_element(b, ty, ptr, at, at_once as u8, n)
+                            }),
+                            (Access::Channel, Channel::Row) => {
+                                once(b, i, &|b| load_element_splat(b, ty, ptr, (i * ty.bytes()) as i32, at_once as u8))
+                            }
+                            (Access::Scalar, _) => once(b, 0, &|b| load_element_splat(b, ty, ptr, 0, at_once as u8)),
+                        }
+                    });
+                    let at = disp(self.stored) + (part * self.stored.bytes()) as i32;
+                    store_element(b, self.stored, result, out, at, n);
+                }
             }
         }
     }
 }
 
-/// A sum as it is stored in type `ty`.
-fn narrowed(b: &mut Builder, value: Val, ty: Type) -> Val {
-    match ty {
-        Type::F16 => b.conv(Conv::FloatToHalf, value, Elem::I16),
-        Type::BF16 => {
-            // To nearest even by adding half of what is dropped; a NaN stays one because its quiet bit is among those kept.
-            let ints = b.ty(value).of(Elem::I32);
-            let bits = b.conv(Conv::Bits, value, Elem::I32);
-            let sixteen = b.int(ints, 16);
-            let high = b.bin(Bin::ShrU, bits, sixteen);
-            let one = b.int(ints, 1);
-            let odd = b.bin(Bin::And, high, one);
-            let half = b.int(ints, 0x7fff);
-            let up = b.add(odd, half);
-            let up = b.add(bits, up);
-            let near = b.bin(Bin::ShrU, up, sixteen);
-            let nan = b.cmp(crate::kir::Cmp::Ne, value, value);
-            let quiet = b.int(ints, 0x40);
-            let kept = b.bin(Bin::Or, high, quiet);
-            let near = b.select(nan, kept, near);
-            b.conv(Conv::Wrap, near, Elem::I16)
-        }
-        _ => value,
-    }
-}
-
-/// The integer of as many bits as an element: what is loaded and stored where only bits move.
-pub fn bits_type(ty: Type) -> Ty {
-    Ty::scalar(match ty.bytes() {
-        1 => Elem::I8,
-        2 => Elem::I16,
-        4 => Elem::I32,
-        _ => Elem::I64,
-    })
+/// Bytes that an element of the result or of an operand of the epilogue has at most.
+pub fn widest_element(unit: &Unit) -> usize {
+    let extras = unit.epilogue.map_or(&[][..], |e| &e.operands);
+    extras.iter().map(|e| e.ty.bytes()).chain([unit.stored.ty.bytes()]).max().expect("the result is there")
 }

@@ -1,6 +1,7 @@
 //! Units of work on random data: what a family lowers, interpreted, against the reference of the operator.
 
 use super::{Arg, Lowered, Operand, Options, Unit, family};
+use crate::expr::{Access, Epilogue, Expr, ExprNode, Extra, What};
 use crate::kir::{interp, verify};
 use dnnc_ir::{Attr, Kind, Op, Tensor, TensorType, Type};
 use dnnc_targets::{Target, find};
@@ -56,34 +57,149 @@ impl Random {
 /// An operand and whether the compiler knows it.
 pub type Given = (Tensor, bool);
 
-/// Lowers an operator, runs what comes out and compares it with the reference, for every target and for one and three threads.
+/// Lowers an operator, runs what comes out and compares it with the reference, for every target and for one and three threads; then
+/// f32 results again with epilogues.
 pub fn check(kind: Kind, attrs: &[(&'static str, Attr)], inputs: &[Given]) {
     let op = Op::new(kind, attrs.iter().cloned()).expect("attributes");
     let tensors: Vec<Tensor> = inputs.iter().map(|i| i.0.clone()).collect();
     let types: Vec<TensorType> = tensors.iter().map(|t| t.ty().clone()).collect();
     let results = (op.def.infer)(&op.attrs, &types).unwrap_or_else(|e| panic!("{op:?} {types:?}: {e}"));
     let want = dnnc_ir::eval_op(&op, &tensors).unwrap_or_else(|e| panic!("{op:?}: {e}"));
-    for target in targets() {
-        for threads in [1, 3] {
-            let what = format!("{op:?} of {types:?} on {} with {threads} threads", target.name);
-            let got = run(&op, inputs, &results, &target, threads).unwrap_or_else(|e| panic!("{what}: {e}"));
-            for (got, want) in got.iter().zip(&want) {
-                close(got, want).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let epilogues = (family(kind).expect("a family").epilogue)(&op, &types, &results) && results[0].ty == Type::F32;
+    let after: Vec<Option<After>> =
+        std::iter::once(None).chain((0..2).filter(|_| epilogues).map(|which| Some(After::new(which, &op, &results[0])))).collect();
+    for after in &after {
+        for target in targets() {
+            for threads in [1, 3] {
+                // Where a tile goes is the same with all epilogues: two machines are enough for them.
+                if after.is_some() && (threads == 3 || !["x86-64-v3", "aarch64"].contains(&target.name)) {
+                    continue;
+                }
+                let with = after.as_ref().map_or("nothing", |a| a.name);
+                let what = format!("{op:?} of {types:?} and {with} on {} with {threads} threads", target.name);
+                let got = run(&op, inputs, &results, after.as_ref(), &target, threads).unwrap_or_else(|e| panic!("{what}: {e}"));
+                let first = after.as_ref().map(|a| a.reference(&want[0]));
+                for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+                    let want = first.as_ref().filter(|_| i == 0).unwrap_or(want);
+                    close(got, want).unwrap_or_else(|e| panic!("{what}: {e}"));
+                }
             }
         }
     }
 }
 
-fn run(op: &Op, inputs: &[Given], results: &[TensorType], target: &Target, threads: usize) -> Result<Vec<Tensor>, String> {
+/// An epilogue and its operands.
+struct After {
+    name: &'static str,
+    epilogue: Epilogue,
+    /// The operands as they are in memory, and spread over the result.
+    operands: Vec<Tensor>,
+    spread: Vec<Tensor>,
+}
+
+impl After {
+    /// 0: `relu(y + channel) · scalar + full`; 1: `cast(mod(y, channel))` to f16, which is computed lane by lane.
+    fn new(which: usize, op: &Op, ty: &TensorType) -> After {
+        let r = &mut Random::new(which as u64 + 77);
+        let op_of = |kind, attrs: Vec<(&'static str, Attr)>| Op::new(kind, attrs).expect("an operator");
+        let node = |what, ty| ExprNode { what, ty };
+        let apply = |kind, args: &[usize]| node(What::Apply(op_of(kind, vec![]), args.to_vec()), Type::F32);
+        let operand = |i| node(What::Operand(i), Type::F32);
+        // The channel of each element: of the last axis of matrices, of axis 1 of images, which may be packed.
+        let packed = op.def.attrs.iter().any(|a| a.0 == "block") && op.attrs.int("block") > 0;
+        let image = op.def.attrs.iter().any(|a| a.0 == "pads");
+        let strides = ty.strides();
+        let channel_of = |i: usize| match (image, packed) {
+            (false, _) => i % ty.shape[ty.rank() - 1],
+            (true, false) => i / strides[1] % ty.shape[1],
+            (true, true) => i / strides[1] % ty.shape[1] * op.attrs.size("block") + i % op.attrs.size("block"),
+        };
+        let channels = if ty.is_empty() { 1 } else { (0..ty.len()).map(channel_of).max().expect("not empty") + 1 };
+        let channel = r.tensor(Type::F32, [channels]);
+        let full = r.tensor(Type::F32, ty.shape.clone());
+        let scalar = r.tensor(Type::F32, [1]);
+        let by_channel: Vec<f32> = (0..ty.len()).map(|i| channel.values::<f32>()[channel_of(i)]).collect();
+        let by_channel = Tensor::new(ty.shape.clone(), &by_channel);
+        let everywhere = Tensor::new(ty.shape.clone(), &vec![scalar.values::<f32>()[0]; ty.len()]);
+        let extra = |access| Extra { ty: Type::F32, access };
+        if which == 0 {
+            let nodes = vec![
+                operand(0),
+                operand(1),
+                operand(2),
+                operand(3),
+                apply(Kind::Add, &[0, 1]),
+                apply(Kind::Relu, &[4]),
+                apply(Kind::Mul, &[5, 2]),
+                apply(Kind::Add, &[6, 3]),
+            ];
+            let operands = vec![extra(Access::Channel), extra(Access::Scalar), extra(Access::Full)];
+            return After {
+                name: "relu(y + channel)·scalar + full",
+                epilogue: Epilogue { expr: Expr { nodes }, operands },
+                operands: vec![channel, scalar, full.clone()],
+                spread: vec![by_channel, everywhere, full],
+            };
+        }
+        let to_half = op_of(Kind::Cast, vec![("to", Attr::from(Type::F16))]);
+        // A remainder has jumps: of small numbers by 8 it has none near them.
+        let eight = Tensor::scalar(8.0f32);
+        let trunc = op_of(Kind::Mod, vec![("trunc", Attr::from(1))]);
+        let nodes = vec![
+            operand(0),
+            operand(1),
+            apply(Kind::Add, &[0, 1]),
+            node(What::Const(eight), Type::F32),
+            node(What::Apply(trunc, vec![1, 3]), Type::F32),
+            apply(Kind::Add, &[4, 0]),
+            node(What::Apply(to_half, vec![5]), Type::F16),
+        ];
+        After {
+            name: "f16(y + mod(channel, 8))",
+            epilogue: Epilogue { expr: Expr { nodes }, operands: vec![extra(Access::Channel)] },
+            operands: vec![channel],
+            spread: vec![by_channel],
+        }
+    }
+
+    /// The expression by the reference of its operators.
+    fn reference(&self, y: &Tensor) -> Tensor {
+        let mut values: Vec<Tensor> = vec![];
+        for node in &self.epilogue.expr.nodes {
+            values.push(match &node.what {
+                What::Operand(0) => y.clone(),
+                What::Operand(i) => self.spread[i - 1].clone(),
+                What::Const(t) => t.clone(),
+                What::Apply(op, args) => {
+                    let args: Vec<Tensor> = args.iter().map(|&i| values[i].clone()).collect();
+                    dnnc_ir::eval_op(op, &args).expect("an element-wise operator").remove(0)
+                }
+            });
+        }
+        values.pop().expect("a node")
+    }
+}
+
+fn run(
+    op: &Op,
+    inputs: &[Given],
+    results: &[TensorType],
+    after: Option<&After>,
+    target: &Target,
+    threads: usize,
+) -> Result<Vec<Tensor>, String> {
     let options = Options { threads, ..Options::default() };
     let operands = inputs.iter().map(|(t, known)| Operand { ty: t.ty().clone(), constant: known.then_some(t) }).collect();
-    let unit =
-        Unit { op, inputs: operands, results: results.to_vec(), epilogue: None, stored: results[0].clone(), target, options: &options };
+    let epilogue = after.map(|a| &a.epilogue);
+    let stored = TensorType::new(epilogue.map_or(results[0].ty, |e| e.expr.ty()), results[0].shape.clone());
+    let in_memory: Vec<TensorType> = std::iter::once(&stored).chain(&results[1..]).cloned().collect();
+    let unit = Unit { op, inputs: operands, results: results.to_vec(), epilogue, stored, target, options: &options };
     let lowered = (family(op.kind()).expect("a family").lower)(&unit)?;
     let inputs: Vec<&[u8]> = inputs.iter().map(|i| i.0.bytes()).collect();
-    let sizes: Vec<usize> = results.iter().map(|r| r.bytes()).collect();
-    let outputs = interpret(&lowered, &inputs, &[], &sizes)?;
-    Ok(outputs.into_iter().zip(results).map(|(bytes, ty)| Tensor::from_bytes(ty.clone(), &bytes).expect("bytes of a result")).collect())
+    let extras: Vec<&[u8]> = after.map_or(vec![], |a| a.operands.iter().map(|t| t.bytes()).collect());
+    let sizes: Vec<usize> = in_memory.iter().map(|r| r.bytes()).collect();
+    let outputs = interpret(&lowered, &inputs, &extras, &sizes)?;
+    Ok(outputs.into_iter().zip(in_memory).map(|(bytes, ty)| Tensor::from_bytes(ty, &bytes).expect("bytes of a result")).collect())
 }
 
 /// Runs what a family made of a unit; memory that no kernel has written holds a pattern that is a NaN in every float type.

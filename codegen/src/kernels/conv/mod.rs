@@ -12,7 +12,7 @@ use super::{Family, Lowered, Unit, depthwise, repack};
 use dnnc_ir::Kind;
 
 /// The family.
-pub const FAMILY: Family = Family { name: "conv", kinds: &[Kind::Conv], lower, epilogue: |_, _, _| false };
+pub const FAMILY: Family = Family { name: "conv", kinds: &[Kind::Conv], lower, epilogue: |_, _, _| true };
 
 /// Sizes of a convolution; the vectors have an entry a spatial axis.
 pub struct Shape {

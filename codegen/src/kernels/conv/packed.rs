@@ -7,7 +7,7 @@
 
 use super::Shape;
 use crate::kernels::product::{self, Mac, Nest, Pointers, Run, Source, Stretch};
-use crate::kernels::store::Output;
+use crate::kernels::store::{self, Output};
 use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
 use crate::kir::{Builder, Cmp, Ty, Val};
 use crate::schedule::{self, Tile};
@@ -64,7 +64,7 @@ pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
         image = Image { pixel, row, block: rows * row, copied_rows: Some(rows) };
         nest = cut(image);
     }
-    product::reachable(columns * pixels, 4)?;
+    product::reachable(columns * pixels, store::widest_element(unit))?;
     product::reachable(image.row * s.kernel[0] * s.dilations[0], 1)?;
 
     let mut lowered = Lowered { constants: vec![pack(unit, s, &nest)], ..Lowered::default() };

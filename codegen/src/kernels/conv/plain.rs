@@ -4,6 +4,7 @@
 //! channels: the reduction then runs over contiguous weights and a contiguous panel.
 
 use super::Shape;
+use crate::expr::memory;
 use crate::kernels::product::{self, Mac, Nest, Pointers, Source};
 use crate::kernels::store::{self, Channel, Output};
 use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
@@ -23,7 +24,7 @@ pub fn lower(unit: &Unit) -> Result<Lowered, String> {
     let mut nest = Nest::new(mac, unit.target, s.group_outputs, pixels, product::straight(steps, w_ty.bytes() as i64), 0, 1);
     nest.panel_parts = (parts / batch_parts).clamp(1, nest.groups.iter().map(|g| g.0.panels).max().unwrap_or(1));
     let high = nest.groups.iter().map(|(_, r)| r.high).max().unwrap_or(1);
-    product::reachable(high * pixels, unit.stored.ty.bytes())?;
+    product::reachable(high * pixels, store::widest_element(unit))?;
     product::reachable(high * steps, w_ty.bytes())?;
 
     let mut lowered = Lowered::default();
@@ -82,7 +83,7 @@ pub fn lower(unit: &Unit) -> Result<Lowered, String> {
 /// Copies the input between zeros: one task an image.
 fn pad(unit: &Unit, s: &Shape, sizes: &[usize]) -> LoweredCall {
     let bytes = unit.inputs[0].ty.ty.bytes();
-    let ty = Ty::vector(store::bits_type(unit.inputs[0].ty.ty).elem, schedule::lanes(&unit.target.vector, bytes) as u8);
+    let ty = Ty::vector(memory(unit.inputs[0].ty.ty), schedule::lanes(&unit.target.vector, bytes) as u8);
     let mut builder = Builder::new("pad", 2);
     let b = &mut builder;
     let task = b.task();

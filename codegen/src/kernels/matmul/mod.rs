@@ -8,14 +8,14 @@
 mod tests;
 
 use super::product::{self, Mac, Nest, Pointers, Source};
-use super::store::Output;
+use super::store::{self, Output};
 use super::{Arg, Family, Lowered, LoweredCall, Unit};
 use crate::kir::{Builder, Ty, Val};
 use crate::schedule;
 use dnnc_ir::{Kind, TensorType};
 
 /// The family.
-pub const FAMILY: Family = Family { name: "matmul", kinds: &[Kind::MatMul], lower, epilogue: |_, _, _| false };
+pub const FAMILY: Family = Family { name: "matmul", kinds: &[Kind::MatMul], lower, epilogue: |_, _, _| true };
 
 /// A batch of products [rows, depth] · [depth, columns].
 struct Shape {
@@ -86,7 +86,7 @@ fn tiled(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
     let nest = Nest::new(mac, unit.target, shape.rows, shape.columns, depth, shape.depth * a_bytes, parts / batch_parts);
     let most_rows = nest.groups.iter().map(|(_, r)| r.high).max().unwrap_or(1);
     product::reachable(most_rows * row_stride, a_bytes)?;
-    product::reachable(most_rows * shape.columns, unit.stored.ty.bytes())?;
+    product::reachable(most_rows * shape.columns, store::widest_element(unit))?;
     product::reachable(shape.columns.max(shape.depth) * schedule::WIDEST * mac.lanes(), b_ty.bytes())?;
 
     let few = nest.groups.iter().all(|(_, r)| r.tiles <= 1);

@@ -3,10 +3,11 @@
 use super::{Pool, Shape};
 use crate::kernels::product::{self, Mac};
 use crate::kernels::store::Output;
+use crate::kernels::window;
 use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
-use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
+use crate::kir::{Bin, Builder, Cmp, Conv, Ty, Val};
+use crate::math;
 use crate::schedule::{self, Tile};
-use crate::{kernels::window, math};
 use dnnc_ir::Type;
 
 pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
@@ -190,7 +191,7 @@ impl Loops<'_> {
                 // Taken when it is the first, or larger, or the first NaN: `!(x <= best)` holds for the last two unless best is a NaN.
                 let zero = b.index(0);
                 let first = b.cmp(Cmp::Lt, acc[1], zero);
-                let take = |b: &mut Builder| vec![x, index];
+                let take = |_: &mut Builder| vec![x, index];
                 b.branch(first, take, |b| {
                     let le = if self.is_unsigned() { Cmp::LeU } else { Cmp::Le };
                     let keeps = b.cmp(le, x, acc[0]);

@@ -12,16 +12,20 @@ use dnnc_ir::Kind;
 
 /// The family.
 pub const FAMILY: Family =
-    Family { name: "pool", kinds: &[Kind::MaxPool, Kind::AvgPool, Kind::ArgMaxPool], lower, epilogue: |_, _, _| false };
+    Family { name: "pool", kinds: &[Kind::MaxPool, Kind::AvgPool, Kind::ArgMaxPool], lower, epilogue: |_, _, _| true };
 
 /// What is made of a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Pool {
     Max,
     /// The index of the maximum, counted along the columns first when set.
-    ArgMax { column_major: bool },
+    ArgMax {
+        column_major: bool,
+    },
     /// The mean; padding counts when set.
-    Mean { include_pad: bool },
+    Mean {
+        include_pad: bool,
+    },
 }
 
 /// Sizes of a pooling; the vectors have an entry a spatial axis.
