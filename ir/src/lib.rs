@@ -5,6 +5,7 @@
 pub mod eval;
 pub mod float8;
 pub mod graph;
+pub mod instance;
 pub mod op;
 pub mod ops;
 pub mod tensor;

@@ -96,7 +96,7 @@ fn roi_align(attrs: &Attrs, x: &[TensorType]) -> Types {
     check::is_exactly("the images of the boxes", batch, Type::I64, &[rois.shape[0]])?;
     let [h, w] = [check::size(attrs, "out_h", 1)?, check::size(attrs, "out_w", 1)?];
     let ratio = check::size(attrs, "ratio", 0)?;
-    ensure(ratio <= 1 << 16, || format!("a `ratio` of {ratio} is too large"))?;
+    ensure(ratio <= 1 << 10, || format!("a `ratio` of {ratio} is too large"))?;
     ensure(attrs.float("scale").is_finite(), || "the scale is not finite".into())?;
     check::one(x.ty, [rois.shape[0], x.shape[1], h, w])
 }
@@ -233,25 +233,15 @@ fn eval_grid_sample(attrs: &Attrs, x: &[Tensor]) -> Results {
 /// Samples a bin and axis when a box asks for more than any image has.
 const MOST_SAMPLES: f64 = 65536.0;
 
-/// The four corners of a bilinear sample: element of the plane and weight; nothing outside of it.
-fn corners(y: f64, x: f64, [height, width]: [usize; 2]) -> Option<[(usize, f64); 4]> {
-    let inside = |v: f64, size: usize| (-1.0..=size as f64).contains(&v);
-    if !inside(y, height) || !inside(x, width) {
+/// The neighbours of a place on an axis of `size` and their weights; nothing further than one element outside.
+fn neighbours(v: f64, size: usize) -> Option<[(usize, f64); 2]> {
+    if !(-1.0..=size as f64).contains(&v) {
         return None;
     }
-    // Lower and upper neighbour, and the weight of the upper one.
-    let axis = |v: f64, size: usize| {
-        let v = v.max(0.0);
-        let low = v as usize;
-        if low >= size - 1 { (size - 1, size - 1, 0.0) } else { (low, low + 1, v - low as f64) }
-    };
-    let ((y0, y1, ty), (x0, x1, tx)) = (axis(y, height), axis(x, width));
-    Some([
-        (y0 * width + x0, (1.0 - ty) * (1.0 - tx)),
-        (y0 * width + x1, (1.0 - ty) * tx),
-        (y1 * width + x0, ty * (1.0 - tx)),
-        (y1 * width + x1, ty * tx),
-    ])
+    let v = v.max(0.0);
+    let low = v as usize;
+    let t = v - low as f64;
+    Some(if low >= size - 1 { [(size - 1, 1.0), (size - 1, 0.0)] } else { [(low, 1.0 - t), (low + 1, t)] })
 }
 
 fn eval_roi_align(attrs: &Attrs, x: &[Tensor]) -> Results {
@@ -276,13 +266,19 @@ fn eval_roi_align(attrs: &Attrs, x: &[Tensor]) -> Results {
         for c in 0..channels {
             let plane = &values[(image * channels + c) * height * width..][..height * width];
             for (ph, pw) in (0..out_h).flat_map(|ph| (0..out_w).map(move |pw| (ph, pw))) {
-                let (mut sum, mut most) = (0.0, f64::NEG_INFINITY);
-                for (iy, ix) in (0..rows).flat_map(|iy| (0..columns).map(move |ix| (iy, ix))) {
-                    let y = y0 + ph as f64 * bin_h + (iy as f64 + 0.5) * bin_h / rows as f64;
-                    let x = x0 + pw as f64 * bin_w + (ix as f64 + 0.5) * bin_w / columns as f64;
-                    let corners = corners(y, x, [height, width]).unwrap_or([(0, 0.0); 4]).map(|(at, w)| w * plane[at]);
-                    sum += corners.iter().sum::<f64>();
-                    most = corners.into_iter().fold(most, f64::max);
+                // Samples outside of the image count as 0.
+                let places = |start: f64, cell: usize, bin: f64, count: usize, size: usize| -> Vec<[(usize, f64); 2]> {
+                    let place = |i: usize| start + cell as f64 * bin + (i as f64 + 0.5) * bin / count as f64;
+                    (0..count).filter_map(|i| neighbours(place(i), size)).collect()
+                };
+                let [ys, xs] = [places(y0, ph, bin_h, rows, height), places(x0, pw, bin_w, columns, width)];
+                let (mut sum, mut most) = (0.0, if ys.len() * xs.len() < rows * columns { 0.0 } else { f64::NEG_INFINITY });
+                for (y, x) in ys.iter().flat_map(|y| xs.iter().map(move |x| (y, x))) {
+                    for ((row, wy), (column, wx)) in y.iter().flat_map(|y| x.iter().map(move |x| (y, x))) {
+                        let corner = wy * wx * plane[row * width + column];
+                        sum += corner;
+                        most = most.max(corner);
+                    }
                 }
                 let count = rows * columns;
                 out.push(match (count, max) {

@@ -1,0 +1,581 @@
+//! Random valid uses of every operator: what tests of operators, rules, kernels and text draw from.
+
+use crate::graph::{Graph, Value};
+use crate::op::{Attr, Kind, Op};
+use crate::ops::def;
+use crate::tensor::Tensor;
+use crate::types::{TensorType, Type};
+use crate::{eval, float8};
+
+/// A small generator of random numbers (xorshift64*): the same seed gives the same numbers everywhere.
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// A generator; every seed is good.
+    pub fn new(seed: u64) -> Rng {
+        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Any number.
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number below `n`, which is not 0.
+    pub fn below(&mut self, n: usize) -> usize {
+        ((self.next() >> 32) as usize) % n
+    }
+
+    /// A number from `low` to `high`.
+    pub fn within(&mut self, low: i64, high: i64) -> i64 {
+        low + self.below((high - low + 1) as usize) as i64
+    }
+
+    /// One of the items.
+    pub fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.below(items.len())]
+    }
+
+    /// Heads or tails.
+    pub fn flip(&mut self) -> bool {
+        self.below(2) == 1
+    }
+
+    /// A number from −1 to 1.
+    pub fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+
+    /// A small shape of so many axes; seldom one is empty.
+    pub fn shape(&mut self, rank: usize) -> Vec<usize> {
+        (0..rank).map(|_| if self.below(40) == 0 { 0 } else { 1 + self.below(5) }).collect()
+    }
+
+    /// A tensor of moderate numbers: floats within ±4, integers within ±9 or 0 to 15, as the type allows.
+    pub fn tensor(&mut self, ty: &TensorType) -> Tensor {
+        let float = |rng: &mut Rng| rng.unit() * 4.0;
+        let bits = |rng: &mut Rng| -> u64 {
+            match (ty.ty, ty.ty.range()) {
+                (_, Some([least, most])) => (rng.within(least.max(-9) as i64, most.min(15) as i64)) as u64,
+                (Type::F32, _) => (float(rng) as f32).to_bits().into(),
+                (Type::F64, _) => float(rng).to_bits(),
+                (Type::F8E8M0, _) => rng.within(120, 134) as u64,
+                (small, _) => float8::encode(small, float(rng), true).into(),
+            }
+        };
+        let bytes: Vec<u8> = (0..ty.len()).flat_map(|_| bits(self).to_le_bytes().into_iter().take(ty.ty.bytes())).collect();
+        Tensor::from_bytes(ty.clone(), &bytes).expect("as many bytes as the type has")
+    }
+
+    fn indices(&mut self, shape: &[usize], size: usize) -> Tensor {
+        let count = shape.iter().product();
+        let size = size as i64;
+        Tensor::new(shape, &(0..count).map(|_| self.within(-size, size - 1)).collect::<Vec<i64>>())
+    }
+}
+
+/// A valid use of operator `kind` and data for it that gives no error; `None` for `input`, which has no value of its own.
+pub fn draw(kind: Kind, rng: &mut Rng) -> Option<(Op, Vec<Tensor>)> {
+    if kind == Kind::Input {
+        return None;
+    }
+    // Most proposals fit; the others are drawn again.
+    for _ in 0..10_000 {
+        let (attrs, inputs) = propose(kind, rng);
+        let op = Op::new(kind, attrs).expect("proposals name the attributes of the row");
+        let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
+        if (def(kind).infer)(&op.attrs, &types).is_ok() && eval::eval_op(&op, &inputs).is_ok() {
+            return Some((op, inputs));
+        }
+    }
+    unreachable!("no proposal for `{}` fits", kind.name())
+}
+
+/// A graph of one use of operator `kind` whose operands are inputs, and data for it.
+pub fn draw_graph(kind: Kind, rng: &mut Rng) -> Option<(Graph, Vec<Tensor>)> {
+    let (op, inputs) = draw(kind, rng)?;
+    let mut graph = Graph::new();
+    let operands: Vec<Value> = inputs.iter().enumerate().map(|(i, x)| graph.input(&format!("x{i}"), x.ty().clone())).collect();
+    let first = graph.add(op, operands, "").expect("the shape rule has held");
+    for i in 0..graph.node(first).types.len() as u32 {
+        graph.output(&format!("y{i}"), first.result(i));
+    }
+    Some((graph, inputs))
+}
+
+type Proposal = (Vec<(&'static str, Attr)>, Vec<Tensor>);
+
+fn ints(values: impl IntoIterator<Item = i64>) -> Attr {
+    Attr::Ints(values.into_iter().collect())
+}
+
+fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
+    use Kind::*;
+    let rank = rng.below(5);
+    let shape = rng.shape(rank);
+    let any = rng.pick(Type::ALL);
+    let real = rng.pick(&[Type::F32, Type::F32, Type::F64, Type::F16, Type::BF16]);
+    let some = |rng: &mut Rng, ty, shape: &[usize]| rng.tensor(&TensorType::new(ty, shape));
+    let axis = rng.below(rank.max(1)) as i64;
+    match kind {
+        Input => unreachable!("inputs are not drawn"),
+        Const => (vec![("value", rng.tensor(&TensorType::new(any, shape)).into())], vec![]),
+        Clamp => {
+            let lo = rng.unit() * 2.0;
+            (vec![("lo", lo.into()), ("hi", (lo + 2.0).into())], vec![some(rng, any, &shape)])
+        }
+        Cast | Bitcast => {
+            let x = if kind == Cast { any } else { rng.pick(&[Type::F32, Type::I32, Type::F16, Type::I64, Type::U8]) };
+            (vec![("to", rng.pick(Type::ALL).into())], vec![some(rng, x, &shape)])
+        }
+        IsInf => (vec![("positive", rng.flip().into()), ("negative", rng.flip().into())], vec![some(rng, real, &shape)]),
+        Add | Sub | Mul | Div | Mod | Pow | Min | Max | And | Or | Xor | Shl | Shr | Eq | Lt | Le => {
+            // One side may miss leading axes, and have 1 in place of others.
+            let cut = rng.below(rank + 1);
+            let mut other: Vec<usize> = shape[cut..].iter().map(|&s| if rng.below(3) == 0 { 1 } else { s }).collect();
+            let mut one = shape;
+            if rng.flip() {
+                std::mem::swap(&mut one, &mut other);
+            }
+            let second = if kind == Pow && rng.flip() { rng.pick(Type::ALL) } else { any };
+            let attrs = if kind == Mod { vec![("trunc", rng.flip().into())] } else { vec![] };
+            (attrs, vec![some(rng, any, &one), some(rng, second, &other)])
+        }
+        Select => {
+            let cut = rng.below(rank + 1);
+            (vec![], vec![some(rng, Type::Bool, &shape), some(rng, any, &shape[cut..]), some(rng, any, &shape)])
+        }
+        ReduceSum | ReduceProd | ReduceMax | ReduceMin | ReduceMean | Norm | RmsNorm => {
+            let axes = ints((0..rank as i64).filter(|_| rng.flip()));
+            let eps = matches!(kind, Norm | RmsNorm);
+            let second = if eps { ("eps", 0.125.into()) } else { ("keepdims", rng.flip().into()) };
+            (vec![("axes", axes), second], vec![some(rng, if eps { real } else { any }, &shape)])
+        }
+        ArgMax | ArgMin => {
+            (vec![("axis", axis.into()), ("keepdims", rng.flip().into()), ("last", rng.flip().into())], vec![some(rng, any, &shape)])
+        }
+        CumSum | CumProd => {
+            (vec![("axis", axis.into()), ("exclusive", rng.flip().into()), ("reverse", rng.flip().into())], vec![some(rng, any, &shape)])
+        }
+        TopK => {
+            let k = rng.below(4) as i64;
+            (vec![("axis", axis.into()), ("k", k.into()), ("largest", rng.flip().into())], vec![some(rng, any, &shape)])
+        }
+        Softmax | LogSoftmax => (vec![("axis", axis.into())], vec![some(rng, real, &shape)]),
+        MatMul => {
+            let [m, k, n] = [1 + rng.below(4), 1 + rng.below(5), 1 + rng.below(4)];
+            let [ta, tb] = [rng.flip(), rng.flip()];
+            let lead = &shape[..rank.min(2)];
+            let a = [lead, &if ta { [k, m] } else { [m, k] }].concat();
+            let b = [&lead[rng.below(lead.len() + 1)..], &if tb { [n, k] } else { [k, n] }].concat();
+            let types = rng.pick(&[(real, real), (Type::I8, Type::U8), (Type::I32, Type::I32), (Type::I64, Type::I64)]);
+            (vec![("trans_a", ta.into()), ("trans_b", tb.into())], vec![some(rng, types.0, &a), some(rng, types.1, &b)])
+        }
+        Attention => {
+            let [l, s, d, e] = [0; 4].map(|_| 1 + rng.below(4));
+            let lead = &shape[..rank.min(2)];
+            let mut x = [[l, d], [s, d], [s, e]].map(|m| some(rng, real, &[lead, &m].concat())).to_vec();
+            if rng.flip() {
+                x.push(some(rng, real, &[l, s]));
+            }
+            (vec![("scale", 0.5.into()), ("causal", rng.flip().into())], x)
+        }
+        Det => {
+            let n = 1 + rng.below(4);
+            (vec![], vec![some(rng, real, &[&shape[..rank.min(2)], &[n, n]].concat())])
+        }
+        Conv | ConvTranspose | MaxPool | AvgPool | ArgMaxPool => windows(kind, rng, real),
+        Reshape => {
+            let mut turned: Vec<i64> = shape.iter().map(|&s| s as i64).collect();
+            turned.rotate_left(rank / 2);
+            turned.insert(rng.below(rank + 1), 1);
+            (vec![("shape", ints(turned))], vec![some(rng, any, &shape)])
+        }
+        Transpose => {
+            let mut perm: Vec<i64> = (0..rank as i64).collect();
+            (0..rank).for_each(|i| perm.swap(i, rng.below(rank)));
+            (vec![("perm", ints(perm))], vec![some(rng, any, &shape)])
+        }
+        Expand => {
+            let from: Vec<usize> = shape[rng.below(rank + 1)..].iter().map(|&s| if rng.flip() { 1 } else { s }).collect();
+            (vec![("shape", shape.as_slice().into())], vec![some(rng, any, &from)])
+        }
+        Slice => {
+            let one = |rng: &mut Rng, size: usize| (rng.below(size.max(1)) as i64, rng.below(size + 1) as i64, rng.within(-2, 2));
+            let each: Vec<_> = shape.iter().map(|&size| one(rng, size)).collect();
+            let attrs = vec![
+                ("starts", ints(each.iter().map(|e| e.0))),
+                ("sizes", ints(each.iter().map(|e| e.1))),
+                ("steps", ints(each.iter().map(|e| e.2))),
+            ];
+            (attrs, vec![some(rng, any, &shape)])
+        }
+        Concat => {
+            let mut parts = vec![some(rng, any, &shape)];
+            for _ in 0..rng.below(3) {
+                let mut part = shape.clone();
+                if let Some(size) = part.get_mut(axis as usize) {
+                    *size = rng.below(4);
+                }
+                parts.push(some(rng, any, &part));
+            }
+            (vec![("axis", axis.into())], parts)
+        }
+        Pad => {
+            let pads = ints((0..2 * rank).map(|_| rng.below(4) as i64).collect::<Vec<_>>());
+            let mode = rng.pick(&["constant", "reflect", "edge", "wrap"]);
+            (vec![("pads", pads), ("mode", mode.into())], vec![some(rng, any, &shape), some(rng, any, &[])])
+        }
+        Pack => (vec![("axis", axis.into()), ("block", (1 + rng.below(4) as i64).into())], vec![some(rng, any, &shape)]),
+        Unpack => {
+            let (block, size) = (1 + rng.below(4), rng.below(6));
+            let mut packed = [&shape[..], &[block]].concat();
+            packed[(axis as usize).min(rank)] = if rank > 0 { size.div_ceil(block) } else { block };
+            let attrs = vec![("axis", axis.into()), ("block", (block as i64).into()), ("size", (size as i64).into())];
+            (attrs, vec![some(rng, any, &packed)])
+        }
+        Gather => {
+            let size = shape.get(axis as usize).copied().unwrap_or(1).max(1);
+            let of_indices = rng.shape(rank % 3);
+            (vec![("axis", axis.into())], vec![some(rng, any, &shape), rng.indices(&of_indices, size)])
+        }
+        GatherElements | ScatterElements => {
+            let mut of_indices = shape.clone();
+            let size = shape.get(axis as usize).copied().unwrap_or(1).max(1);
+            if let Some(n) = of_indices.get_mut(axis as usize) {
+                *n = rng.below(6);
+            }
+            let mut inputs = vec![some(rng, any, &shape), rng.indices(&of_indices, size)];
+            let mut attrs = vec![("axis", axis.into())];
+            if kind == ScatterElements {
+                inputs.push(some(rng, any, &of_indices));
+                attrs.push(("reduction", rng.pick(&["none", "add", "mul", "min", "max"]).into()));
+            }
+            (attrs, inputs)
+        }
+        GatherNd | ScatterNd => {
+            let batch = if kind == GatherNd { rng.below(rank.max(1)) } else { 0 };
+            let depth = rng.below(rank - batch.min(rank) + 1);
+            let least = shape[batch.min(rank)..].iter().copied().min().unwrap_or(1).max(1);
+            let rows = [&shape[..batch], &rng.shape(1)].concat();
+            let mut inputs = vec![some(rng, any, &shape), rng.indices(&[&rows[..], &[depth]].concat(), least)];
+            if kind == GatherNd {
+                return (vec![("batch_dims", (batch as i64).into())], inputs);
+            }
+            inputs.push(some(rng, any, &[&rows[..], &shape[depth..]].concat()));
+            (vec![("reduction", rng.pick(&["none", "add", "mul", "min", "max"]).into())], inputs)
+        }
+        Resample => {
+            let size = shape.get(axis as usize).copied().unwrap_or(1).max(1) as i64;
+            let [outputs, taps] = [1 + rng.below(5), 1 + rng.below(3)];
+            let indices: Vec<i64> = (0..outputs * taps).map(|_| rng.within(0, size - 1)).collect();
+            let inputs = vec![some(rng, real, &shape), Tensor::new([outputs, taps], &indices), some(rng, real, &[outputs, taps])];
+            (vec![("axis", axis.into())], inputs)
+        }
+        GridSample => {
+            let axes = 2 + rng.below(2);
+            let [x, out] = [rng.shape(2 + axes), rng.shape(axes)];
+            let grid = [&x[..1], &out, &[axes]].concat();
+            let attrs = vec![
+                ("mode", rng.pick(&["linear", "nearest", "cubic"]).into()),
+                ("padding", rng.pick(&["zeros", "border", "reflection"]).into()),
+                ("align_corners", rng.flip().into()),
+            ];
+            (attrs, vec![some(rng, real, &x), some(rng, rng.clone().pick(&[real, Type::F32]), &grid)])
+        }
+        RoiAlign => {
+            let x: Vec<usize> = (0..4).map(|_| 1 + rng.below(6)).collect();
+            let rois = 1 + rng.below(3);
+            let images: Vec<i64> = (0..rois).map(|_| rng.below(x[0]) as i64).collect();
+            let attrs = vec![
+                ("mode", rng.pick(&["avg", "max"]).into()),
+                ("out_h", rng.within(1, 3).into()),
+                ("out_w", rng.within(1, 3).into()),
+                ("ratio", rng.within(0, 2).into()),
+                ("half_pixel", rng.flip().into()),
+            ];
+            (attrs, vec![some(rng, real, &x), some(rng, real, &[rois, 4]), Tensor::new([rois], &images)])
+        }
+        NonZero => {
+            let x = some(rng, any, &shape);
+            let bool = Op::new(Cast, [("to", Type::Bool.into())]).expect("the row of `cast`");
+            let holds = eval::eval_op(&bool, std::slice::from_ref(&x)).expect("every type casts to bool");
+            let count: i64 = holds[0].values::<u8>().iter().map(|&b| i64::from(b)).sum();
+            (vec![("count", count.into())], vec![x])
+        }
+        Compress => {
+            let size = shape.get(axis as usize).copied().unwrap_or(1);
+            let cond = some(rng, Type::Bool, &[rng.clone().below(size + 1)]);
+            let count: i64 = cond.values::<u8>().iter().map(|&b| i64::from(b)).sum();
+            (vec![("axis", axis.into()), ("count", count.into())], vec![some(rng, any, &shape), cond])
+        }
+        Unique => (vec![("axis", rng.within(-1, rank as i64).into()), ("sorted", rng.flip().into())], vec![some(rng, any, &shape)]),
+        NonMaxSuppression => {
+            let [n, c, b] = [1 + rng.below(2), 1 + rng.below(2), rng.below(6)];
+            let scalars = [Tensor::scalar(rng.within(0, 4)), Tensor::scalar(0.3f32), Tensor::scalar(-1.0f32)];
+            let inputs = [&[some(rng, Type::F32, &[n, b, 4]), some(rng, Type::F32, &[n, c, b])], &scalars[..]].concat();
+            (vec![("center", rng.flip().into())], inputs)
+        }
+        Lstm | Gru | Rnn => layers(kind, rng, real),
+        If => {
+            let ty = TensorType::new(real, shape);
+            let branch = |kind: Kind| {
+                let mut g = Graph::new();
+                let x = g.input("x", ty.clone());
+                let y = g.apply(kind, [], &[x]).expect("floats");
+                g.output("y", y);
+                g.output("x", x);
+                Attr::from(g)
+            };
+            let attrs = vec![("then", branch(Relu)), ("else", branch(Neg))];
+            (attrs, vec![some(rng, Type::Bool, &[]), rng.tensor(&ty)])
+        }
+        Loop => {
+            // Adds a captured value until one of a row of bools says no, and lists the sums.
+            let ty = TensorType::new(real, shape);
+            let mut body = Graph::new();
+            let i = body.input("i", TensorType::new(Type::I64, []));
+            body.input("cond", TensorType::new(Type::Bool, []));
+            let [sum, step] = ["sum", "step"].map(|name| body.input(name, ty.clone()));
+            let stops = body.input("stops", TensorType::new(Type::Bool, [8]));
+            let go = body.apply(Gather, [], &[stops, i]).expect("an element of a row");
+            let next = body.apply(Add, [], &[sum, step]).expect("one type");
+            for (name, v) in [("go", go), ("sum", next), ("sums", next), ("before", sum)] {
+                body.output(name, v);
+            }
+            let attrs = vec![("body", body.into()), ("carried", 1.into()), ("max_trip", rng.within(0, 8).into())];
+            let trip = Tensor::scalar(rng.within(-1, 9));
+            let go = Tensor::with_type(TensorType::new(Type::Bool, []), &[1u8]);
+            (attrs, vec![trip, go, rng.tensor(&ty), rng.tensor(&ty), some(rng, Type::Bool, &[8])])
+        }
+        // The functions of one input without attributes.
+        _ => (vec![], vec![some(rng, any, &shape)]),
+    }
+}
+
+fn windows(kind: Kind, rng: &mut Rng, real: Type) -> Proposal {
+    let axes = 1 + rng.below(3);
+    let mut list = |n: usize, low: i64, high: i64| ints((0..n).map(|_| rng.within(low, high)).collect::<Vec<_>>());
+    let mut attrs = vec![("strides", list(axes, 1, 3)), ("pads", list(2 * axes, 0, 2)), ("dilations", list(axes, 1, 2))];
+    let kernel: Vec<usize> = (0..axes).map(|_| 1 + rng.below(3)).collect();
+    let spatial: Vec<usize> = (0..axes).map(|_| 1 + rng.below(6)).collect();
+    let images = 1 + rng.below(2);
+    let packed = rng.below(3) == 0 && !matches!(kind, Kind::ArgMaxPool | Kind::ConvTranspose);
+    let block = if packed { 2 + rng.below(2) } else { 0 };
+    if matches!(kind, Kind::MaxPool | Kind::AvgPool | Kind::ArgMaxPool) {
+        attrs.push(("kernel", kernel.as_slice().into()));
+        match kind {
+            Kind::ArgMaxPool => attrs.push(("column_major", rng.flip().into())),
+            Kind::AvgPool => {
+                attrs.push(("include_pad", rng.flip().into()));
+                attrs.push(("extra", ints((0..axes).map(|_| rng.within(0, 1)).collect::<Vec<_>>())));
+            }
+            _ => {}
+        }
+    }
+    let [groups, per_group, outs] = [1 + rng.below(2), 1 + rng.below(3), 1 + rng.below(3)];
+    let channels = groups * per_group;
+    let shape = |channels: usize| {
+        if packed {
+            [&[images, channels.div_ceil(block)], &spatial[..], &[block]].concat()
+        } else {
+            [&[images, channels], &spatial[..]].concat()
+        }
+    };
+    if packed {
+        attrs.push(("block", (block as i64).into()));
+    }
+    let mut some = |ty: Type, shape: &[usize]| rng.tensor(&TensorType::new(ty, shape));
+    match kind {
+        Kind::MaxPool | Kind::AvgPool | Kind::ArgMaxPool => (attrs, vec![some(real, &shape(channels))]),
+        Kind::Conv => {
+            attrs.push(("groups", (groups as i64).into()));
+            let x = [(real, real), (Type::I8, Type::I8), (Type::U8, Type::I8)][per_group - 1];
+            let mut inputs = vec![some(x.0, &shape(channels)), some(x.1, &[&[groups * outs, per_group], &kernel[..]].concat())];
+            if outs > 1 {
+                inputs.push(some(if x.0 == real { real } else { Type::I32 }, &[groups * outs]));
+            }
+            (attrs, inputs)
+        }
+        _ => {
+            attrs.push(("groups", (groups as i64).into()));
+            attrs.push(("output_padding", ints(kernel.iter().map(|&k| k as i64 / 3))));
+            let mut inputs = vec![some(real, &shape(channels)), some(real, &[&[channels, outs], &kernel[..]].concat())];
+            if outs > 1 {
+                inputs.push(some(real, &[groups * outs]));
+            }
+            (attrs, inputs)
+        }
+    }
+}
+
+fn layers(kind: Kind, rng: &mut Rng, real: Type) -> Proposal {
+    let [steps, batch, hidden] = [1 + rng.below(4), 1 + rng.below(3), 1 + rng.below(4)];
+    let gates = match kind {
+        Kind::Lstm => 4,
+        Kind::Gru => 3,
+        _ => 1,
+    };
+    let mut attrs = vec![("hidden", (hidden as i64).into()), ("reverse", rng.flip().into()), ("clip", rng.pick(&[0.0, 1.5]).into())];
+    let mut some = |shape: &[usize]| rng.tensor(&TensorType::new(real, shape));
+    let mut inputs = vec![some(&[steps, batch, gates * hidden]), some(&[gates * hidden, hidden]), some(&[batch, hidden])];
+    let more = [some(&[batch, hidden]), some(&[3 * hidden])];
+    let lens: Vec<i64> = (0..batch).map(|_| rng.within(0, steps as i64)).collect();
+    let [has_lens, other] = [rng.flip(), rng.flip()];
+    attrs.push(("has_lens", has_lens.into()));
+    let lens = has_lens.then(|| Tensor::new([batch], &lens));
+    match kind {
+        Kind::Lstm => {
+            inputs.push(more[0].clone());
+            inputs.extend(lens);
+            attrs.extend([("has_peepholes", other.into()), ("input_forget", rng.flip().into())]);
+            inputs.extend(other.then(|| more[1].clone()));
+        }
+        Kind::Gru => {
+            attrs.extend([("has_bias", other.into()), ("linear_before_reset", rng.flip().into())]);
+            inputs.extend(other.then(|| more[1].clone()));
+            inputs.extend(lens);
+        }
+        _ => inputs.extend(lens),
+    }
+    (attrs, inputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::{Arity, AttrKind};
+    use crate::text;
+
+    fn seeds(kind: Kind) -> impl Iterator<Item = Rng> {
+        (0..60).map(move |seed| Rng::new(seed * 1000 + kind as u64))
+    }
+
+    #[test]
+    fn every_operator_gives_what_its_rule_says() {
+        for &kind in Kind::ALL {
+            for mut rng in seeds(kind) {
+                let Some((op, inputs)) = draw(kind, &mut rng) else { continue };
+                let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
+                let expected = (op.def.infer)(&op.attrs, &types).expect("draws fit");
+                let results = (op.def.eval)(&op.attrs, &inputs).expect("draws give no error");
+                assert!(results.iter().map(Tensor::ty).eq(&expected), "{op:?} {types:?} gives {results:?}, not {expected:?}");
+                (op.def.work)(&op.attrs, &types, &expected);
+            }
+        }
+    }
+
+    #[test]
+    fn every_operator_reads_back() {
+        for &kind in Kind::ALL {
+            for mut rng in seeds(kind) {
+                let Some((graph, inputs)) = draw_graph(kind, &mut rng) else { continue };
+                let printed = graph.to_string();
+                let parsed = text::parse(&printed).unwrap_or_else(|e| panic!("{e} in\n{printed}"));
+                assert_eq!(parsed, graph, "{printed}");
+                assert_eq!(parsed.to_string(), printed);
+                graph.validate().unwrap_or_else(|e| panic!("{e} in\n{printed}"));
+                assert_eq!(eval::eval(&parsed, &inputs), eval::eval(&graph, &inputs));
+            }
+        }
+    }
+
+    /// Sizes that overflow whatever is not careful, and sizes that fit.
+    fn hostile_int(rng: &mut Rng) -> i64 {
+        match rng.below(6) {
+            0 => rng.pick(&[i64::MIN, i64::MAX, i32::MAX as i64, i32::MIN as i64, 1 << 40, 1 << 62]),
+            1 => -1 - rng.below(4) as i64,
+            _ => rng.below(5) as i64,
+        }
+    }
+
+    /// Infinities, NaN and the ends of the integers.
+    fn hostile_data(ty: &TensorType, rng: &mut Rng) -> Tensor {
+        let floats = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e30, -1e30, 0.0, -0.0, 1e-300];
+        let bits = |rng: &mut Rng| match (ty.ty, ty.ty.range()) {
+            (_, Some([least, most])) => rng.pick(&[least, most, 0, 1, -1]).clamp(least, most) as u64,
+            (Type::F32, _) => (rng.pick(&floats) as f32).to_bits().into(),
+            (Type::F64, _) => rng.pick(&floats).to_bits(),
+            _ => rng.next(),
+        };
+        let bytes: Vec<u8> = (0..ty.len()).flat_map(|_| bits(rng).to_le_bytes().into_iter().take(ty.ty.bytes())).collect();
+        Tensor::from_bytes(ty.clone(), &bytes).expect("as many bytes as the type has")
+    }
+
+    #[test]
+    fn no_use_of_an_operator_panics() {
+        for &kind in Kind::ALL {
+            let mut rng = Rng::new(kind as u64 + 77);
+            for round in 0..4000 {
+                // Start from a good use or from nothing, then spoil it.
+                let drawn = if round % 2 == 0 { draw(kind, &mut rng) } else { None };
+                let mut inputs = drawn.as_ref().map_or(vec![], |(_, x)| x.clone());
+                let mut attrs: Vec<(&'static str, Attr)> =
+                    drawn.map_or(vec![], |(op, _)| op.attrs.iter().map(|(name, a)| (name, a.clone())).collect());
+                for &(name, attr_kind) in def(kind).attrs {
+                    if !attrs.is_empty() && rng.below(4) > 0 && attrs.iter().any(|(n, _)| *n == name) {
+                        continue;
+                    }
+                    let attr = match attr_kind {
+                        AttrKind::Int(_) => Attr::Int(hostile_int(&mut rng)),
+                        AttrKind::Float(_) => rng.pick(&[0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, 0.5]).into(),
+                        AttrKind::Ints => ints((0..rng.below(7)).map(|_| hostile_int(&mut rng)).collect::<Vec<_>>()),
+                        AttrKind::Word(words) => Attr::Word(rng.pick(words)),
+                        AttrKind::Type => Attr::Type(rng.pick(Type::ALL)),
+                        AttrKind::Tensor => Tensor::scalar(1f32).into(),
+                        AttrKind::Graph => Graph::new().into(),
+                    };
+                    attrs.retain(|(n, _)| *n != name);
+                    attrs.push((name, attr));
+                }
+                let op = Op::new(kind, attrs).expect("attributes of the row");
+                let count = match def(kind).inputs {
+                    Arity::Exactly(n) => n,
+                    Arity::Between(least, most) => rng.within(least as i64, most as i64) as usize,
+                    Arity::AtLeast(n) => n + rng.below(3),
+                };
+                let small = |rng: &mut Rng| {
+                    let (ty, rank) = (rng.pick(&[Type::F32, Type::I64, Type::Bool, Type::I8]), rng.below(5));
+                    let ty = TensorType::new(ty, rng.shape(rank));
+                    rng.tensor(&ty)
+                };
+                inputs.resize_with(count, || small(&mut rng));
+                if rng.flip() && count > 0 {
+                    let i = rng.below(count);
+                    inputs[i] = small(&mut rng);
+                }
+                if rng.flip() && count > 0 {
+                    let i = rng.below(count);
+                    inputs[i] = hostile_data(inputs[i].ty(), &mut rng);
+                }
+                let mut types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
+                if let Ok(results) = (op.def.infer)(&op.attrs, &types) {
+                    let elements: usize = results.iter().map(|t| t.bytes().min(1 << 40)).sum();
+                    // What is small is run; an error is an answer.
+                    if elements < 1 << 16 && (op.def.work)(&op.attrs, &types, &results) < 1 << 20 {
+                        let _ = eval::eval_op(&op, &inputs);
+                    }
+                }
+                // Types of tensors that nobody could hold in memory.
+                for ty in &mut types {
+                    for size in &mut ty.shape {
+                        *size = if rng.flip() { hostile_int(&mut rng).unsigned_abs() as usize } else { *size };
+                    }
+                    if TensorType::checked(ty.ty, ty.shape.as_slice()).is_err() {
+                        ty.shape.clear();
+                    }
+                }
+                if let Ok(results) = (op.def.infer)(&op.attrs, &types) {
+                    for ty in &results {
+                        assert!(TensorType::checked(ty.ty, ty.shape.as_slice()).is_ok(), "{op:?} {types:?} gives {ty}");
+                    }
+                    (op.def.work)(&op.attrs, &types, &results);
+                }
+            }
+        }
+    }
+}
