@@ -389,7 +389,8 @@ impl<'p> Loader<'p, '_> {
             _ if opset == 0 => (None, import),
             Known::Version(schema) => (Some(schema), import),
             Known::Later(since) => (None, Err(format!("not in this opset version; it came with {since}"))),
-            Known::No => (None, Err("there is no such operator in ONNX".to_string())),
+            // ONNX Runtime writes some operators of its own into ONNX's domain.
+            Known::No => (None, import.map_err(|_| "there is no such operator in ONNX".to_string())),
             Known::Foreign => (None, import),
         };
         let given = attributes.iter().map(|(name, a)| match a {

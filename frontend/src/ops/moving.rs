@@ -360,7 +360,9 @@ fn eye_like(b: &mut Build, n: &Node) -> Outputs {
 }
 
 pub(super) fn range(b: &mut Build, n: &Node) -> Outputs {
-    let [start, limit, delta] = [n.input(0)?, n.input(1)?, n.input(2)?].map(|x| b.to_scalar(x));
+    let (start, limit) = (n.input(0)?, n.input(1)?);
+    let delta = n.opt(2).unwrap_or_else(|| b.scalar(b.elem(start), 1.0));
+    let [start, limit, delta] = [start, limit, delta].map(|x| b.to_scalar(x));
     let (start, limit, delta) = (b.need(start?)?, b.need(limit?)?, b.need(delta?)?);
     let ty = start.ty().ty;
     if let (Some(s), Some(l), Some(d)) = (integers(&start), integers(&limit), integers(&delta)) {

@@ -121,12 +121,12 @@ fn group_norm(b: &mut Build, n: &Node) -> Outputs {
 
 fn layer_norm(b: &mut Build, n: &Node) -> Outputs {
     let x = n.input(0)?;
-    layer_norm_of(b, n, x, n.input(1)?, n.opt(2))
+    layer_norm_of(b, n, x, n.input(1)?, n.opt(2), 1e-5)
 }
 
 /// Layer normalisation of `x`: the result, the mean and one over the deviation.
-pub(super) fn layer_norm_of(b: &mut Build, n: &Node, x: Value, scale: Value, bias: Option<Value>) -> Outputs {
-    let (rank, eps) = (b.rank(x), n.num("epsilon", 1e-5)?);
+pub(super) fn layer_norm_of(b: &mut Build, n: &Node, x: Value, scale: Value, bias: Option<Value>, default_eps: f64) -> Outputs {
+    let (rank, eps) = (b.rank(x), n.num("epsilon", default_eps)?);
     let over: Vec<usize> = (n.axis("axis", -1, rank)?..rank).collect();
     let wide = b.wide(x)?;
     let y = normed(b, Kind::Norm, wide, &over, eps)?;
@@ -144,14 +144,14 @@ pub(super) fn layer_norm_of(b: &mut Build, n: &Node, x: Value, scale: Value, bia
 
 fn rms_norm(b: &mut Build, n: &Node) -> Outputs {
     let x = n.input(0)?;
-    one(rms_norm_of(b, n, x, n.input(1)?))
+    one(rms_norm_of(b, n, x, n.input(1)?, 1e-5))
 }
 
-pub(super) fn rms_norm_of(b: &mut Build, n: &Node, x: Value, scale: Value) -> Result<Value> {
+pub(super) fn rms_norm_of(b: &mut Build, n: &Node, x: Value, scale: Value, default_eps: f64) -> Result<Value> {
     let rank = b.rank(x);
     let over: Vec<usize> = (n.axis("axis", -1, rank)?..rank).collect();
     let wide = b.wide(x)?;
-    let y = normed(b, Kind::RmsNorm, wide, &over, n.num("epsilon", 1e-5)?)?;
+    let y = normed(b, Kind::RmsNorm, wide, &over, n.num("epsilon", default_eps)?)?;
     affine(b, y, Some(scale), None, b.elem(x))
 }
 

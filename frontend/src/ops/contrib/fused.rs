@@ -35,7 +35,7 @@ pub(in crate::ops) const OPS: &[OpImport] = &[
         one(b.put(v(sum) + n.input(2)?))
     }),
     microsoft("BiasSoftmax", bias_softmax),
-    microsoft("LayerNormalization", |b, n| layer_norm_of(b, n, n.input(0)?, n.input(1)?, n.opt(2))),
+    microsoft("LayerNormalization", |b, n| layer_norm_of(b, n, n.input(0)?, n.input(1)?, n.opt(2), 1e-5)),
     // ONNX Runtime writes this one into ONNX's own domain.
     OpImport {
         domain: "",
@@ -69,6 +69,9 @@ pub(in crate::ops) const OPS: &[OpImport] = &[
     microsoft("ComplexMul", |b, n| complex_mul(b, n, 1.0)),
     microsoft("ComplexMulConj", |b, n| complex_mul(b, n, -1.0)),
 ];
+
+/// What the fused forms of a normalisation add to the variance, unless they say otherwise.
+const SKIP_EPSILON: f64 = 1e-12;
 
 /// A formula of `x + bias`, computed in f32 when that is narrower.
 fn biased(b: &mut Build, x: Value, bias: Option<Value>, f: impl FnOnce(Expr) -> Expr) -> Result<Value> {
@@ -187,7 +190,7 @@ fn bias_softmax(b: &mut Build, n: &Node) -> Outputs {
 }
 
 fn simplified_layer_norm(b: &mut Build, n: &Node) -> Outputs {
-    one(rms_norm_of(b, n, n.input(0)?, n.input(1)?))
+    one(rms_norm_of(b, n, n.input(0)?, n.input(1)?, 1e-5))
 }
 
 /// Normalises input + skip (+ bias), which is also the fourth result.
@@ -199,10 +202,10 @@ fn skip_layer_norm(b: &mut Build, n: &Node, centred: bool) -> Outputs {
     }
     if !centred {
         // The second and third result hold what training needs; nothing reads them at inference.
-        let y = rms_norm_of(b, n, sum, gamma)?;
+        let y = rms_norm_of(b, n, sum, gamma, SKIP_EPSILON)?;
         return Ok(vec![y, sum, sum, sum]);
     }
-    let mut outputs = layer_norm_of(b, n, sum, gamma, beta)?;
+    let mut outputs = layer_norm_of(b, n, sum, gamma, beta, SKIP_EPSILON)?;
     outputs.resize(3, sum);
     outputs.push(sum);
     Ok(outputs)
@@ -227,11 +230,13 @@ fn embed_layer_norm(b: &mut Build, n: &Node) -> Outputs {
     };
     let place = look_up(b, places, at)?;
     let mut sum = b.put(v(word) + place)?;
-    if let (Some(segments), Some(table)) = (segments, segment_table) {
+    if let Some(table) = segment_table {
+        // Without segments all tokens are of the first.
+        let segments = segments.unwrap_or_else(|| b.i64(0));
         let segment = look_up(b, table, segments)?;
         sum = b.put(v(sum) + segment)?;
     }
-    let y = layer_norm_of(b, n, sum, n.input(5)?, Some(n.input(6)?))?[0];
+    let y = layer_norm_of(b, n, sum, n.input(5)?, Some(n.input(6)?), SKIP_EPSILON)?[0];
     // The mask index is the number of tokens of each sequence.
     let index = match n.opt(7) {
         Some(mask) => {
