@@ -12,6 +12,7 @@ mod nest;
 pub mod norm;
 pub mod pool;
 mod product;
+pub mod recurrent;
 mod repack;
 mod rows;
 mod store;
@@ -115,7 +116,7 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[&Family] = &[&matmul::FAMILY, &conv::FAMILY, &moving::FAMILY, &norm::FAMILY, &pool::FAMILY];
+pub const FAMILIES: &[&Family] = &[&matmul::FAMILY, &conv::FAMILY, &moving::FAMILY, &norm::FAMILY, &pool::FAMILY, &recurrent::FAMILY];
 
 /// The family that serves an operator.
 pub fn family(kind: Kind) -> Option<&'static Family> {
