@@ -7,6 +7,8 @@ use crate::types::TensorType;
 
 /// Results of more bytes than this are not computed: a hostile shape must give a sentence, not a failed allocation.
 const LARGEST_RESULT: usize = 1 << 34;
+/// Operators that need more operations than this, days of them, are not run.
+const MOST_WORK: u64 = 1 << 46;
 
 /// Why a graph has no value for these inputs.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -89,7 +91,58 @@ pub fn eval_op(op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     if let Some(large) = expected.iter().find(|t| t.bytes() > LARGEST_RESULT) {
         return Err(format!("a result {large} is too large to be computed"));
     }
+    if (op.def.work)(&op.attrs, &types, &expected) > MOST_WORK {
+        return Err("this needs too many operations to be computed".into());
+    }
     let results = (op.def.eval)(&op.attrs, inputs)?;
     debug_assert!(results.iter().map(Tensor::ty).eq(&expected), "`{}` gives {results:?}, not {expected:?}", op.kind().name());
     Ok(results)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::parse;
+
+    fn graph() -> Graph {
+        let text = "graph(x: f32[2], i: i64[]) {
+            %square = mul(%x, %x)
+            %dead = gather(%x, %i)
+            %more = neg(%square)
+            return y = %square }";
+        parse(text).expect("a graph")
+    }
+
+    #[test]
+    fn only_what_is_needed_runs() {
+        let mut ran = vec![];
+        // The index is out of range, but nobody asks for that element.
+        let inputs = [Tensor::new([2], &[3f32, 4.0]), Tensor::scalar(9i64)];
+        let y = eval_with(&graph(), &inputs, |n, results| ran.push((n, results.len()))).expect("an answer");
+        assert_eq!(y, [Tensor::new([2], &[9f32, 16.0])]);
+        assert_eq!(ran, [(0, 1), (1, 1), (2, 1)]);
+    }
+
+    #[test]
+    fn values_are_read_often_and_returned_twice() {
+        let text = "graph(x: f32[]) { %a = add(%x, %x) %b = mul(%a, %a) %c = sub(%b, %a) return a = %a, x = %x, a = %a, c = %c }";
+        let y = eval(&parse(text).expect("a graph"), &[Tensor::scalar(3f32)]).expect("an answer");
+        assert_eq!(y, [6f32, 3.0, 6.0, 30.0].map(Tensor::scalar));
+    }
+
+    #[test]
+    fn errors_name_the_node() {
+        let graph = parse("graph(x: f32[2], i: i64[]) {\n %y = gather(%x, %i) ; lookup\n return y = %y }").expect("a graph");
+        let error = eval(&graph, &[Tensor::new([2], &[3f32, 4.0]), Tensor::scalar(2i64)]).unwrap_err();
+        assert_eq!(error.to_string(), "node 2 (`gather` lookup): index 2 is out of range for 2 elements");
+        let error = eval(&graph, &[Tensor::scalar(2i64)]).unwrap_err();
+        assert_eq!(error.to_string(), "the graph takes f32[2], i64[], but is given i64[]");
+    }
+
+    #[test]
+    fn what_nobody_could_hold_is_refused() {
+        let expand = Op::new(Kind::Expand, [("shape", vec![1 << 40].into())]).expect("attributes");
+        let error = eval_op(&expand, &[Tensor::scalar(1f32)]).unwrap_err();
+        assert_eq!(error, "a result f32[1099511627776] is too large to be computed");
+    }
 }

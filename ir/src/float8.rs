@@ -137,7 +137,7 @@ mod tests {
                 Type::F8E5M2FNUZ => (2, 16),
                 _ => (1, 1),
             };
-            let (s, e, m) = (b / (codes / 2), b % (codes / 2) >> mantissa, b % (1 << mantissa));
+            let (s, e, m) = (b / (codes / 2), (b % (codes / 2)) >> mantissa, b % (1 << mantissa));
             let special = match ty {
                 Type::F8E4M3FN => e == 15 && m == 7,
                 Type::F8E5M2 => e == 31,

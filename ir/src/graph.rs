@@ -224,3 +224,52 @@ impl Value {
         Value { node: self.node, index }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::parse;
+
+    fn graph() -> Graph {
+        let text = "graph(x: f32[4], unused: f32[1]) {
+            %dead = exp(%x)
+            %top = top_k(%x) {k=2}
+            %twice = add(%top, %top)
+            %deader = neg(%dead)
+            return y = %twice, i = %top.1 }";
+        parse(text).expect("a graph")
+    }
+
+    #[test]
+    fn readers_are_counted() {
+        assert_eq!(graph().live(), [true, false, false, true, true, false]);
+        assert_eq!(graph().uses(), [vec![1], vec![0], vec![0], vec![2, 1], vec![1], vec![0]]);
+    }
+
+    #[test]
+    fn dead_nodes_go_and_inputs_stay() {
+        let expected = "graph(x: f32[4], unused: f32[1]) {
+  %2: f32[2], i64[2] = top_k(%x) {k=2}
+  %3: f32[2] = add(%2, %2)
+  return y = %3, i = %2.1
+}";
+        let cleaned = graph().remove_dead();
+        assert_eq!(cleaned.to_string(), expected);
+        assert_eq!(cleaned.validate(), Ok(()));
+        assert_eq!(cleaned.remove_dead(), cleaned);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_found() {
+        let mut wrong = graph();
+        wrong.nodes[4].types[0].shape[0] = 3;
+        assert_eq!(wrong.validate().unwrap_err(), "node 4 (`add`): its results are [f32[3]], but should be [f32[2]]");
+        let mut wrong = graph();
+        wrong.nodes[4].inputs[1].node = 5;
+        assert!(wrong.validate().unwrap_err().contains("is not made before it"));
+        let mut wrong = graph();
+        wrong.outputs[0].1.index = 1;
+        assert_eq!(wrong.validate().unwrap_err(), "result `y` is not a value of the graph");
+        assert_eq!(graph().apply(Kind::Add, [], &[]).unwrap_err(), "`add` cannot take 0 inputs");
+    }
+}

@@ -17,8 +17,8 @@ impl Rng {
         Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// Any number.
-    pub fn next(&mut self) -> u64 {
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -27,7 +27,7 @@ impl Rng {
 
     /// A number below `n`, which is not 0.
     pub fn below(&mut self, n: usize) -> usize {
-        ((self.next() >> 32) as usize) % n
+        ((self.bits() >> 32) as usize) % n
     }
 
     /// A number from `low` to `high`.
@@ -47,7 +47,7 @@ impl Rng {
 
     /// A number from −1 to 1.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+        (self.bits() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 
     /// A small shape of so many axes; seldom one is empty.
@@ -500,7 +500,7 @@ mod tests {
             (_, Some([least, most])) => rng.pick(&[least, most, 0, 1, -1]).clamp(least, most) as u64,
             (Type::F32, _) => (rng.pick(&floats) as f32).to_bits().into(),
             (Type::F64, _) => rng.pick(&floats).to_bits(),
-            _ => rng.next(),
+            _ => rng.bits(),
         };
         let bytes: Vec<u8> = (0..ty.len()).flat_map(|_| bits(rng).to_le_bytes().into_iter().take(ty.ty.bytes())).collect();
         Tensor::from_bytes(ty.clone(), &bytes).expect("as many bytes as the type has")

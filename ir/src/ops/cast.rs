@@ -161,7 +161,7 @@ mod tests {
         let x = Tensor::new([4], &[448f32, 500.0, 0.3, -1.0]);
         assert_eq!(to(Type::F8E4M3FN, x.clone()).values::<u8>(), [0x7e, 0x7e, 0x2a, 0xb8]);
         let op = Op::new(Kind::Cast, [("to", Attr::Type(Type::F8E4M3FN)), ("saturate", Attr::Int(0))]).expect("attributes");
-        assert_eq!(crate::eval::eval_op(&op, &[x.clone()]).expect("an answer")[0].values::<u8>(), [0x7e, 0x7f, 0x2a, 0xb8]);
+        assert_eq!(crate::eval::eval_op(&op, std::slice::from_ref(&x)).expect("an answer")[0].values::<u8>(), [0x7e, 0x7f, 0x2a, 0xb8]);
         assert_eq!(to(Type::F32, to(Type::F8E4M3FN, x)).values::<f32>(), [448.0, 448.0, 0.3125, -1.0]);
         assert_eq!(to(Type::F8E8M0, Tensor::new([2], &[0.124f32, 1.1])).values::<u8>(), [124, 128]);
     }

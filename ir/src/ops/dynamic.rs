@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn coordinates_of_what_is_not_zero() {
         let x = Tensor::new([2, 2], &[1f32, 0.0, f32::NAN, -1.0]);
-        let y = run(Kind::NonZero, &[("count", Attr::Int(3))], &[x.clone()]).expect("an answer");
+        let y = run(Kind::NonZero, &[("count", Attr::Int(3))], std::slice::from_ref(&x)).expect("an answer");
         assert_eq!(y[0], Tensor::new([2, 3], &[0i64, 1, 1, 0, 0, 1]));
         assert_eq!(run(Kind::NonZero, &[("count", Attr::Int(2))], &[x]).unwrap_err(), "2 were expected, but there are 3");
         assert_eq!(run(Kind::NonZero, &[("count", Attr::Int(1))], &[Tensor::scalar(5i8)]).expect("an answer")[0].shape(), [0, 1]);
@@ -282,13 +282,13 @@ mod tests {
         // ONNX Unique, its examples.
         let x = Tensor::new([6], &[2f32, 1.0, 1.0, 3.0, 4.0, 3.0]);
         let list = |v: &[i64]| Tensor::new([v.len()], v);
-        let y = run(Kind::Unique, &[("sorted", Attr::Int(0)), ("count", Attr::Int(4))], &[x.clone()]).expect("an answer");
+        let y = run(Kind::Unique, &[("sorted", Attr::Int(0)), ("count", Attr::Int(4))], std::slice::from_ref(&x)).expect("an answer");
         assert_eq!(y, [Tensor::new([4], &[2f32, 1.0, 3.0, 4.0]), list(&[0, 1, 3, 4]), list(&[0, 1, 1, 2, 3, 2]), list(&[1, 2, 2, 1])]);
         let y = run(Kind::Unique, &[("count", Attr::Int(-1))], &[x]).expect("an answer");
         assert_eq!(y[0], Tensor::new([6], &[1f32, 2.0, 3.0, 4.0, 0.0, 0.0]));
         assert_eq!(y[1..], [list(&[1, 0, 3, 4, 0, 0]), list(&[1, 0, 0, 2, 3, 2]), list(&[2, 1, 2, 1, 0, 0]), Tensor::scalar(4i64)]);
         let x = Tensor::new([3, 3], &[1i32, 0, 0, 1, 0, 0, 2, 3, 4]);
-        let y = run(Kind::Unique, &[("axis", Attr::Int(0)), ("count", Attr::Int(2))], &[x.clone()]).expect("an answer");
+        let y = run(Kind::Unique, &[("axis", Attr::Int(0)), ("count", Attr::Int(2))], std::slice::from_ref(&x)).expect("an answer");
         assert_eq!(y, [Tensor::new([2, 3], &[1, 0, 0, 2, 3, 4]), list(&[0, 2]), list(&[0, 0, 1]), list(&[2, 1])]);
         let y = run(Kind::Unique, &[("axis", Attr::Int(1)), ("count", Attr::Int(3))], &[x]).expect("an answer");
         assert_eq!(y[0], Tensor::new([3, 3], &[0, 0, 1, 0, 0, 1, 3, 4, 2]));

@@ -402,7 +402,7 @@ mod tests {
         let before = (0.3 + 3.0 * r * 0.5 + 0.03f64).tanh();
         let after = (0.3 + r * (1.5 + 0.03f64)).tanh();
         let bias = ("has_bias", Attr::Int(1));
-        close(&run(Kind::Gru, &[bias.clone()], &x)[1], &[(1.0 - z) * before + z * 0.5]);
+        close(&run(Kind::Gru, std::slice::from_ref(&bias), &x)[1], &[(1.0 - z) * before + z * 0.5]);
         close(&run(Kind::Gru, &[bias, ("linear_before_reset", Attr::Int(1))], &x)[1], &[(1.0 - z) * after + z * 0.5]);
     }
 }
