@@ -82,7 +82,10 @@ impl Model {
                 Class::Map => {
                     let main = inputs.iter().position(|t| t.len() == fact.types[0].len());
                     let others: usize = inputs.iter().enumerate().filter(|(i, _)| Some(*i) != main).map(|(_, t)| t.bytes()).sum();
-                    TERM_NS + scalar + self.traffic(others) + 0.2 * self.traffic(2 * written)
+                    // Kernels on blocks of channels take what follows them on their registers; an unpacked result has been through memory.
+                    let packed = fact.types[0].rank() > 3 && fact.types[0].shape.last() == Some(&(self.lanes as usize));
+                    let again = if packed { 0.1 } else { 0.2 };
+                    TERM_NS + scalar + self.traffic(others) + again * self.traffic(2 * written)
                 }
                 Class::View => TERM_NS,
                 Class::Move => KERNEL_NS + traffic * self.gather(op.kind()),

@@ -13,6 +13,7 @@ pub mod norm;
 pub mod pool;
 mod product;
 pub mod recurrent;
+pub mod reduce;
 mod repack;
 mod rows;
 mod store;
@@ -116,7 +117,7 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[&Family] = &[&matmul::FAMILY, &conv::FAMILY, &moving::FAMILY, &norm::FAMILY, &pool::FAMILY, &recurrent::FAMILY];
+pub const FAMILIES: &[&Family] = &[&matmul::FAMILY, &conv::FAMILY, &moving::FAMILY, &norm::FAMILY, &pool::FAMILY, &recurrent::FAMILY, &reduce::FAMILY];
 
 /// The family that serves an operator.
 pub fn family(kind: Kind) -> Option<&'static Family> {

@@ -179,6 +179,11 @@ impl Row<'_> {
         self.width
     }
 
+    /// Rows in each vector; all lanes if they hold one row.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
     /// Calls `body` for all elements of the row, a vector at a time; `carried` goes along, a list for each slot.
     pub fn each(
         &self,
