@@ -223,10 +223,12 @@ impl Build {
             }
             stack.pop();
             let types: Vec<TensorType> = node.inputs.iter().map(|&i| self.ty(i)).collect();
-            self.folded += node.types.iter().map(TensorType::bytes).sum::<usize>();
-            if self.folded > FOLDED_BYTES || (node.op.def.work)(&node.op.attrs, &types, &node.types) > DEMAND_WORK {
+            let bytes: usize = node.types.iter().map(TensorType::bytes).sum();
+            let large = bytes > FOLD_BYTES && self.folded + bytes > FOLDED_BYTES;
+            if large || (node.op.def.work)(&node.op.attrs, &types, &node.types) > DEMAND_WORK {
                 return None;
             }
+            self.folded += bytes;
             let inputs: Vec<Tensor> =
                 node.inputs.iter().filter_map(|i| self.graph.const_of(*i).or_else(|| self.values.get(i)).cloned()).collect();
             let results = eval_op(&node.op, &inputs).ok()?;
@@ -281,11 +283,6 @@ impl Build {
     /// `c ? a : b`.
     pub fn select(&mut self, c: Value, a: Value, b: Value) -> Result<Value> {
         self.op(Kind::Select, [], &[c, a, b])
-    }
-
-    /// `x` within `lo` and `hi`; a NaN stays.
-    pub fn clamp(&mut self, x: Value, lo: f64, hi: f64) -> Result<Value> {
-        self.op(Kind::Clamp, [("lo", lo.into()), ("hi", hi.into())], &[x])
     }
 
     /// `x` with another element type.
@@ -572,12 +569,6 @@ impl Attribute {
 
 /// The node being imported.
 pub(crate) struct Node<'a> {
-    /// Operator type.
-    pub op_type: &'a str,
-    /// Domain; empty is ONNX's own.
-    pub domain: &'a str,
-    /// Its name; of its first output where it has none.
-    pub name: &'a str,
     /// Version of its domain's opset in force.
     pub opset: i64,
     /// Attributes by name.
@@ -662,11 +653,6 @@ impl Node<'_> {
             Some(Attribute::Float(v)) => Ok(Some(*v)),
             Some(other) => self.wrong(name, "a number", other),
         }
-    }
-
-    /// A number, or its default.
-    pub fn float(&self, name: &str, default: f32) -> Result<f32> {
-        Ok(self.opt_float(name)?.unwrap_or(default))
     }
 
     /// A list of integers that may be left out.

@@ -94,7 +94,7 @@ impl State {
     }
 
     /// A value of one element as rank 0.
-    fn to_scalar(&mut self, v: Value, ty: Type, what: &str) -> Result<Value, Fail> {
+    fn one_element(&mut self, v: Value, ty: Type, what: &str) -> Result<Value, Fail> {
         let got = self.build.ty(v);
         if got.ty != ty || got.len() != 1 {
             return build::invalid!("{what} must be one element of type {ty}, not {got}");
@@ -146,7 +146,7 @@ impl State {
                 );
             }
         }
-        let cond = self.to_scalar(cond, Type::Bool, "the condition")?;
+        let cond = self.one_element(cond, Type::Bool, "the condition")?;
         if let Some(known) = self.build.known(cond) {
             let body = if known.values::<u8>() == [0] { other } else { then };
             let mut items = vec![];
@@ -200,8 +200,8 @@ impl State {
             ))
             .into());
         }
-        let trip = trip.map(|v| self.to_scalar(v, Type::I64, "the trip count")).transpose()?;
-        let cond = cond.map(|v| self.to_scalar(v, Type::Bool, "the condition")).transpose()?;
+        let trip = trip.map(|v| self.one_element(v, Type::I64, "the trip count")).transpose()?;
+        let cond = cond.map(|v| self.one_element(v, Type::Bool, "the condition")).transpose()?;
         let count = match trip {
             Some(v) => self.build.known(v).map(|t| t.values::<i64>()[0].max(0)),
             None => None,
@@ -332,7 +332,7 @@ impl State {
         let values = sub.complete(&wanted);
         self.spent = sub.spent;
         let mut values = values?;
-        values[0] = sub.to_scalar(values[0], Type::Bool, "the condition").ok()?;
+        values[0] = sub.one_element(values[0], Type::Bool, "the condition").ok()?;
         if let Some(counter) = counter {
             values.insert(n + 1, sub.build.with_scalar(Kind::Add, counter, 1.0).ok()?);
         }
@@ -536,7 +536,7 @@ impl State {
         }
         if let Some(cond) = run.cond {
             let cond = self.value(cond)?;
-            let cond = self.to_scalar(cond, Type::Bool, "the condition")?;
+            let cond = self.one_element(cond, Type::Bool, "the condition")?;
             if self.build.need(cond)?.values::<u8>()[0] == 0 {
                 return self.finish_loop(run);
             }

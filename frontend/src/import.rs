@@ -346,9 +346,6 @@ impl State {
                         schema.check_types(&types).map_err(Fail::Invalid)?;
                     }
                     let view = Node {
-                        op_type: &node.op_type,
-                        domain: &node.domain,
-                        name: &node.name,
                         opset: node.opset,
                         attributes: &node.attributes,
                         inputs,
