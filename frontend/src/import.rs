@@ -323,8 +323,10 @@ impl State {
     }
 
     fn refuse(&mut self, item: &Item, kind: RefusalKind, reason: String) -> bool {
-        let (op, name, opset) = item.node().map_or(("", "", 0), |n| (&n.op_type, &n.name, n.opset));
-        let refusal = Refusal { op: op.into(), opset, ..Refusal::new(kind, "node", name, reason) };
+        let refusal = match item.node() {
+            Some(n) => Refusal { op: qualified(&n.domain, &n.op_type), opset: n.opset, ..Refusal::new(kind, "node", &n.name, reason) },
+            None => Refusal::new(kind, "node", "", reason),
+        };
         // An unrolled body says the same thing again and again.
         if self.refusals.len() < 1000 && !self.refusals.contains(&refusal) {
             self.refusals.push(refusal);
@@ -450,6 +452,11 @@ impl State {
         let cut = Cut { state: Arc::new(self), live, needed, finished: finished.len(), stages: stages + 1 };
         Ok(Stage { graph, finished, cut: Some(cut) })
     }
+}
+
+/// An operator's name with its domain, unless that is ONNX's own.
+pub(crate) fn qualified(domain: &str, op: &str) -> String {
+    if domain.is_empty() { op.to_string() } else { format!("{domain}.{op}") }
 }
 
 /// What an input of an instantiated net is.

@@ -2,6 +2,7 @@
 
 use crate::Limits;
 use crate::build::{Attribute, element_type};
+use crate::import::qualified;
 use crate::ops::{self, OpImport};
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, attribute_kind};
 use crate::refusal::{Refusal, RefusalKind};
@@ -154,7 +155,7 @@ impl<'p> Loader<'p, '_> {
         let name = self.node_name(node);
         let refusal = Refusal::new(kind, "node", &name, reason);
         if self.refusals.len() < 1000 {
-            self.refusals.push(Refusal { op: node.op_type.clone(), opset, help: help.into(), ..refusal });
+            self.refusals.push(Refusal { op: qualified(domain(&node.domain), &node.op_type), opset, help: help.into(), ..refusal });
         }
     }
 
