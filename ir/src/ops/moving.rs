@@ -266,9 +266,6 @@ fn blocks(shape: &[usize], axis: usize, block: usize, mut f: impl FnMut(isize, i
         return;
     }
     let inner: isize = shape[axis + 1..].iter().product::<usize>() as isize;
-    if shape.contains(&0) {
-        return;
-    }
     let mut part = shape.to_vec();
     for (i, start) in (0..shape[axis]).step_by(block).enumerate() {
         part[axis] = block.min(shape[axis] - start);
