@@ -1,0 +1,103 @@
+//! Optimises ONNX models and prints what became of them: `cargo run --release -p dnnc-rewrites --example optimise [--check] [--list] MODEL…`.
+//!
+//! `--check` runs both graphs through the reference evaluator, `--list` prints the graph found.
+
+use dnnc_frontend::{Dim, Limits, Model};
+use dnnc_ir::eval::eval;
+use dnnc_ir::{Graph, Tensor, TensorType, Type};
+use dnnc_rewrites::{Options, optimise};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+fn main() {
+    let (flags, models): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|a| a.starts_with("--"));
+    let has = |flag: &str| flags.iter().any(|f| f == flag);
+    for model in models {
+        if let Err(e) = run(&model, has("--check"), has("--list")) {
+            println!("{model}: {e}");
+        }
+    }
+}
+
+fn run(path: &str, check: bool, list: bool) -> Result<(), String> {
+    let model = Model::load(Path::new(path), &Limits::default()).map_err(|e| e.to_string())?;
+    let size = |d: &Dim| if let Dim::Known(n) = d { *n } else { 1 };
+    let shapes: Vec<Vec<usize>> = model.inputs().iter().map(|p| p.dims.iter().flatten().map(size).collect()).collect();
+    let stage = model.specialise(&shapes).map_err(|e| e.to_string())?;
+    let (graph, cut) = (stage.graph, stage.cut.is_some());
+    let start = Instant::now();
+    let found = optimise(&graph, dnnc_targets::find("avx2").ok_or("no target")?, &Options::default())?;
+    let seconds = start.elapsed().as_secs_f64();
+    let report = &found.report;
+    println!(
+        "{path}{}: {} → {} nodes, {:.2} → {:.2} ms, search {seconds:.2} s, {} iterations, {} e-nodes",
+        if cut { " (first stage)" } else { "" },
+        graph.nodes().len(),
+        found.graph.nodes().len(),
+        report.before / 1e6,
+        report.after / 1e6,
+        report.iterations,
+        report.nodes,
+    );
+    println!("  before: {}\n  after:  {}", operators(&graph), operators(&found.graph));
+    if list {
+        println!("  {:?}", report.fired);
+        print_nodes(&found.graph);
+    }
+    if check {
+        let inputs: Vec<Tensor> = graph.inputs().iter().enumerate().map(|(i, &v)| noise(graph.ty(v), i as u64)).collect();
+        let (a, b) = (eval(&graph, &inputs).map_err(|e| e.to_string())?, eval(&found.graph, &inputs).map_err(|e| e.to_string())?);
+        for (x, y) in a.iter().zip(&b) {
+            println!("  {}: {}", x.ty(), difference(x, y));
+        }
+    }
+    Ok(())
+}
+
+fn operators(graph: &Graph) -> String {
+    let mut counts = BTreeMap::new();
+    for node in graph.nodes() {
+        *counts.entry(node.op.kind().name()).or_insert(0) += 1;
+    }
+    counts.iter().filter(|(k, _)| **k != "const").map(|(k, n)| format!("{k} {n}")).collect::<Vec<_>>().join(", ")
+}
+
+fn print_nodes(graph: &Graph) {
+    for (i, node) in graph.nodes().iter().enumerate() {
+        let inputs: Vec<String> = node.inputs.iter().map(|v| format!("%{}", v.node)).collect();
+        let attrs = if node.op.kind().name() == "const" { String::new() } else { format!("{:?}", node.op.attrs) };
+        println!("  %{i} = {} {} {attrs} : {} ; {}", node.op.kind().name(), inputs.join(" "), node.types[0], node.name);
+    }
+}
+
+fn noise(ty: &TensorType, seed: u64) -> Tensor {
+    let mut state = (seed + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state >> 11
+    };
+    let n = ty.len();
+    match ty.ty {
+        Type::F32 => Tensor::with_type(ty.clone(), &(0..n).map(|_| (next() % 2001) as f32 / 1000.0 - 1.0).collect::<Vec<_>>()),
+        Type::I64 => Tensor::with_type(ty.clone(), &(0..n).map(|_| (next() % 2) as i64).collect::<Vec<_>>()),
+        Type::U8 => Tensor::with_type(ty.clone(), &(0..n).map(|_| next() as u8).collect::<Vec<_>>()),
+        _ => Tensor::zeros(ty.clone()),
+    }
+}
+
+fn difference(a: &Tensor, b: &Tensor) -> String {
+    if a.ty() != b.ty() {
+        return format!("WRONG TYPE {}", b.ty());
+    }
+    if a.ty().ty != Type::F32 {
+        return if a == b { "equal".into() } else { "DIFFERENT".into() };
+    }
+    let (a, b) = (a.values::<f32>(), b.values::<f32>());
+    let most = a.iter().map(|v| v.abs()).fold(0f32, f32::max);
+    let worst = a.iter().zip(b).map(|(x, y)| if x == y || x.is_nan() && y.is_nan() { 0.0 } else { (x - y).abs() });
+    let worst = worst.fold(0f32, |m, v| if v.is_nan() { f32::INFINITY } else { m.max(v) });
+    format!("largest {most:e}, worst difference {worst:e}{}", if worst > 1e-3 * most.max(1e-3) { " WRONG" } else { "" })
+}
