@@ -76,6 +76,7 @@ impl Model {
                 let slow = if op.attrs.int("block") > 0 || !self.layouts { 2.0 } else { 8.0 };
                 KERNEL_NS + traffic.max(scalar * slow)
             }
+            Kind::Norm | Kind::RmsNorm | Kind::Softmax | Kind::LogSoftmax => KERNEL_NS + traffic.max(scalar),
             _ => match op.def.class {
                 // Most element-wise operators run on the registers of the kernel before them: what they add is arithmetic and the
                 // operands that do not come from there.
@@ -118,9 +119,12 @@ impl Model {
     fn convolution(&self, packed: bool, groups: usize, inputs: &[&TensorType], result: &TensorType, work: f64) -> f64 {
         let w = inputs[1];
         let per_group = w.shape[1];
-        let depthwise = per_group == 1 && groups > 1;
+        let depthwise = per_group == 1 && w.shape[0] == groups && groups > 1;
+        // Packed blocks of channels lie within a group.
+        let block = self.lanes as usize;
+        let whole = groups == 1 || depthwise || per_group.is_multiple_of(block) && (w.shape[0] / groups).is_multiple_of(block);
         let images = result.rank() == if packed { 5 } else { 4 };
-        let efficiency = match (packed || !self.layouts && images, depthwise) {
+        let efficiency = match (packed || !self.layouts && images && whole, depthwise) {
             (true, false) => 0.7,
             // Bound by loads: each serves one multiply-add.
             (true, true) => 0.3,

@@ -18,6 +18,9 @@ const INSTANCES: &[(&str, &[&str])] = &[
     ("concat of transposes", &["(concat[c] (transpose[p] x) (transpose[p] y))"]),
     ("concat of pieces", &["(concat[p] (slice[a] x) (slice[b] x))", "(concat[p] x)"]),
     ("concat of concat", &["(concat[p] (concat[p] x y) z)"]),
+    ("quantise what was dequantised", &["(round (div (mul (cast[c] a) s) s))", "(round (div (mul (sub (cast[c] a) 3) s) s))"]),
+    ("round of a whole number", &["(round (cast[c] a))", "(round (add (cast[c] a) 2))"]),
+    ("shuffle of channels", &["(reshape[a] (transpose[p] (reshape[b] x)))"]),
     ("slice of concat", &["(slice[p] (concat[q] x y))", "(slice[p] (concat[q] x y z))"]),
     (
         "element-wise on blocks",
@@ -113,9 +116,19 @@ impl Instance<'_> {
                 return Ok(self.graph.constant(one));
             }
         }
+        if self.condition("permutation", slot).is_some() || self.condition("channels", slot).is_some() {
+            let n = ty.len();
+            let order: Vec<i64> = self.permutation(n);
+            return Ok(self.graph.constant(Tensor::new([n], &order)));
+        }
         let splat = self.condition("splat", slot).is_some() || self.condition("positive", slot).is_some();
+        if self.condition("lowest_of", slot).is_some() {
+            let value = self.random.pick(&[0.0, -128.0]);
+            let one = fact::number(ty.ty, value).ok_or("no such number")?;
+            return Ok(self.graph.constant(one));
+        }
         let power = self.condition("exact_reciprocal", slot).is_some();
-        let constant = splat || power || self.condition("constant", slot).is_some();
+        let constant = splat || power || self.condition("usable_scale", slot).is_some() || self.condition("constant", slot).is_some();
         let varying = self.condition("varying", slot).is_some();
         if splat {
             let value = 0.25 * (1 + self.random.below(12)) as f64;
@@ -295,6 +308,9 @@ impl Instance<'_> {
         let elem = want.map_or(self.elem, |t| t.ty);
         let want_shape = want.map(|t| t.shape.clone());
         let base = self.base.clone();
+        let shuffles = self.rule.name == "shuffle of channels";
+        let asks = |name: &str| self.rule.conditions.iter().any(|(n, ..)| *n == name);
+        let (dense, grouped, few) = (asks("dense"), asks("depthwise"), asks("few_groups"));
         let r = &mut *self.random;
         let image = |r: &mut Random| {
             let mut shape = vec![1 + r.below(2), r.pick(&[1, 2, 3, 4, 6, 8])];
@@ -318,6 +334,9 @@ impl Instance<'_> {
                 }
                 let groups = match before {
                     Some(op) => op.attrs.size("groups"),
+                    None if dense => 1,
+                    None if grouped => x[1],
+                    None if few => 2,
                     None => r.pick(&[1, 1, 1, x[1], 2]),
                 };
                 let outputs = groups * if r.chance(50) { (x[1] / groups).max(1) } else { 1 + r.below(6) };
@@ -374,10 +393,12 @@ impl Instance<'_> {
                 shape
             }
             (Kind::Pack, _) => image(r),
+            (Kind::Gather, 1) if types[0].rank() >= 3 => return Some(TensorType::new(Type::I64, [types[0].shape[1]])),
             (Kind::Gather, 1) => return Some(TensorType::new(Type::I64, vec![1 + r.below(3); r.below(2)])),
             (Kind::Resample, 1) => return Some(TensorType::new(Type::I64, [1 + r.below(4), 2])),
             (Kind::Resample, 2) => types[1].shape.clone(),
             (Kind::Concat, i) if i > 0 => types[0].shape.clone(),
+            (Kind::Reshape, _) if shuffles => base,
             (Kind::Reshape, _) if want.is_some() => {
                 let n: usize = want_shape.unwrap_or_default().iter().product();
                 if r.chance(50) { vec![n] } else { vec![1, n, 1] }
@@ -411,6 +432,10 @@ impl Instance<'_> {
         let unpadded = slot.is_some_and(|s| self.condition("unpadded", s).is_some() || self.condition("whole_windows", s).is_some());
         let spatial = slot.is_some_and(|s| self.condition("spatial_axes", s).is_some());
         let kept = slot.is_some_and(|s| self.condition("kept", s).is_some() || self.condition("keepdims", s).is_some());
+        let asks = |name: &str| self.rule.conditions.iter().any(|(n, ..)| *n == name);
+        let (whole, quantised) = (asks("whole"), asks("lowest_of") || asks("lowest_zero"));
+        let shuffles = self.rule.name == "shuffle of channels";
+        let unbounded = slot.is_some_and(|s| self.condition("unbounded", s).is_some());
         let r = &mut *self.random;
         let axes = |r: &mut Random| -> Vec<i64> {
             if spatial {
@@ -438,16 +463,20 @@ impl Instance<'_> {
             Kind::Clamp => match range {
                 Some(range) => vec![("lo", Attr::from(range[0])), ("hi", Attr::from(range[1]))],
                 None if relu => vec![("lo", Attr::from(0.0))],
+                None if unbounded => vec![],
                 None => {
                     let lo = r.below(5) as f64 / 2.0 - 1.5;
                     vec![("lo", Attr::from(lo)), ("hi", Attr::from(lo + r.below(4) as f64 / 2.0))]
                 }
             },
+            Kind::Cast if whole => vec![("to", Attr::Type(Type::F32))],
+            Kind::Cast if quantised => vec![("to", Attr::Type(r.pick(&[Type::I8, Type::U8])))],
             Kind::Cast => vec![("to", Attr::Type(r.pick(&[x[0].ty, Type::F32, Type::F16, Type::I32, Type::I8, Type::Bool, Type::F64])))],
             Kind::Bitcast => vec![("to", Attr::Type(x[0].ty))],
             Kind::ReduceSum | Kind::ReduceProd | Kind::ReduceMax | Kind::ReduceMin | Kind::ReduceMean => {
                 vec![("axes", Attr::from(axes(r))), ("keepdims", Attr::from(kept || r.chance(50)))]
             }
+            Kind::Gather if rank >= 3 => vec![("axis", Attr::Int(1))],
             Kind::Softmax | Kind::LogSoftmax | Kind::Concat | Kind::Gather | Kind::Resample => {
                 let along = if spatial || kind == Kind::Resample { Attr::Int(2 + r.below(2) as i64) } else { axis(r) };
                 vec![("axis", if kind == Kind::Concat && rank == 4 && r.chance(50) { Attr::Int(1) } else { along })]
@@ -496,7 +525,14 @@ impl Instance<'_> {
                 }
                 attrs
             }
-            Kind::Transpose => vec![("perm", Attr::from(if perm.len() == rank { perm.to_vec() } else { self.permutation(rank) }))],
+            Kind::Transpose if !shuffles => {
+                vec![("perm", Attr::from(if perm.len() == rank { perm.to_vec() } else { self.permutation(rank) }))]
+            }
+            Kind::Reshape if shuffles && rank == 4 && shape[1] % 2 == 0 => {
+                vec![("shape", Attr::from(vec![shape[0], 2, shape[1] / 2, shape[2], shape[3]]))]
+            }
+            Kind::Reshape if shuffles && rank == 5 => vec![("shape", Attr::from(vec![shape[0], shape[1] * shape[2], shape[3], shape[4]]))],
+            Kind::Transpose if shuffles && rank == 5 => vec![("perm", Attr::from(vec![0, 2, 1, 3, 4]))],
             Kind::Reshape => {
                 let n: i64 = shape.iter().product();
                 let mut squeezed: Vec<i64> = shape.iter().copied().filter(|&s| s != 1).collect();

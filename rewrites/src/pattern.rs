@@ -247,6 +247,8 @@ impl Pattern {
     pub fn search(&self, classes: &Classes, slots: usize) -> Vec<Match> {
         let Pattern::Op(what, ..) = self else { panic!("a left side is an operator") };
         let kinds = match what {
+            What::Kind(Kind::Mul) => vec![Kind::Mul, Kind::Div],
+            What::Kind(Kind::Add) => vec![Kind::Add, Kind::Sub],
             What::Kind(kind) => vec![*kind],
             What::Map => Kind::ALL.iter().copied().filter(|k| dnnc_ir::ops::def(*k).class == Class::Map).collect(),
         };

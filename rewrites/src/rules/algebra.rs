@@ -2,12 +2,12 @@
 
 use super::facts::clamp;
 use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, Why};
+use crate::language::{Build, Classes, Term, Why};
 use crate::pattern::Arg;
-use dnnc_ir::Type;
+use dnnc_ir::{Kind, Type};
 
 named! { #[doc = "Helpers."] MAKE: Make; at_least, at_most, meet, above_zero_first, above_zero_last }
-named! { #[doc = "Conditions."] CHECK: Check; is_zero, is_relu, whole_bounds, same_type, widens, keeps }
+named! { #[doc = "Conditions."] CHECK: Check; is_zero, bare, unbounded, is_relu, whole_bounds, same_type, widens, keeps }
 
 rules! {
     #[doc = "Identities of element-wise operators. A sum with 0 forgets the sign of zero."]
@@ -33,11 +33,12 @@ rules! {
     "x − −y = x + y"         : (sub x (neg y))                      => (add x y)
     "−(x − y) = y − x"       : (neg (sub x y))                      => (sub y x)
     "−x · −y = x · y"        : (mul (neg x) (neg y))                => (mul x y)
-    "(x · c) · d = x · cd"   : (mul (mul x c) d)                    => (mul x (mul c d))      if constant(c, d), real(x), loose()
-    "(x + c) + d = x + cd"   : (add (add x c) d)                    => (add x (add c d))      if constant(c, d), real(x), loose()
-    "(x − c) + d = x + dc"   : (add (sub x c) d)                    => (add x (sub d c))      if constant(c, d), real(x), loose()
-    "(x + c) − d = x + cd"   : (sub (add x c) d)                    => (add x (sub c d))      if constant(c, d), real(x), loose()
+    "(x · c) · d = x · cd"   : (mul (mul x c) d)                    => (mul x (mul c d))      if constant(c, d), bare(x), real(x), loose()
+    "(x + c) + d = x + cd"   : (add (add x c) d)                    => (add x (add c d))      if constant(c, d), bare(x), real(x), loose()
+    "(x − c) + d = x + dc"   : (add (sub x c) d)                    => (add x (sub d c))      if constant(c, d), bare(x), real(x), loose()
+    "(x + c) − d = x + cd"   : (sub (add x c) d)                    => (add x (sub c d))      if constant(c, d), bare(x), real(x), loose()
     "x − c = x + −c"         : (sub x c)                            => (add x (neg c))        if constant(c), varying(x), real(x)
+    "a · (x · c) = (a·x) · c": (mul a (mul x c))                    => (mul (mul a x) c)      if constant(c), varying(a, x), real(x), loose()
     "exp·exp"                : (mul (exp x) (exp y))                => (exp (add x y))        if loose()
     "exp of log"             : (exp (log x))                        => x                      if relaxed()
     "log of exp"             : (log (exp x))                        => x                      if relaxed()
@@ -56,6 +57,7 @@ rules! {
     "max with a number"      : (max x c)                            => (clamp[at_least(c)] x) if splat(c), varying(x)
     "min with a number"      : (min x c)                            => (clamp[at_most(c)] x)  if splat(c), varying(x)
     "clamp of clamp"         : (clamp[p] (clamp[q] x))              => (clamp[meet(p, q)] x)  if whole_bounds(x, p, q)
+    "clamp to everything"    : (clamp[p] x)                         => x                      if unbounded(p)
     "clamp to ≥ 0"           : (clamp[p] x)                         => (relu x)               if is_relu(p), real(x)
     "clamp of relu"          : (clamp[p] (relu x))                  => (clamp[above_zero_first(p)] x) if whole_bounds(x, p)
     "relu of clamp"          : (relu (clamp[p] x))                  => (clamp[above_zero_last(p)] x)  if whole_bounds(x, p)
@@ -77,6 +79,17 @@ rules! {
 
 fn is_zero(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     if g.splat(args[0].id()) == Some(0.0) { Ok(()) } else { Err("the operand is not 0") }
+}
+
+/// No constant is added to or multiplied with the value already: constants are gathered once, not in every order.
+fn bare(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let x = args[0].id();
+    let with_constant = |t: &Term| matches!(t.kind(), Some(Kind::Add | Kind::Sub | Kind::Mul)) && t.children.iter().any(|&c| g.constant(c));
+    if g.constant(x) || g[x].nodes.iter().any(with_constant) { Err("constants are gathered already") } else { Ok(()) }
+}
+
+fn unbounded(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if bounds(&args[0])? == (f64::NEG_INFINITY, f64::INFINITY) { Ok(()) } else { Err("there are bounds") }
 }
 
 fn bounds(clamp: &Arg) -> Result<(f64, f64), Why> {

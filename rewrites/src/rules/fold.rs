@@ -67,7 +67,7 @@ fn pointwise(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     if one && attrs.int("block") == 0 { Ok(()) } else { Err("the convolution is not pointwise") }
 }
 
-fn dense(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+pub fn dense(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     let plain = |a: &Arg| a.op().attrs.int("groups") == 1 && a.op().attrs.int("block") == 0;
     if args.iter().all(plain) { Ok(()) } else { Err("a convolution has groups") }
 }

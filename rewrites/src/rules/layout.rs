@@ -37,6 +37,11 @@ rules! {
     "pad of blocks"           : (pad[q] (unpack[u] x) z)            => (pad_blocks q u x z)
     "unpack of single places" : (unpack[u] x)                       => (flat u x)
     "pack of single places"   : (pack[p] x)                         => (flat_pack p x)
+}
+
+rules! {
+    #[doc = "One spatial axis as the second of two: so that lines, too, are packed."]
+    LINES;
     "convolution of lines"    : (conv[p] x w ..b)                   => (lines_of p (conv[row(p)] (row_of x) (row_of w) ..b)) if lines(p, x)
     "maximum of lines"        : (max_pool[p] x)                     => (lines_of p (max_pool[row(p)] (row_of x)))    if lines(p, x)
     "average of lines"        : (avg_pool[p] x)                     => (lines_of p (avg_pool[row(p)] (row_of x)))    if lines(p, x)
@@ -263,19 +268,20 @@ fn slice_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 fn pad_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (q, u, x, z) = (args[0].op(), args[1].op(), args[2].id(), args[3].id());
     of_channels(u)?;
-    let pads = q.attrs.ints("pads");
-    if pads[1] != 0 || pads[5] != 0 {
-        return Err("channels are padded");
+    let (pads, block, size) = (q.attrs.ints("pads"), u.attrs.int("block"), u.attrs.int("size"));
+    let constant = q.attrs.word("mode") == "constant";
+    let padded = size + pads[1] + pads[5];
+    // Channels are padded by whole blocks, the last one perhaps in part; then no dead lane comes alive.
+    if padded != size && (!constant || pads[1] % block != 0 || size % block != 0) {
+        return Err("channels are padded by a part of a block");
     }
-    let dead = !u.attrs.size("size").is_multiple_of(u.attrs.size("block"));
-    if dead && q.attrs.word("mode") == "constant" && !g.splat(z).is_some_and(f64::is_finite) {
+    if padded % block != 0 && constant && !g.splat(z).is_some_and(f64::is_finite) {
         return Err("dead lanes might become infinite");
     }
-    let mut wide = pads.to_vec();
-    wide.insert(4, 0);
-    wide.push(0);
+    let blocks = |n: i64| (n + block - 1) / block;
+    let wide = vec![pads[0], pads[1] / block, pads[2], pads[3], 0, pads[4], blocks(pads[5]), pads[6], pads[7], 0];
     let inner = g.apply(&q.with("pads", wide), &[x, z])?;
-    Ok(Arg::Value(g.apply(u, &[inner])?))
+    Ok(Arg::Value(g.apply(&unpack_op(block as usize, padded as usize), &[inner])?))
 }
 
 /// One place and whole blocks: the bytes are the same.

@@ -8,7 +8,9 @@ mod facts;
 mod fold;
 mod layout;
 mod moving;
+mod quantise;
 mod recognise;
+mod shuffle;
 
 use crate::language::{Classes, Why};
 use crate::pattern::{Arg, Match, Names, Pattern, Reader};
@@ -80,7 +82,9 @@ pub const PHASES: &[Phase] = &[Phase::Simplify, Phase::Layout];
 /// The tables of a phase.
 fn tables(phase: Phase) -> Vec<&'static [Line]> {
     match phase {
-        Phase::Simplify => vec![algebra::ALGEBRA, recognise::RECOGNISE, fold::FOLD, moving::MOVING],
+        Phase::Simplify => {
+            vec![algebra::ALGEBRA, recognise::RECOGNISE, fold::FOLD, shuffle::SHUFFLE, moving::MOVING, quantise::QUANTISE, layout::LINES]
+        }
         Phase::Layout => vec![layout::LAYOUT],
     }
 }
@@ -99,13 +103,14 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
 
 /// The helper of a name.
 pub fn helper(name: &str) -> Make {
-    let tables = [facts::MAKE, fold::MAKE, moving::MAKE, layout::MAKE, recognise::MAKE, algebra::MAKE];
+    let tables = [facts::MAKE, fold::MAKE, shuffle::MAKE, moving::MAKE, quantise::MAKE, layout::MAKE, recognise::MAKE, algebra::MAKE];
     let found = tables.iter().flat_map(|t| t.iter()).find(|(n, _)| *n == name);
     found.unwrap_or_else(|| panic!("no operator and no helper is called `{name}`")).1
 }
 
 fn check(name: &str) -> Check {
-    let tables = [facts::CHECK, algebra::CHECK, fold::CHECK, moving::CHECK, layout::CHECK, recognise::CHECK];
+    let tables =
+        [facts::CHECK, algebra::CHECK, fold::CHECK, shuffle::CHECK, moving::CHECK, quantise::CHECK, layout::CHECK, recognise::CHECK];
     let found = tables.iter().flat_map(|t| t.iter()).find(|(n, _)| *n == name);
     found.unwrap_or_else(|| panic!("no condition is called `{name}`")).1
 }

@@ -6,12 +6,12 @@ use crate::pattern::Arg;
 use dnnc_ir::{Attr, Kind, Op};
 use egg::Id;
 
-named! { #[doc = "Conditions."] CHECK: Check; order_kept, only_ones_move, only_last_axes, no_padding, constant_pads, copies_all }
+named! { #[doc = "Conditions."] CHECK: Check; same_rank, order_kept, only_ones_move, only_last_axes, no_padding, constant_pads, copies_all }
 named! {
     #[doc = "Helpers."]
     MAKE: Make;
-    after, transposed, reduced, on_axis, flip_a, flip_b, reshaped_as, slice_of_slice, slice_of_concat, joined, flattened, padded_twice,
-    of_transposed, slice_of_gather, drop_axes, sole
+    reshaped, after, transposed, reduced, on_axis, flip_a, flip_b, pads_before, slice_before, dropped, reshaped_as, slice_of_slice, slice_of_concat, joined, flattened, padded_twice,
+    of_transposed, slice_of_gather, sole
 }
 
 rules! {
@@ -30,19 +30,25 @@ rules! {
     "first choice broadcasts"     : (select c (expand x) y)                           => (select c x y)
     "second choice broadcasts"    : (select c x (expand y))                           => (select c x y)
     "function of transpose"       : (map[f] (transpose[p] x))                         => (transpose[p] (map[f] x))
-    "operator on transposes"      : (map[f] (transpose[p] x) (transpose[p] y))        => (transpose[p] (map[f] x y))                    if same(x, y)
+    "operator on transposes"      : (map[f] (transpose[p] x) (transpose[p] y))        => (transpose[p] (map[f] x y))                    if same_rank(x, y)
     "operator with constant"      : (map[f] (transpose[p] x) c)                       => (transpose[p] (map[f] x (transposed p c)))     if constant(c), varying(x)
     "operator on constant"        : (map[f] c (transpose[p] x))                       => (transpose[p] (map[f] (transposed p c) x))     if constant(c), varying(x)
     "function of reshape"         : (map[f] (reshape[p] x))                           => (reshape[p] (map[f] x))
     "operator on reshapes"        : (map[f] (reshape[p] x) (reshape[p] y))            => (reshape[p] (map[f] x y))                      if same(x, y)
+    "reshape with constant"       : (map[f] (reshape[p] x) c)                         => (reshape[p] (map[f] x (reshaped p x c)))       if constant(c), varying(x)
+    "reshape on constant"         : (map[f] c (reshape[p] x))                         => (reshape[p] (map[f] (reshaped p x c) x))       if constant(c), varying(x)
     "sum of transpose"            : (reduce_sum[r] (transpose[p] x))                  => (reduced r p x)
     "mean of transpose"           : (reduce_mean[r] (transpose[p] x))                 => (reduced r p x)
     "maximum of transpose"        : (reduce_max[r] (transpose[p] x))                  => (reduced r p x)
     "minimum of transpose"        : (reduce_min[r] (transpose[p] x))                  => (reduced r p x)
     "softmax of transpose"        : (softmax[s] (transpose[p] x))                     => (transpose[p] (softmax[on_axis(s, p)] x))
-    "mean keeps its axes"         : (reshape[p] (reduce_mean[r] x))                   => (drop_axes p r x)
-    "maximum keeps its axes"      : (reshape[p] (reduce_max[r] x))                    => (drop_axes p r x)
-    "sum keeps its axes"          : (reshape[p] (reduce_sum[r] x))                    => (drop_axes p r x)
+    "sum that drops axes"         : (reduce_sum[r] x)                                 => (dropped r x)
+    "mean that drops axes"        : (reduce_mean[r] x)                                => (dropped r x)
+    "maximum that drops axes"     : (reduce_max[r] x)                                 => (dropped r x)
+    "minimum that drops axes"     : (reduce_min[r] x)                                 => (dropped r x)
+    "resample of transpose"       : (resample[r] (transpose[p] x) i w)                => (transpose[p] (resample[on_axis(r, p)] x i w))
+    "pad of transpose"            : (pad[q] (transpose[p] x) z)                       => (transpose[p] (pad[pads_before(q, p)] x z))
+    "slice of transpose"          : (slice[s] (transpose[p] x))                       => (transpose[p] (slice[slice_before(s, p)] x))
     "concat of transposes"        : (concat[c] ..xs)                                  => (of_transposed c xs)
     "transpose into left"         : (matmul[p] (transpose[q] a) b)                    => (matmul[flip_a(p)] a b)                        if only_last_axes(q)
     "transpose into right"        : (matmul[p] a (transpose[q] b))                    => (matmul[flip_b(p)] a b)                        if only_last_axes(q)
@@ -59,6 +65,10 @@ rules! {
 fn order_kept(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     let perm = args[0].op().attrs.ints("perm");
     if perm.iter().enumerate().all(|(i, &p)| i as i64 == p) { Ok(()) } else { Err("the order changes") }
+}
+
+fn same_rank(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if g.shape(args[0].id()).len() == g.shape(args[1].id()).len() { Ok(()) } else { Err("the numbers of axes differ") }
 }
 
 fn only_ones_move(g: &Classes, args: &[Arg]) -> Result<(), Why> {
@@ -110,6 +120,26 @@ fn sole(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     if args[0].op().attrs.sizes("shape") == g.shape(args[1].id()) { Ok(args[1].clone()) } else { Err("the shape changes") }
 }
 
+/// A constant operand of something reshaped by `p`, as operand of what was not: when the reshape only adds or takes away ones.
+fn reshaped(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (shape, from, c) = (args[0].op().attrs.sizes("shape"), g.shape(args[1].id()).to_vec(), args[2].id());
+    let own = g.shape(c).to_vec();
+    if own.iter().product::<usize>() == 1 {
+        return Ok(Arg::Value(g.reshape(c, &[])?));
+    }
+    let long = |s: &[usize]| s.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+    if own.len() > shape.len() || long(&shape) != long(&from) {
+        return Err("the reshape does more than add or take away ones");
+    }
+    let missing = shape.len() - own.len();
+    let mut sizes = (0..shape.len()).filter(|&i| shape[i] != 1).map(|i| if i < missing { 1 } else { own[i - missing] });
+    let new: Vec<usize> = from.iter().map(|&n| if n == 1 { 1 } else { sizes.next().unwrap_or(1) }).collect();
+    if new.iter().product::<usize>() != own.iter().product::<usize>() {
+        return Err("the constant is longer than what it is combined with");
+    }
+    Ok(Arg::Value(g.reshape(c, &new)?))
+}
+
 fn inverse(perm: &[usize]) -> Vec<i64> {
     let mut inverse = vec![0; perm.len()];
     perm.iter().enumerate().for_each(|(i, &p)| inverse[p] = i as i64);
@@ -154,12 +184,35 @@ fn on_axis(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     Ok(Arg::Op(s.with("axis", perm[s.attrs.size("axis")])))
 }
 
-/// A reshape that only takes away the axes of a reduction, or puts them back.
-fn drop_axes(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    let (p, r, x) = (args[0].op(), args[1].op(), args[2].id());
-    let other = r.with("keepdims", !r.attrs.flag("keepdims"));
-    let made = g.apply(&other, &[x])?;
-    if g.shape(made) == p.attrs.sizes("shape") { Ok(Arg::Value(made)) } else { Err("the reshape does more than drop axes") }
+/// A reduction that drops its axes, as one that keeps them: reshapes move outwards, and often meet another.
+fn dropped(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (r, x) = (args[0].op(), args[1].id());
+    if r.attrs.flag("keepdims") {
+        return Err("the axes are kept");
+    }
+    let axes = r.attrs.sizes("axes");
+    let kept = g.apply(&r.with("keepdims", true), &[x])?;
+    let shape: Vec<usize> = g.shape(x).iter().enumerate().filter(|(i, _)| !axes.contains(i)).map(|(_, &n)| n).collect();
+    Ok(Arg::Value(g.reshape(kept, &shape)?))
+}
+
+/// Numbers an axis of what transpose `perm` gives, as those of what it takes.
+fn before(values: &[i64], perm: &[usize]) -> Vec<i64> {
+    let mut source = vec![0; perm.len()];
+    perm.iter().zip(values).for_each(|(&p, &v)| source[p] = v);
+    source
+}
+
+fn pads_before(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (q, perm) = (args[0].op(), args[1].op().attrs.sizes("perm"));
+    let (begins, ends) = q.attrs.ints("pads").split_at(perm.len());
+    Ok(Arg::Op(q.with("pads", [before(begins, &perm), before(ends, &perm)].concat())))
+}
+
+fn slice_before(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (s, perm) = (args[0].op(), args[1].op().attrs.sizes("perm"));
+    let moved = |name: &'static str| (name, Attr::from(before(s.attrs.ints(name), &perm)));
+    made(Kind::Slice, [moved("starts"), moved("sizes"), moved("steps")])
 }
 
 fn flip_a(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {

@@ -6,7 +6,7 @@ use crate::pattern::Arg;
 use dnnc_ir::{Attr, Kind, Op};
 
 named! { #[doc = "Conditions."] CHECK: Check; is_clamp, same_axes, kept, plain, queries, last_axis }
-named! { #[doc = "Helpers."] MAKE: Make; norm_over, rms_over, norm_like, over_axis, log_of, exp_of, keys, scaled, divided, times, over }
+named! { #[doc = "Helpers."] MAKE: Make; mean_of, mean_of_over, norm_over, rms_over, norm_like, over_axis, log_of, exp_of, keys, scaled, divided, times, over }
 
 rules! {
     #[doc = "Operators found again in what exporters made of them."]
@@ -31,7 +31,12 @@ rules! {
     "tanh gelu, x²"           : (mul (mul x 0.5) (add (tanh (mul (mul x 0.7978845608028654) (add (mul (mul x x) 0.044715) 1))) 1))   => (gelu_tanh x) if loose()
     "tanh gelu, x² last"      : (mul (mul x 0.5) (add (tanh (mul x (mul (add (mul (mul x x) 0.044715) 1) 0.7978845608028654))) 1))   => (gelu_tanh x) if loose()
     "tanh gelu, x·x first"    : (mul (mul x 0.5) (add (tanh (mul (add x (mul (mul (mul x 0.044715) x) x)) 0.7978845608028654)) 1))   => (gelu_tanh x) if loose()
+    "tanh gelu, nested"       : (mul x (mul (add (tanh (mul (add x (mul x (mul x (mul x 0.044715)))) 0.7978845608028654)) 1) 0.5))   => (gelu_tanh x) if loose()
     "tanh gelu by sigmoid"    : (mul x (sigmoid (mul (add x (mul (mul (mul x x) x) 0.044715)) 1.5957691216057308)))                  => (gelu_tanh x) if loose()
+    "mean as sum"             : (mul (reduce_sum[p] x) c)                                              => (mean_of p x c)   if splat(c), real(x), loose()
+    "mean as sum, divided"    : (div (reduce_sum[p] x) c)                                              => (mean_of_over p x c) if splat(c), real(x), loose()
+    "variance"                : (sub (reduce_mean[p] (mul x x)) (mul (reduce_mean[p] x) (reduce_mean[p] x))) => (reduce_mean[p] (mul (sub x (reduce_mean[p] x)) (sub x (reduce_mean[p] x)))) if kept(p), loose()
+    "mean of squares is ≥ 0"  : (relu (reduce_mean[p] (mul x x)))                                      => (reduce_mean[p] (mul x x))
     "norm"                    : (div (sub x (reduce_mean[p] x)) (sqrt (add (reduce_mean[p] (mul (sub x (reduce_mean[p] x)) (sub x (reduce_mean[p] x)))) e)))       => (norm[norm_over(p, e)] x) if kept(p), loose()
     "norm by 1/√"             : (mul (sub x (reduce_mean[p] x)) (recip (sqrt (add (reduce_mean[p] (mul (sub x (reduce_mean[p] x)) (sub x (reduce_mean[p] x)))) e)))) => (norm[norm_over(p, e)] x) if kept(p), loose()
     "rms norm"                : (div x (sqrt (add (reduce_mean[p] (mul x x)) e)))                      => (rms_norm[rms_over(p, e)] x) if kept(p), loose()
@@ -90,6 +95,27 @@ fn made(kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>) -> Re
 fn over_axes(g: &Classes, kind: Kind, args: &[Arg]) -> Result<Arg, Why> {
     let eps = g.splat(args[1].id()).ok_or("epsilon is not one constant number")?;
     made(kind, [("axes", args[0].op().attrs.get("axes").clone()), ("eps", Attr::from(eps))])
+}
+
+/// A sum times one over the number of its terms.
+fn mean(g: &mut Classes, r: &Arg, x: &Arg, factor: f64) -> Result<Arg, Why> {
+    let (r, x) = (r.op(), x.id());
+    let count: usize = r.attrs.sizes("axes").iter().map(|&a| g.shape(x)[a]).product();
+    if count == 0 || (factor * count as f64 - 1.0).abs() > 1e-6 {
+        return Err("the sum is not divided by the number of its terms");
+    }
+    let attrs = [("axes", r.attrs.get("axes").clone()), ("keepdims", r.attrs.get("keepdims").clone())];
+    Ok(Arg::Value(g.op(Kind::ReduceMean, attrs, &[x])?))
+}
+
+fn mean_of(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let factor = number(g, &args[2])?;
+    mean(g, &args[0], &args[1], factor)
+}
+
+fn mean_of_over(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let factor = 1.0 / number(g, &args[2])?;
+    mean(g, &args[0], &args[1], factor)
 }
 
 fn norm_over(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {

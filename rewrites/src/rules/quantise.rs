@@ -1,0 +1,68 @@
+//! Quantisation as it is written in floats: what cancels exactly. Casts from floats to integers saturate.
+
+use super::{Check, Make, named, rules};
+use crate::fact::numbers;
+use crate::language::{Build, Classes, Why};
+use crate::pattern::Arg;
+use dnnc_ir::{Kind, Type};
+use egg::Id;
+
+named! { #[doc = "Conditions."] CHECK: Check; whole, usable_scale, lowest_of, lowest_zero }
+named! { #[doc = "Helpers."] MAKE: Make; }
+
+rules! {
+    #[doc = "Quantisation: q = cast(round(x / s) + z), x = (q − z) · s."]
+    QUANTISE;
+    "quantise what was dequantised" : (round (div (mul a s) s))                     => a                                          if whole(a), usable_scale(s)
+    "relu before quantising"        : (cast[p] (add (round (div (relu x) s)) z))    => (cast[p] (add (round (div x s)) z))        if lowest_of(p, z), positive(s)
+    "relu before quantising, z = 0" : (cast[p] (round (div (relu x) s)))            => (cast[p] (round (div x s)))                if lowest_zero(p), positive(s)
+    "round of a whole number"       : (round a)                                     => a                                          if whole(a)
+}
+
+/// Values are whole numbers of at most 17 bits: an integer type, or differences of such with constants.
+fn whole(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if is_whole(g, args[0].id(), 3) { Ok(()) } else { Err("the values are not known to be whole numbers") }
+}
+
+fn is_whole(g: &Classes, x: Id, depth: usize) -> bool {
+    let fact = &g[x].data;
+    let small = |v: &f64| v.fract() == 0.0 && v.abs() <= 65536.0;
+    if let Some(v) = fact.splat {
+        return small(&v);
+    }
+    if let Some(values) = fact.value.as_ref().and_then(numbers) {
+        return values.iter().all(small);
+    }
+    depth > 0
+        && g[x].nodes.iter().any(|t| match t.kind() {
+            Some(Kind::Cast) => matches!(g.elem(t.children[0]), Type::I8 | Type::U8 | Type::I16 | Type::U16 | Type::Bool),
+            Some(Kind::Sub | Kind::Add) => {
+                t.children.iter().any(|&c| g.constant(c)) && t.children.iter().all(|&c| is_whole(g, c, depth - 1))
+            }
+            Some(Kind::Reshape | Kind::Transpose) => is_whole(g, t.children[0], depth - 1),
+            _ => false,
+        })
+}
+
+/// A scale whose products with small whole numbers neither overflow nor vanish.
+fn usable_scale(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let fact = &g[args[0].id()].data;
+    let values =
+        fact.splat.map(|v| vec![v]).or_else(|| fact.value.as_ref().and_then(numbers)).ok_or("the scale is not a known constant")?;
+    let fits = fact.ty().ty == Type::F32 && values.iter().all(|v| v.abs() > 1e-30 && v.abs() < 1e30);
+    if fits { Ok(()) } else { Err("the scale is too small or too large") }
+}
+
+fn lowest_of(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let lowest = match args[0].op().attrs.ty("to") {
+        Type::I8 => -128.0,
+        Type::U8 | Type::U16 => 0.0,
+        Type::I16 => -32768.0,
+        _ => return Err("the type is none that is quantised to"),
+    };
+    if g.splat(args[1].id()) == Some(lowest) { Ok(()) } else { Err("the zero point is not the lowest value") }
+}
+
+fn lowest_zero(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if matches!(args[0].op().attrs.ty("to"), Type::U8 | Type::U16) { Ok(()) } else { Err("the zero point is not the lowest value") }
+}

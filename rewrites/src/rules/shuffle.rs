@@ -1,0 +1,143 @@
+//! Channels in another order: shuffles moved to the weights of convolutions, where they cost nothing.
+
+use super::{Check, Make, named, rules};
+use crate::language::{Build, Classes, OpRef, Why};
+use crate::pattern::Arg;
+use dnnc_ir::{Attr, Kind, Op, Tensor, Type};
+use egg::Id;
+
+named! { #[doc = "Conditions."] CHECK: Check; permutation, channels, depthwise, few_groups }
+named! { #[doc = "Helpers."] MAKE: Make; shuffled, rows, list_rows, columns, rows_back, list_rows_back, ungrouped, spread }
+
+rules! {
+    #[doc = "Channels in another order. Groups stand in the way of a shuffle and of packing; as a dense convolution they do not, at the price of \
+             products with zero."]
+    SHUFFLE;
+    "shuffle of channels"          : (reshape[a] (transpose[p] (reshape[b] x))) => (shuffled a p b x)
+    "shuffle of function"          : (gather[p] (map[f] x) i)                   => (map[f] (gather[p] x i))                            if channels(p, i)
+    "shuffle of convolution"       : (gather[p] (conv[q] x w ..b) i)            => (conv[q] x (rows w i) ..(list_rows b i))            if channels(p, i), dense(q), constant(w, b)
+    "shuffle of depthwise"         : (gather[p] (conv[q] x w ..b) i)            => (conv[q] (gather[p] x i) (rows w i) ..(list_rows b i)) if channels(p, i), depthwise(q, w), permutation(i), constant(w, b)
+    "convolution of shuffle"       : (conv[q] (gather[p] x i) w ..b)            => (conv[q] x (columns w i) ..b)                       if channels(p, i), dense(q), permutation(i), constant(w)
+    "depthwise of shuffle"         : (conv[q] (gather[p] x i) w ..b)            => (gather[p] (conv[q] x (rows_back w i) ..(list_rows_back b i)) i) if channels(p, i), depthwise(q, w), permutation(i), constant(w, b)
+    "groups as dense convolution"  : (conv[p] x w ..b)                          => (conv[ungrouped(p)] x (spread p w) ..b)             if few_groups(p, w), constant(w), loose()
+}
+
+/// The indices are each of 0…n−1 once.
+fn permutation(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    order(g, args[0].id()).map(|_| ())
+}
+
+fn order(g: &Classes, i: Id) -> Result<Vec<usize>, Why> {
+    const NOT: Why = "the indices are not each channel once";
+    let value = g[i].data.value.as_ref().filter(|t| t.ty().ty == Type::I64 && t.ty().rank() == 1).ok_or(NOT)?;
+    let places: Vec<usize> = value.values::<i64>().iter().map(|&v| usize::try_from(v).unwrap_or(usize::MAX)).collect();
+    let mut sorted = places.clone();
+    sorted.sort_unstable();
+    if sorted.iter().enumerate().all(|(a, &b)| a == b) { Ok(places) } else { Err(NOT) }
+}
+
+/// A gather of channels at places known in advance.
+fn channels(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let known = g[args[1].id()].data.value.as_ref().is_some_and(|t| t.ty().rank() == 1);
+    if args[0].op().attrs.int("axis") == 1 && known { Ok(()) } else { Err("it is no gather of channels at known places") }
+}
+
+fn depthwise(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let (attrs, w) = (&args[0].op().attrs, g.shape(args[1].id()));
+    if w[1] == 1 && w[0] == attrs.size("groups") && attrs.int("block") == 0 { Ok(()) } else { Err("the convolution is not depthwise") }
+}
+
+/// A few groups of several channels: more would multiply the work too often.
+fn few_groups(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let (attrs, w) = (&args[0].op().attrs, g.shape(args[1].id()));
+    let few = (2..=8).contains(&attrs.int("groups")) && w[1] > 1 && attrs.int("block") == 0;
+    if few { Ok(()) } else { Err("there are not a few groups of several channels") }
+}
+
+/// Reshape, transpose and reshape back that only reorder channels, as a gather.
+fn shuffled(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    const NOT: Why = "more than channels is reordered";
+    let (a, perm, split) = (args[0].op().attrs.sizes("shape"), args[1].op().attrs.sizes("perm"), args[2].op().attrs.sizes("shape"));
+    let x = args[3].id();
+    let shape = g.shape(x).to_vec();
+    let kept = shape.len().checked_sub(2).filter(|_| a == shape && shape.len() >= 3).ok_or(NOT)?;
+    let parts = split.len().checked_sub(kept + 1).filter(|&n| n >= 2).ok_or(NOT)?;
+    let fixed = |i: usize| i == 0 || i > parts;
+    if split[0] != shape[0] || split[1 + parts..] != shape[2..] || perm.iter().enumerate().any(|(i, &p)| (fixed(i) || fixed(p)) && i != p) {
+        return Err(NOT);
+    }
+    let sizes = &split[1..=parts];
+    let mut strides = vec![1; parts];
+    (0..parts - 1).rev().for_each(|i| strides[i] = strides[i + 1] * sizes[i + 1]);
+    let mut places = vec![0i64];
+    for &p in &perm[1..=parts] {
+        places =
+            places.iter().flat_map(|&at| (0..sizes[p - 1]).map(move |k| (at, k))).map(|(at, k)| at + (k * strides[p - 1]) as i64).collect();
+    }
+    let index = g.tensor(Tensor::new([places.len()], &places));
+    Ok(Arg::Value(g.op(Kind::Gather, [("axis", Attr::Int(1))], &[x, index])?))
+}
+
+fn pick(g: &mut Classes, x: Id, i: Id, axis: i64) -> Result<Id, Why> {
+    g.op(Kind::Gather, [("axis", Attr::Int(axis))], &[x, i])
+}
+
+/// The inverse of the order of `i`.
+fn back(g: &mut Classes, i: Id) -> Result<Id, Why> {
+    let order = order(g, i)?;
+    let mut inverse = vec![0i64; order.len()];
+    order.iter().enumerate().for_each(|(a, &b)| inverse[b] = a as i64);
+    Ok(g.tensor(Tensor::new([inverse.len()], &inverse)))
+}
+
+fn rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    Ok(Arg::Value(pick(g, args[0].id(), args[1].id(), 0)?))
+}
+
+fn list_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let picked: Result<Vec<Id>, Why> = args[0].ids().iter().map(|&b| pick(g, b, args[1].id(), 0)).collect();
+    Ok(Arg::Values(picked?))
+}
+
+/// Weights for inputs in the order before `i`.
+fn columns(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let inverse = back(g, args[1].id())?;
+    Ok(Arg::Value(pick(g, args[0].id(), inverse, 1)?))
+}
+
+fn rows_back(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let inverse = back(g, args[1].id())?;
+    Ok(Arg::Value(pick(g, args[0].id(), inverse, 0)?))
+}
+
+fn list_rows_back(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let inverse = back(g, args[1].id())?;
+    list_rows(g, &[args[0].clone(), Arg::Value(inverse)])
+}
+
+fn ungrouped(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    Ok(Arg::Op(args[0].op().with("groups", 1i64)))
+}
+
+/// Weights [O, C/groups, …] as [O, C, …], 0 where a channel is of another group.
+fn spread(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (groups, w) = (args[0].op().attrs.size("groups"), args[1].id());
+    let shape = g.shape(w).to_vec();
+    let rank = shape.len();
+    let (rows, columns) = (shape[0] / groups, shape[1]);
+    let zero = g.number(g.elem(w), 0.0)?;
+    let mut parts = Vec::with_capacity(groups);
+    for k in 0..groups {
+        let mut starts = vec![0i64; rank];
+        starts[0] = (k * rows) as i64;
+        let mut sizes: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
+        sizes[0] = rows as i64;
+        let attrs = [("starts", Attr::from(starts)), ("sizes", Attr::from(sizes)), ("steps", Attr::from(vec![1i64; rank]))];
+        let part = g.op(Kind::Slice, attrs, &[w])?;
+        let mut pads = vec![0i64; 2 * rank];
+        (pads[1], pads[rank + 1]) = ((k * columns) as i64, ((groups - 1 - k) * columns) as i64);
+        parts.push(g.op(Kind::Pad, [("pads", Attr::from(pads))], &[part, zero])?);
+    }
+    let op = OpRef::new(Op::new(Kind::Concat, [("axis", Attr::Int(0))]).map_err(|_| "an attribute would be wrong")?);
+    Ok(Arg::Value(g.apply(&op, &parts)?))
+}
