@@ -2,9 +2,9 @@
 //!
 //! `--check` runs both graphs through the reference evaluator, `--list` prints the graph found.
 
-use dnnc_frontend::{Dim, Limits, Model};
+use dnnc_frontend::{Dim, Limits, Model, Port, read_tensor};
 use dnnc_ir::eval::eval;
-use dnnc_ir::{Graph, Tensor, TensorType, Type};
+use dnnc_ir::{Graph, Tensor, TensorType, Type, Value};
 use dnnc_rewrites::{Options, optimise};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,8 +22,16 @@ fn main() {
 
 fn run(path: &str, check: bool, list: bool) -> Result<(), String> {
     let model = Model::load(Path::new(path), &Limits::default()).map_err(|e| e.to_string())?;
+    // Inputs beside the model, or noise.
+    let file = |i: usize| Path::new(path).with_file_name("test_data_set_0").join(format!("input_{i}.pb"));
+    let given: Vec<Option<Tensor>> =
+        (0..model.inputs().len()).map(|i| read_tensor(&file(i), &Limits::default()).ok().map(|t| t.1)).collect();
     let size = |d: &Dim| if let Dim::Known(n) = d { *n } else { 1 };
-    let shapes: Vec<Vec<usize>> = model.inputs().iter().map(|p| p.dims.iter().flatten().map(size).collect()).collect();
+    let shape = |(p, t): (&Port, &Option<Tensor>)| match t {
+        Some(t) => t.shape().to_vec(),
+        None => p.dims.iter().flatten().map(size).collect(),
+    };
+    let shapes: Vec<Vec<usize>> = model.inputs().iter().zip(&given).map(shape).collect();
     let stage = model.specialise(&shapes).map_err(|e| e.to_string())?;
     let (graph, cut) = (stage.graph, stage.cut.is_some());
     let start = Instant::now();
@@ -46,7 +54,8 @@ fn run(path: &str, check: bool, list: bool) -> Result<(), String> {
         print_nodes(&found.graph);
     }
     if check {
-        let inputs: Vec<Tensor> = graph.inputs().iter().enumerate().map(|(i, &v)| noise(graph.ty(v), i as u64)).collect();
+        let input = |(i, &v): (usize, &Value)| given[i].clone().unwrap_or_else(|| noise(graph.ty(v), i as u64));
+        let inputs: Vec<Tensor> = graph.inputs().iter().enumerate().map(input).collect();
         let (a, b) = (eval(&graph, &inputs).map_err(|e| e.to_string())?, eval(&found.graph, &inputs).map_err(|e| e.to_string())?);
         for (x, y) in a.iter().zip(&b) {
             println!("  {}: {}", x.ty(), difference(x, y));

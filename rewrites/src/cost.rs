@@ -70,7 +70,7 @@ impl Model {
             }
             Kind::MatMul => KERNEL_NS + traffic.max(self.product(&fact.types[0], work)),
             Kind::ConvTranspose => KERNEL_NS + traffic.max(work / (self.macs * 0.3)),
-            Kind::Attention => KERNEL_NS + traffic.max(work / (self.macs * 0.5)),
+            Kind::Attention => KERNEL_NS + traffic.max(work / (self.macs * 0.75)),
             Kind::Lstm | Kind::Gru | Kind::Rnn => KERNEL_NS + traffic.max(work / (self.macs * 0.3)),
             Kind::MaxPool | Kind::AvgPool => {
                 let slow = if op.attrs.int("block") > 0 || !self.layouts { 2.0 } else { 8.0 };

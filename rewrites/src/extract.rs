@@ -12,6 +12,12 @@ use egg::{Id, Language};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
+/// How many terms deep an improvement is searched.
+const DEPTH: usize = 3;
+
+/// Passes over all classes until the first choice of terms must do.
+const SWEEPS: usize = 64;
+
 /// A term that a class may take.
 struct Candidate {
     term: Term,
@@ -111,11 +117,11 @@ impl Choices {
         }
         let own = |class: usize, choice: &[usize]| self.candidates[class][choice[class]].cost;
         let mut dirty: Vec<bool> = vec![true; n];
-        // Sweeps in both directions, a bounded number of times: the order of classes is mostly that of the program.
-        for sweep in 0..24 {
+        // In the order in which classes can be made at all, most changes are to what comes later.
+        let order = self.reachable(&users);
+        for _ in 0..SWEEPS {
             let mut changed = false;
-            for step in 0..n {
-                let class = if sweep % 4 == 3 { n - 1 - step } else { step };
+            for &class in &order {
                 if !std::mem::take(&mut dirty[class]) {
                     continue;
                 }
@@ -157,6 +163,30 @@ impl Choices {
         choice
     }
 
+    /// The classes in an order in which they can be made: each has a term whose operands come before it.
+    fn reachable(&self, users: &[Vec<usize>]) -> Vec<usize> {
+        let mut done = vec![false; self.ids.len()];
+        let ready = |class: usize, done: &[bool]| self.candidates[class].iter().any(|c| c.needs.iter().all(|&n| done[n]));
+        let mut order: Vec<usize> = Vec::with_capacity(self.ids.len());
+        for class in 0..self.ids.len() {
+            if !done[class] && self.candidates[class].iter().any(|c| c.needs.is_empty()) {
+                done[class] = true;
+                order.push(class);
+            }
+        }
+        let mut at = 0;
+        while at < order.len() {
+            for &user in &users[order[at]] {
+                if !done[user] && ready(user, &done) {
+                    done[user] = true;
+                    order.push(user);
+                }
+            }
+            at += 1;
+        }
+        order
+    }
+
     /// Changes single choices wherever that makes the program cheaper; what is no longer needed is no longer counted.
     fn improve(&self, roots: &[usize], choice: &mut [usize]) {
         for _ in 0..4 {
@@ -172,14 +202,23 @@ impl Choices {
                 let current = choice[class];
                 let saved = self.release(class, choice, &mut uses);
                 let mut best = (saved, current);
+                let mut rest = Vec::new();
                 for other in (0..self.candidates[class].len()).filter(|&o| o != current) {
                     choice[class] = other;
+                    // What the program does not have yet is made in the way that uses most of what it has.
+                    let mut changed = Vec::new();
+                    for &need in &self.candidates[class][other].needs {
+                        self.cheapest(need, DEPTH, choice, &uses, &mut changed);
+                    }
                     if let Some(cost) = self.acquire(class, choice, &mut uses, best.0 - 1e-6) {
                         self.release(class, choice, &mut uses);
                         best = (cost, other);
+                        rest = changed.iter().map(|&(c, _)| (c, choice[c])).collect();
                     }
+                    changed.into_iter().rev().for_each(|(c, before)| choice[c] = before);
                 }
                 choice[class] = best.1;
+                rest.into_iter().for_each(|(c, now)| choice[c] = now);
                 changed |= best.1 != current;
                 let back = self.acquire(class, choice, &mut uses, f64::INFINITY);
                 debug_assert!(back.is_some(), "the best choice can be taken");
@@ -188,6 +227,34 @@ impl Choices {
                 return;
             }
         }
+    }
+
+    /// What a class costs that the program does not have yet, with terms chosen for what it has; `changed` notes former choices.
+    fn cheapest(&self, class: usize, depth: usize, choice: &mut [usize], uses: &[usize], changed: &mut Vec<(usize, usize)>) -> f64 {
+        if uses[class] > 0 {
+            return 0.0;
+        }
+        if depth == 0 || choice[class] == usize::MAX {
+            // Deeper down only the first classes count: a lower bound, which `acquire` corrects.
+            return if choice[class] == usize::MAX { f64::INFINITY } else { self.term(class, choice).cost };
+        }
+        let (mut best, mut at) = (f64::INFINITY, choice[class]);
+        for (i, candidate) in self.candidates[class].iter().enumerate() {
+            let mut cost = candidate.cost;
+            for &need in &candidate.needs {
+                if cost < best {
+                    cost += if need == class { f64::INFINITY } else { self.cheapest(need, depth - 1, choice, uses, changed) };
+                }
+            }
+            if cost < best {
+                (best, at) = (cost, i);
+            }
+        }
+        if at != choice[class] {
+            changed.push((class, choice[class]));
+            choice[class] = at;
+        }
+        best
     }
 
     /// Stops using the operands of a class's term; answers what that and the term itself save.

@@ -8,7 +8,7 @@ use egg::{Analysis, DidMerge, Id};
 use std::sync::Arc;
 
 /// Constants of at most so many elements are computed while rules run; larger ones when extraction has chosen them.
-const SMALL: usize = 256;
+const SMALL: usize = 4096;
 
 /// Facts of one class.
 #[derive(Clone, Debug)]

@@ -116,9 +116,10 @@ impl Instance<'_> {
                 return Ok(self.graph.constant(one));
             }
         }
-        if self.condition("permutation", slot).is_some() || self.condition("channels", slot).is_some() {
+        if ["permutation", "channels", "vector", "in_order"].iter().any(|c| self.condition(c, slot).is_some() && ty.ty == Type::I64) {
             let n = ty.len();
-            let order: Vec<i64> = self.permutation(n);
+            let sorted = self.condition("in_order", slot).is_some();
+            let order: Vec<i64> = if sorted { (0..n as i64).collect() } else { self.permutation(n) };
             return Ok(self.graph.constant(Tensor::new([n], &order)));
         }
         let splat = self.condition("splat", slot).is_some() || self.condition("positive", slot).is_some();

@@ -5,9 +5,10 @@ use super::{Check, Make, named, rules};
 use crate::language::{Build, Classes, Term, Why};
 use crate::pattern::Arg;
 use dnnc_ir::{Kind, Type};
+use egg::Id;
 
 named! { #[doc = "Helpers."] MAKE: Make; at_least, at_most, meet, above_zero_first, above_zero_last }
-named! { #[doc = "Conditions."] CHECK: Check; is_zero, bare, unbounded, is_relu, whole_bounds, same_type, widens, keeps }
+named! { #[doc = "Conditions."] CHECK: Check; is_zero, bare, unscaled, unbounded, is_relu, whole_bounds, same_type, widens, keeps }
 
 rules! {
     #[doc = "Identities of element-wise operators. A sum with 0 forgets the sign of zero."]
@@ -33,10 +34,11 @@ rules! {
     "x − −y = x + y"         : (sub x (neg y))                      => (add x y)
     "−(x − y) = y − x"       : (neg (sub x y))                      => (sub y x)
     "−x · −y = x · y"        : (mul (neg x) (neg y))                => (mul x y)
-    "(x · c) · d = x · cd"   : (mul (mul x c) d)                    => (mul x (mul c d))      if constant(c, d), bare(x), real(x), loose()
+    "(x · c) · d = x · cd"   : (mul (mul x c) d)                    => (mul x (mul c d))      if constant(c, d), unscaled(x), real(x), loose()
     "(x + c) + d = x + cd"   : (add (add x c) d)                    => (add x (add c d))      if constant(c, d), bare(x), real(x), loose()
     "(x − c) + d = x + dc"   : (add (sub x c) d)                    => (add x (sub d c))      if constant(c, d), bare(x), real(x), loose()
     "(x + c) − d = x + cd"   : (sub (add x c) d)                    => (add x (sub c d))      if constant(c, d), bare(x), real(x), loose()
+    "(x + c) · d = xd + cd"  : (mul (add x c) d)                    => (add (mul x d) (mul c d)) if constant(c, d), bare(x), real(x), loose()
     "x − c = x + −c"         : (sub x c)                            => (add x (neg c))        if constant(c), varying(x), real(x)
     "a · (x · c) = (a·x) · c": (mul a (mul x c))                    => (mul (mul a x) c)      if constant(c), varying(a, x), real(x), loose()
     "exp·exp"                : (mul (exp x) (exp y))                => (exp (add x y))        if loose()
@@ -81,11 +83,19 @@ fn is_zero(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     if g.splat(args[0].id()) == Some(0.0) { Ok(()) } else { Err("the operand is not 0") }
 }
 
-/// No constant is added to or multiplied with the value already: constants are gathered once, not in every order.
+/// No constant is added to the value already: constants are gathered once, not in every order.
 fn bare(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    let x = args[0].id();
-    let with_constant = |t: &Term| matches!(t.kind(), Some(Kind::Add | Kind::Sub | Kind::Mul)) && t.children.iter().any(|&c| g.constant(c));
-    if g.constant(x) || g[x].nodes.iter().any(with_constant) { Err("constants are gathered already") } else { Ok(()) }
+    without_constant(g, args[0].id(), &[Kind::Add, Kind::Sub])
+}
+
+/// The value is not multiplied with a constant already.
+fn unscaled(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    without_constant(g, args[0].id(), &[Kind::Mul])
+}
+
+fn without_constant(g: &Classes, x: Id, kinds: &[Kind]) -> Result<(), Why> {
+    let gathered = |t: &Term| t.kind().is_some_and(|k| kinds.contains(&k)) && t.children.iter().any(|&c| g.constant(c));
+    if g.constant(x) || g[x].nodes.iter().any(gathered) { Err("constants are gathered already") } else { Ok(()) }
 }
 
 fn unbounded(_: &Classes, args: &[Arg]) -> Result<(), Why> {

@@ -10,7 +10,7 @@ named! { #[doc = "Conditions."] CHECK: Check; same_rank, order_kept, only_ones_m
 named! {
     #[doc = "Helpers."]
     MAKE: Make;
-    reshaped, after, transposed, reduced, on_axis, flip_a, flip_b, pads_before, slice_before, dropped, reshaped_as, slice_of_slice, slice_of_concat, joined, flattened, padded_twice,
+    reordered, outside, reshaped, after, transposed, reduced, on_axis, flip_a, flip_b, pads_before, slice_before, dropped, reshaped_as, slice_of_slice, slice_of_concat, joined, flattened, padded_twice,
     of_transposed, slice_of_gather, sole
 }
 
@@ -33,6 +33,9 @@ rules! {
     "operator on transposes"      : (map[f] (transpose[p] x) (transpose[p] y))        => (transpose[p] (map[f] x y))                    if same_rank(x, y)
     "operator with constant"      : (map[f] (transpose[p] x) c)                       => (transpose[p] (map[f] x (transposed p c)))     if constant(c), varying(x)
     "operator on constant"        : (map[f] c (transpose[p] x))                       => (transpose[p] (map[f] (transposed p c) x))     if constant(c), varying(x)
+    "operator with vector"        : (map[f] (transpose[p] x) y)                       => (transpose[p] (map[f] x (reordered p y)))        if varying(x, y)
+    "operator on vector"          : (map[f] y (transpose[p] x))                       => (transpose[p] (map[f] (reordered p y) x))        if varying(x, y)
+    "reshape of pad"              : (reshape[p] (pad[q] x z))                         => (outside p q x z)
     "function of reshape"         : (map[f] (reshape[p] x))                           => (reshape[p] (map[f] x))
     "operator on reshapes"        : (map[f] (reshape[p] x) (reshape[p] y))            => (reshape[p] (map[f] x y))                      if same(x, y)
     "reshape with constant"       : (map[f] (reshape[p] x) c)                         => (reshape[p] (map[f] x (reshaped p x c)))       if constant(c), varying(x)
@@ -118,6 +121,37 @@ fn reshaped_as(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 /// `x` itself if it has the shape already.
 fn sole(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     if args[0].op().attrs.sizes("shape") == g.shape(args[1].id()) { Ok(args[1].clone()) } else { Err("the shape changes") }
+}
+
+/// As [`transposed`], for a value of which at most one axis is longer than 1: its bytes do not move.
+fn reordered(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    if g.shape(args[1].id()).iter().filter(|&&n| n != 1).count() > 1 {
+        return Err("the other operand would have to be transposed");
+    }
+    transposed(g, args)
+}
+
+/// A reshape of something padded that only adds or takes away ones: as padding of the reshaped.
+fn outside(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    const NOT: Why = "the reshape does more than add or take away ones";
+    let (to, q, x, z) = (args[0].op().attrs.sizes("shape"), args[1].op(), args[2].id(), args[3].id());
+    let from = g.shape(x).to_vec();
+    let pads = q.attrs.ints("pads");
+    let rank = from.len();
+    let mut axes = (0..rank).filter(|&i| from[i] as i64 + pads[i] + pads[rank + i] != 1);
+    let (mut shape, mut begins, mut ends) = (vec![1; to.len()], vec![0; to.len()], vec![0; to.len()]);
+    for (i, &size) in to.iter().enumerate().filter(|(_, n)| **n != 1) {
+        let axis = axes.next().ok_or(NOT)?;
+        (shape[i], begins[i], ends[i]) = (from[axis], pads[axis], pads[rank + axis]);
+        if from[axis] as i64 + pads[axis] + pads[rank + axis] != size as i64 {
+            return Err(NOT);
+        }
+    }
+    if axes.next().is_some() || shape.iter().product::<usize>() != from.iter().product() {
+        return Err(NOT);
+    }
+    let x = g.reshape(x, &shape)?;
+    Ok(Arg::Value(g.apply(&q.with("pads", [begins, ends].concat()), &[x, z])?))
 }
 
 /// A constant operand of something reshaped by `p`, as operand of what was not: when the reshape only adds or takes away ones.

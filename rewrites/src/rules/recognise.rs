@@ -35,7 +35,7 @@ rules! {
     "tanh gelu by sigmoid"    : (mul x (sigmoid (mul (add x (mul (mul (mul x x) x) 0.044715)) 1.5957691216057308)))                  => (gelu_tanh x) if loose()
     "mean as sum"             : (mul (reduce_sum[p] x) c)                                              => (mean_of p x c)   if splat(c), real(x), loose()
     "mean as sum, divided"    : (div (reduce_sum[p] x) c)                                              => (mean_of_over p x c) if splat(c), real(x), loose()
-    "variance"                : (sub (reduce_mean[p] (mul x x)) (mul (reduce_mean[p] x) (reduce_mean[p] x))) => (reduce_mean[p] (mul (sub x (reduce_mean[p] x)) (sub x (reduce_mean[p] x)))) if kept(p), loose()
+    "variance"                : (sub (reduce_mean[p] (mul x x)) (mul (reduce_mean[p] x) (reduce_mean[p] x))) => (reduce_mean[p] (mul (sub x (reduce_mean[p] x)) (sub x (reduce_mean[p] x)))) if kept(p), real(x), loose()
     "mean of squares is ≥ 0"  : (relu (reduce_mean[p] (mul x x)))                                      => (reduce_mean[p] (mul x x))
     "norm"                    : (div (sub x (reduce_mean[p] x)) (sqrt (add (reduce_mean[p] (mul (sub x (reduce_mean[p] x)) (sub x (reduce_mean[p] x)))) e)))       => (norm[norm_over(p, e)] x) if kept(p), loose()
     "norm by 1/√"             : (mul (sub x (reduce_mean[p] x)) (recip (sqrt (add (reduce_mean[p] (mul (sub x (reduce_mean[p] x)) (sub x (reduce_mean[p] x)))) e)))) => (norm[norm_over(p, e)] x) if kept(p), loose()

@@ -6,20 +6,37 @@ use crate::pattern::Arg;
 use dnnc_ir::{Attr, Kind, Op, Tensor, Type};
 use egg::Id;
 
-named! { #[doc = "Conditions."] CHECK: Check; permutation, channels, depthwise, few_groups }
-named! { #[doc = "Helpers."] MAKE: Make; shuffled, rows, list_rows, columns, rows_back, list_rows_back, ungrouped, spread }
+named! { #[doc = "Conditions."] CHECK: Check; vector, in_order, permutation, channels, depthwise, few_groups }
+named! { #[doc = "Helpers."] MAKE: Make; first_axis, shuffled, rows, list_rows, columns, rows_back, list_rows_back, ungrouped, spread }
 
 rules! {
     #[doc = "Channels in another order. Groups stand in the way of a shuffle and of packing; as a dense convolution they do not, at the price of \
              products with zero."]
     SHUFFLE;
     "shuffle of channels"          : (reshape[a] (transpose[p] (reshape[b] x))) => (shuffled a p b x)
+    "shuffle of shuffle"           : (gather[p] (gather[p] x i) j)              => (gather[p] x (gather[first_axis()] i j))                    if vector(i), vector(j), constant(i, j)
+    "shuffle to the same order"    : (gather[p] x i)                            => x                                                           if in_order(p, x, i)
     "shuffle of function"          : (gather[p] (map[f] x) i)                   => (map[f] (gather[p] x i))                            if channels(p, i)
     "shuffle of convolution"       : (gather[p] (conv[q] x w ..b) i)            => (conv[q] x (rows w i) ..(list_rows b i))            if channels(p, i), dense(q), constant(w, b)
     "shuffle of depthwise"         : (gather[p] (conv[q] x w ..b) i)            => (conv[q] (gather[p] x i) (rows w i) ..(list_rows b i)) if channels(p, i), depthwise(q, w), permutation(i), constant(w, b)
     "convolution of shuffle"       : (conv[q] (gather[p] x i) w ..b)            => (conv[q] x (columns w i) ..b)                       if channels(p, i), dense(q), permutation(i), constant(w)
     "depthwise of shuffle"         : (conv[q] (gather[p] x i) w ..b)            => (gather[p] (conv[q] x (rows_back w i) ..(list_rows_back b i)) i) if channels(p, i), depthwise(q, w), permutation(i), constant(w, b)
     "groups as dense convolution"  : (conv[p] x w ..b)                          => (conv[ungrouped(p)] x (spread p w) ..b)             if few_groups(p, w), constant(w), loose()
+}
+
+fn vector(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if g.shape(args[0].id()).len() == 1 { Ok(()) } else { Err("the indices are no list") }
+}
+
+/// Every index is its own place.
+fn in_order(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let size = g.shape(args[1].id())[args[0].op().attrs.size("axis")];
+    let order = order(g, args[2].id())?;
+    if order.len() == size && order.is_sorted() { Ok(()) } else { Err("the order changes") }
+}
+
+fn first_axis(_: &mut Classes, _: &[Arg]) -> Result<Arg, Why> {
+    Ok(Arg::Op(OpRef::new(Op::new(Kind::Gather, [("axis", Attr::Int(0))]).map_err(|_| "an attribute would be wrong")?)))
 }
 
 /// The indices are each of 0…n−1 once.
