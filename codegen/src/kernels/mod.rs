@@ -3,6 +3,7 @@
 //! A family is a folder: generators, schedule, reference tests. It is asked with a [`Unit`] and answers with [`Lowered`]: kernels, where their
 //! pointers point, constants packed at compile time and scratch memory. No family knows the network around it.
 
+pub mod attention;
 pub mod conv;
 pub mod depthwise;
 pub mod map;
@@ -79,6 +80,27 @@ pub struct Lowered {
     pub scratch: Vec<usize>,
 }
 
+impl Lowered {
+    /// Appends the parts of another unit that reads these operands and leaves its result there; it has no epilogue operands.
+    pub fn append(&mut self, part: Lowered, inputs: &[Arg], output: Arg) {
+        let (constants, scratch) = (self.constants.len(), self.scratch.len());
+        self.constants.extend(part.constants);
+        self.scratch.extend(part.scratch);
+        for mut call in part.calls {
+            for arg in &mut call.args {
+                *arg = match *arg {
+                    Arg::Input(i) => inputs[i],
+                    Arg::Output(_) => output,
+                    Arg::Const(i) => Arg::Const(constants + i),
+                    Arg::Scratch(i) => Arg::Scratch(scratch + i),
+                    Arg::Extra(_) => unreachable!("an appended part has no epilogue operands"),
+                };
+            }
+            self.calls.push(call);
+        }
+    }
+}
+
 /// A kernel call of a unit.
 pub struct LoweredCall {
     /// The kernel.
@@ -117,7 +139,16 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[&Family] = &[&matmul::FAMILY, &conv::FAMILY, &moving::FAMILY, &norm::FAMILY, &pool::FAMILY, &recurrent::FAMILY, &reduce::FAMILY];
+pub const FAMILIES: &[&Family] = &[
+    &matmul::FAMILY,
+    &conv::FAMILY,
+    &moving::FAMILY,
+    &norm::FAMILY,
+    &pool::FAMILY,
+    &recurrent::FAMILY,
+    &reduce::FAMILY,
+    &attention::FAMILY,
+];
 
 /// The family that serves an operator.
 pub fn family(kind: Kind) -> Option<&'static Family> {

@@ -3,8 +3,7 @@
 use crate::kernels::testing::{Random, check};
 use dnnc_ir::{Attr, Kind, Tensor, Type};
 
-const TYPES: [Type; 10] =
-    [Type::F32, Type::F64, Type::F16, Type::BF16, Type::I8, Type::U8, Type::I32, Type::U32, Type::I64, Type::U64];
+const TYPES: [Type; 10] = [Type::F32, Type::F64, Type::F16, Type::BF16, Type::I8, Type::U8, Type::I32, Type::U32, Type::I64, Type::U64];
 
 fn shape(random: &mut Random, rank: usize) -> Vec<usize> {
     let least = usize::from(random.size(0, 4) > 0);

@@ -17,19 +17,12 @@ pub(super) fn lower(unit: &Unit) -> LoweredCall {
     let from = View { offset: 0, strides: View::dense(&x.shape).strides };
     let to = View { offset: 0, strides: View::dense(&unit.results[0].shape).strides };
     let strides = (from.strides[axis] as i64, to.strides[axis] as i64);
-    let streams =
-        [Stream { ty: x.ty, view: from }, Stream { ty: x.ty, view: to.clone() }, Stream { ty: Type::I64, view: to }];
+    let streams = [Stream { ty: x.ty, view: from }, Stream { ty: x.ty, view: to.clone() }, Stream { ty: Type::I64, view: to }];
     let rows = Rows::new(&outer, &vec![false; outer.len()], &streams, 1, 16 * size, unit.options.threads);
     let mut b = Builder::new(op.kind().name(), 3);
     rows.each(&mut b, &mut |b, row| {
-        let heap = Heap {
-            ty: x.ty,
-            largest: op.attrs.flag("largest"),
-            values: row.pointers[1],
-            indices: row.pointers[2],
-            stride: strides.1,
-            k,
-        };
+        let heap =
+            Heap { ty: x.ty, largest: op.attrs.flag("largest"), values: row.pointers[1], indices: row.pointers[2], stride: strides.1, k };
         heap.select(b, row.pointers[0], strides.0, size);
     });
     LoweredCall { func: b.finish(), args: vec![Arg::Input(0), Arg::Output(0), Arg::Output(1)], tasks: rows.tasks() }
