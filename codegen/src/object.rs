@@ -28,3 +28,6 @@ pub fn emit(program: &Program, target: &Target) -> Result<ObjectFile, String> {
     let bytes = object.write().map_err(|e| e.to_string())?;
     Ok(ObjectFile { bytes, code_bytes })
 }
+
+#[cfg(test)]
+mod tests;
