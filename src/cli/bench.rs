@@ -80,7 +80,8 @@ impl Bench {
             super::bytes(session.arena_bytes())
         );
         if let Some(rows) = layers {
-            let peak = options.target.peak_macs() * self.threads as f64;
+            let core = dnnc::peak::measure(options.target)?;
+            let peak = core * self.threads as f64;
             let total: f64 = rows.iter().map(|r| r.ms).sum();
             let mut out = table(&["step", "node", "ms", "%", "work", "GFLOP/s", "of peak", "GB/s"]);
             for r in rows {
@@ -97,7 +98,7 @@ impl Bench {
                     format!("{:.1}", r.traffic as f64 / (r.ms * 1e-3) / 1e9),
                 ]);
             }
-            println!("\n{out}\nsum of steps: {total:.4} ms");
+            println!("\n{out}\nsum of steps: {total:.4} ms; peak of a core, measured on registers: {:.1} GFLOP/s", 2e-9 * core);
         }
         Ok(())
     }

@@ -1,0 +1,74 @@
+//! The C example of the README: linked with and without threads, for this machine and for Arm.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Compiles the network for a target, links the example with it and runs it; gives what it prints.
+fn example(target: &str, compiler: &[&str], flags: &[&str], runner: &[&str]) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = Scratch(std::env::temp_dir().join(format!("dnnc-c-{target}-{}-{}", flags.len(), std::process::id())));
+    std::fs::create_dir_all(&dir.0).expect("a temporary folder");
+    let object = dir.0.join("garment.o");
+    run(Command::new(env!("CARGO_BIN_EXE_dnnc"))
+        .arg(root.join("tests/data/fm-mobilenetv2/model.onnx"))
+        .args(["--name", "garment", "--target", target, "-o"])
+        .arg(&object));
+    let symbols = run(Command::new("nm").arg("-u").arg(&object));
+    assert!(symbols.trim().is_empty(), "undefined symbols: {symbols}");
+    let program = dir.0.join("classify");
+    run(Command::new(compiler[0])
+        .args(&compiler[1..])
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-I"])
+        .arg(&dir.0)
+        .arg(root.join("examples/c/classify.c"))
+        .arg(&object)
+        .args(flags)
+        .arg("-o")
+        .arg(&program));
+    match runner.split_first() {
+        None => run(&mut Command::new(&program)),
+        Some((first, rest)) => run(Command::new(first).args(rest).arg(&program)),
+    }
+}
+
+#[test]
+fn it_links_and_runs() {
+    let alone = example("native", &["cc"], &[], &[]);
+    assert!(alone.starts_with("trousers"), "{alone}");
+    let threads = example("native", &["cc"], &["-DTHREADS=2", "-lpthread"], &[]);
+    assert_eq!(alone, threads);
+}
+
+#[test]
+fn it_links_into_a_shared_library() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = Scratch(std::env::temp_dir().join(format!("dnnc-c-shared-{}", std::process::id())));
+    std::fs::create_dir_all(&dir.0).expect("a temporary folder");
+    let object = dir.0.join("m.o");
+    run(Command::new(env!("CARGO_BIN_EXE_dnnc")).arg(root.join("tests/data/protonn/model.onnx")).arg("-o").arg(&object));
+    run(Command::new("cc").args(["-shared", "-Wl,--no-undefined", "-o"]).arg(dir.0.join("libm.so")).arg(&object));
+}
+
+#[test]
+fn it_links_and_runs_on_arm() {
+    if common::aarch64_runs() {
+        let arm = example("aarch64", &["aarch64-linux-gnu-gcc", "-static"], &[], &["qemu-aarch64"]);
+        assert!(arm.starts_with("trousers"), "{arm}");
+    }
+}
