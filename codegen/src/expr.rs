@@ -1032,13 +1032,10 @@ fn int_binary(b: &mut Builder, kind: Kind, ty: Type, x: Val, y: Val) -> Val {
     }
 }
 
-/// Status of a kernel that divided an integer by 0.
-pub const DIVISION_BY_ZERO: i32 = 3;
-
 fn check_divisor(b: &mut Builder, y: Val) {
     let zero = b.int(b.ty(y), 0);
     let is_zero = b.cmp(Cmp::Eq, y, zero);
-    b.when(is_zero, |b| b.fail(DIVISION_BY_ZERO));
+    b.when(is_zero, |b| b.fail(dnnc_runtime::abi::DIVISION));
 }
 
 fn int_div(b: &mut Builder, x: Val, y: Val, ty: Type) -> Val {
@@ -1093,7 +1090,7 @@ fn int_pow(b: &mut Builder, x: Val, y: Val, base: Type, exponent: Type) -> Val {
     let negative = if exponent.is_signed() { b.cmp(Cmp::Lt, e, zero) } else { b.cmp(Cmp::Ne, e, e) };
     // A negative power is that of 1/x truncated: 1 and −1 are their own, all others are 0.
     let is_zero = b.cmp(Cmp::Eq, x, zero_x);
-    b.when(negative, |b| b.when(is_zero, |b| b.fail(DIVISION_BY_ZERO)));
+    b.when(negative, |b| b.when(is_zero, |b| b.fail(dnnc_runtime::abi::DIVISION)));
     let (is_one, is_minus) = (b.cmp(Cmp::Eq, x, one_x), b.cmp(Cmp::Eq, x, minus_x));
     let unit = if base.is_signed() { b.bin(Bin::Or, is_one, is_minus) } else { is_one };
     let inverse = b.select(unit, x, zero_x);

@@ -6,6 +6,7 @@
 pub mod attention;
 pub mod conv;
 pub mod depthwise;
+pub mod gather;
 pub mod map;
 pub mod matmul;
 pub mod moving;
@@ -148,6 +149,7 @@ pub const FAMILIES: &[&Family] = &[
     &recurrent::FAMILY,
     &reduce::FAMILY,
     &attention::FAMILY,
+    &gather::FAMILY,
 ];
 
 /// The family that serves an operator.

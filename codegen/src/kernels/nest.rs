@@ -154,3 +154,18 @@ const TASK: usize = 16384;
 pub fn tasks(elements: usize, weight: usize, threads: usize) -> usize {
     if threads > 1 { (elements.saturating_mul(1 + weight / 8) / TASK).clamp(1, 4 * threads) } else { 1 }
 }
+
+/// How axes of so many indices are cut into about so many tasks: the first axis that has enough, else the longest. Gives the part of each axis
+/// that a task walks and the number of tasks.
+pub fn cut(sizes: &[usize], wanted: usize) -> (Vec<Part>, usize) {
+    let mut parts = vec![Part::All; sizes.len()];
+    let axis = (0..sizes.len()).find(|&a| sizes[a] >= wanted).or_else(|| (0..sizes.len()).max_by_key(|&a| sizes[a]));
+    match axis {
+        Some(a) if wanted > 1 && sizes[a] > 1 => {
+            let chunk = sizes[a].div_ceil(wanted);
+            parts[a] = Part::Chunk(chunk);
+            (parts, sizes[a].div_ceil(chunk))
+        }
+        _ => (parts, 1),
+    }
+}

@@ -180,6 +180,14 @@ impl After {
     }
 }
 
+/// The error that an operator on this data ends with.
+pub fn failure(kind: Kind, attrs: &[(&'static str, Attr)], inputs: &[Given]) -> String {
+    let op = Op::new(kind, attrs.iter().cloned()).expect("attributes");
+    let types: Vec<TensorType> = inputs.iter().map(|i| i.0.ty().clone()).collect();
+    let results = (op.def.infer)(&op.attrs, &types).unwrap_or_else(|e| panic!("{op:?} {types:?}: {e}"));
+    run(&op, inputs, &results, None, &targets()[0], 1).expect_err("the data is wrong")
+}
+
 fn run(
     op: &Op,
     inputs: &[Given],

@@ -1,0 +1,123 @@
+//! Elements read and written at places that are data, and values between elements. Indices out of range end the kernel.
+
+mod elements;
+mod resample;
+
+use super::map::{self, View};
+use super::nest::{self, Axis, place};
+use super::{Arg, Family, Lowered, LoweredCall, Unit};
+use crate::expr::{Expr, load_element, store_element};
+use crate::kir::{Builder, Cmp, Elem, Ty, Val};
+use dnnc_ir::{Kind, TensorType, Type};
+use dnnc_runtime::abi;
+
+/// The family.
+pub const FAMILY: Family = Family {
+    name: "gather",
+    kinds: &[Kind::Gather, Kind::GatherElements, Kind::GatherNd, Kind::ScatterElements, Kind::ScatterNd, Kind::Resample],
+    lower,
+    epilogue: |_, _, _| false,
+};
+
+fn lower(unit: &Unit) -> Result<Lowered, String> {
+    if unit.results.iter().all(TensorType::is_empty) {
+        return Ok(Lowered::default());
+    }
+    let calls = match unit.op.kind() {
+        Kind::Gather => vec![gather(unit)],
+        Kind::GatherElements => vec![elements::gather_elements(unit)],
+        Kind::GatherNd => vec![elements::gather_nd(unit)],
+        Kind::ScatterElements => scatter(unit, elements::scatter_elements),
+        Kind::ScatterNd => scatter(unit, elements::scatter_nd),
+        _ => vec![resample::lower(unit)],
+    };
+    Ok(Lowered { calls, ..Lowered::default() })
+}
+
+/// A copy of the first operand, which then is written to.
+fn scatter(unit: &Unit, update: fn(&Unit) -> LoweredCall) -> Vec<LoweredCall> {
+    let ty = map::moved_as(unit.results[0].ty);
+    let shape = &unit.results[0].shape;
+    let source = map::Source::new(Arg::Input(0), ty, View::dense(shape));
+    let expr: Expr = map::identity(ty);
+    let copy = map::call(&expr, &[source], shape, &View::dense(shape), unit.target, unit.options);
+    let updates = (!unit.inputs[2].ty.is_empty()).then(|| update(unit));
+    copy.into_iter().chain(updates).collect()
+}
+
+/// An index into an axis of `size`: negative ones count from the end, those out of range end the kernel.
+fn checked(b: &mut Builder, index: Val, size: usize) -> Val {
+    let (zero, n) = (b.index(0), b.index(size));
+    let negative = b.cmp(Cmp::Lt, index, zero);
+    let from_end = b.add(index, n);
+    let index = b.select(negative, from_end, index);
+    let outside = b.cmp(Cmp::GeU, index, n);
+    b.when(outside, |b| b.fail(abi::INDEX));
+    index
+}
+
+/// Copies so many bytes.
+fn copy(b: &mut Builder, from: Val, to: Val, bytes: usize, vector: usize) {
+    let elem = match bytes {
+        n if n % 4 == 0 => Elem::F32,
+        n if n % 2 == 0 => Elem::I16,
+        _ => Elem::I8,
+    };
+    let ty = Ty { elem, lanes: (vector / elem.bytes()) as u8 };
+    let block = 4 * vector;
+    let whole = bytes / block * block;
+    let axis = Axis { size: whole, strides: vec![1, 1] };
+    let move_at = |b: &mut Builder, p: &[Val], at: usize, bytes: usize| {
+        let ((from, disp), (to, _)) = (place(b, p[0], at as i64), place(b, p[1], at as i64));
+        let v = b.load_part(ty, from, disp, bytes / elem.bytes());
+        b.store_part(v, to, disp, bytes / elem.bytes());
+    };
+    nest::walk(b, &axis, (nest::Index::Known(0), nest::Index::Known(whole)), block, &[from, to], &[], &mut |b, p, _| {
+        for u in 0..4 {
+            move_at(b, p, u * vector, vector);
+        }
+        vec![]
+    });
+    for at in (whole..bytes).step_by(vector) {
+        move_at(b, &[from, to], at, vector.min(bytes - at));
+    }
+}
+
+/// Moves `count` contiguous elements.
+fn move_row(b: &mut Builder, unit: &Unit, from: Val, to: Val, count: usize) {
+    let ty = map::moved_as(unit.results[0].ty);
+    if count == 1 {
+        let v = load_element(b, ty, from, 0, 1, 1);
+        return store_element(b, ty, v, to, 0, 1);
+    }
+    copy(b, from, to, count * ty.bytes(), unit.target.vector.bits / 8);
+}
+
+/// Rows of x, one for each index, in each slice before the axis.
+fn gather(unit: &Unit) -> LoweredCall {
+    let (x, idx) = (&unit.inputs[0].ty, &unit.inputs[1].ty);
+    let axis = unit.op.attrs.size("axis");
+    let before: usize = x.shape[..axis].iter().product();
+    let row: usize = x.shape[axis + 1..].iter().product();
+    let (size, width) = (x.shape[axis], x.ty.bytes());
+    let bytes = (row * width) as i64;
+    // Pointers: x, idx, result.
+    let slices = Axis { size: before, strides: vec![size as i64 * bytes, 0, idx.len() as i64 * bytes] };
+    let indices = Axis { size: idx.len(), strides: vec![0, 8, bytes] };
+    let (parts, tasks) = nest::cut(&[before, idx.len()], nest::tasks(unit.results[0].len(), 1, unit.options.threads));
+    let mut b = Builder::new("gather", 3);
+    let pointers: Vec<Val> = (0..3).map(|i| b.param(i)).collect();
+    nest::nest(&mut b, &[(&slices, parts[0]), (&indices, parts[1])], &pointers, &mut |b, p| {
+        let index = b.load(Ty::I64, p[1], 0);
+        let index = checked(b, index, size);
+        let from = b.element(p[0], index, bytes as usize);
+        move_row(b, unit, from, p[2], row);
+    });
+    LoweredCall { func: b.finish(), args: vec![Arg::Input(0), Arg::Input(1), Arg::Output(0)], tasks }
+}
+
+/// The type of indices.
+const INDEX: Type = Type::I64;
+
+#[cfg(test)]
+mod tests;
