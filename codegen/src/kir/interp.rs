@@ -385,7 +385,7 @@ macro_rules! float {
     };
 }
 
-fn un(op: Un, elem: Elem) -> fn(u64) -> u64 {
+pub(crate) fn un(op: Un, elem: Elem) -> fn(u64) -> u64 {
     match op {
         Un::Neg if elem.is_float() => float!(elem, |a| -a),
         Un::Neg => int!(elem, |a| a.wrapping_neg()),
@@ -400,7 +400,7 @@ fn un(op: Un, elem: Elem) -> fn(u64) -> u64 {
     }
 }
 
-fn bin(op: Bin, elem: Elem) -> fn(u64, u64) -> u64 {
+pub(crate) fn bin(op: Bin, elem: Elem) -> fn(u64, u64) -> u64 {
     match op {
         Bin::Add if elem.is_float() => float!(elem, |a, b| a + b),
         Bin::Sub if elem.is_float() => float!(elem, |a, b| a - b),
@@ -438,7 +438,7 @@ fn fma(elem: Elem, fused: bool) -> fn(u64, u64, u64) -> u64 {
 }
 
 /// A comparison; true is all bits of the width of what was compared.
-fn cmp(op: Cmp, elem: Elem) -> fn(u64, u64) -> u64 {
+pub(crate) fn cmp(op: Cmp, elem: Elem) -> fn(u64, u64) -> u64 {
     macro_rules! compare {
         (|$a:ident, $b:ident| $e:expr) => {
             match elem {
@@ -468,7 +468,7 @@ fn cmp(op: Cmp, elem: Elem) -> fn(u64, u64) -> u64 {
     }
 }
 
-fn conv(op: Conv, from: Elem, to: Elem, a: u64) -> u64 {
+pub(crate) fn conv(op: Conv, from: Elem, to: Elem, a: u64) -> u64 {
     let signed = sext(a, from);
     match (op, from, to) {
         (Conv::Sext, ..) => signed as u64 & mask(to),

@@ -2,7 +2,7 @@
 
 use super::facts::Facts;
 use super::mach::{Arg, Base, Kind, Mach, Mem, V, View, cc, gpr};
-use crate::kir::{Carried, Elem, Func, Op, Stmt, Ty, Val};
+use crate::kir::{Bin, Carried, Conv, Elem, Func, Op, Stmt, Ty, Val, interp};
 use iced_x86::{Code, OpKind};
 use regalloc2::RegClass;
 
@@ -373,6 +373,10 @@ impl Lower<'_> {
     }
 
     fn let_(&mut self, v: Val, op: &Op) -> Result<(), String> {
+        if let Some(bits) = self.fold(v, op) {
+            self.constants[v.0 as usize] = Some(bits);
+            return Ok(());
+        }
         match *op {
             Op::Const(bits) => self.constants[v.0 as usize] = Some(bits),
             Op::Offset(a, b) => self.define_sum(v, a, b),
@@ -398,6 +402,29 @@ impl Lower<'_> {
             _ => self.scalar(v, op)?,
         }
         Ok(())
+    }
+
+    /// The value of a scalar integer or mask that is made of constants.
+    fn fold(&self, v: Val, op: &Op) -> Option<u64> {
+        let elem = self.ty(v).elem;
+        if self.ty(v).is_vector() || elem.is_float() {
+            return None;
+        }
+        let of = |v: Val| self.constant(v).filter(|_| !self.ty(v).is_vector() && !self.ty(v).elem.is_float());
+        match *op {
+            Op::Un(op, a) => Some(interp::un(op, elem)(of(a)?)),
+            Op::Bin(op, a, b) => match (op, of(a), of(b)) {
+                (op, Some(x), Some(y)) => Some(interp::bin(op, elem)(x, y)),
+                (Bin::Mul | Bin::And, Some(0), _) | (Bin::Mul | Bin::And, _, Some(0)) => Some(0),
+                _ => None,
+            },
+            Op::Cmp(op, a, b) => Some(interp::cmp(op, self.ty(a).elem)(of(a)?, of(b)?)),
+            Op::Select(mask, a, b) => of(if of(mask)? != 0 { a } else { b }),
+            Op::Conv(op @ (Conv::Sext | Conv::Zext | Conv::Wrap | Conv::MaskToInt), a) => {
+                Some(interp::conv(op, self.ty(a).elem, elem, of(a)?))
+            }
+            _ => None,
+        }
     }
 
     /// Lowers an operation that is part of another; gives its value.
@@ -672,6 +699,25 @@ impl Lower<'_> {
     }
 
     fn branch(&mut self, cond: Val, then: &[Stmt], otherwise: &[Stmt], results: &[(Val, Val, Val)]) -> Result<(), String> {
+        if let Some(bits) = self.constant(cond) {
+            let taken = bits != 0;
+            if taken {
+                self.body(then)?;
+            } else {
+                self.skip(then);
+            }
+            self.at += 1;
+            if taken {
+                self.skip(otherwise);
+            } else {
+                self.body(otherwise)?;
+            }
+            self.at += 1;
+            if !self.dead {
+                results.iter().for_each(|r| self.alias(r.0, if taken { r.1 } else { r.2 }));
+            }
+            return Ok(());
+        }
         let (yes, no) = (self.m.block(vec![]), self.m.block(vec![]));
         let params = self.params(results.iter().map(|r| r.0));
         let merge = self.m.block(params);
