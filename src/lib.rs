@@ -13,10 +13,10 @@
 //! For another machine, [`object`] gives the bytes of an object file and of the C header beside it. The command line is a thin door to the same functions.
 
 pub mod compare;
-pub mod peak;
 mod error;
 mod model;
 mod object;
+pub mod peak;
 mod pipeline;
 pub mod tensors;
 pub mod via;

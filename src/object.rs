@@ -33,7 +33,8 @@ pub fn object(model: &Model, shapes: &[Vec<usize>], name: &str, options: &Option
     let stage = model.specialise(shapes)?;
     if stage.cut.is_some() {
         return Err(Error::Usage(
-            "a size depends on data, so no object of fixed memory can be made; `dnnc run` and the Rust API compile such a model in stages".into(),
+            "a size depends on data, so no object of fixed memory can be made; `dnnc run` and the Rust API compile such a model in stages"
+                .into(),
         ));
     }
     object_of(&stage.graph, name, options)

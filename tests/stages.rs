@@ -15,10 +15,7 @@ fn stages(name: &str, target: &str) -> String {
     let stage = model.specialise(&shapes).expect("a graph");
     let options = Options { target: dnnc::targets::find(target).expect("a known target"), ..Options::default() };
     let built = dnnc::build(&stage.graph, "model", &options).expect("a program");
-    let steps: Vec<String> = calls(&built.program.steps)
-        .iter()
-        .map(|c| format!("{} [{} tasks] {:?}", c.label, c.tasks, c.args))
-        .collect();
+    let steps: Vec<String> = calls(&built.program.steps).iter().map(|c| format!("{} [{} tasks] {:?}", c.label, c.tasks, c.args)).collect();
     format!(
         "── imported\n{}\n── rewritten for {target}\n{}\n── steps, arena {} bytes\n{}\n",
         stage.graph.brief(),
@@ -50,7 +47,7 @@ fn kernels_as_text_parse_back() {
     let object = dnnc::object(&model, &[vec![1, 1, 28, 28]], "m", &Options::default()).expect("an object");
     for kernel in &object.built.program.kernels {
         let text = kernel.to_string();
-        let again = dnnc::codegen::kir::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let again = dnnc::codegen::kir::text::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
         assert_eq!(again.to_string(), text);
     }
 }

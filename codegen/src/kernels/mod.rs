@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod conv;
+pub mod conv_transpose;
 pub mod depthwise;
 pub mod gather;
 pub mod map;
@@ -150,6 +151,7 @@ pub const FAMILIES: &[&Family] = &[
     &reduce::FAMILY,
     &attention::FAMILY,
     &gather::FAMILY,
+    &conv_transpose::FAMILY,
 ];
 
 /// The family that serves an operator.

@@ -26,8 +26,7 @@ pub(super) fn lower(unit: &Unit) -> LoweredCall {
     let slices = Axis { size: before, strides: vec![kernel.size as i64 * row, 0, 0, outputs as i64 * row] };
     let taps = kernel.taps as i64;
     let along = Axis { size: outputs, strides: vec![0, 8 * taps, w.ty.bytes() as i64 * taps, row] };
-    let (parts, tasks) =
-        nest::cut(&[before, outputs], nest::tasks(unit.results[0].len(), 2 * kernel.taps, unit.options.threads));
+    let (parts, tasks) = nest::cut(&[before, outputs], nest::tasks(unit.results[0].len(), 2 * kernel.taps, unit.options.threads));
     let mut b = Builder::new("resample", 4);
     let pointers: Vec<Val> = (0..4).map(|i| b.param(i)).collect();
     kernel.check(&mut b, pointers[1], idx.len());
@@ -114,4 +113,3 @@ impl Kernel {
         }
     }
 }
-
