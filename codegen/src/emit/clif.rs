@@ -1132,6 +1132,7 @@ impl<'a> Translator<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kir::Builder;
     use crate::kir::testing::{Case, every_op, random};
 
     #[cfg(target_arch = "x86_64")]
@@ -1157,6 +1158,44 @@ mod tests {
     fn random_kernels_mean_what_the_interpreter_says() {
         for (i, target) in ["x86-64-v3", "x86-64-v2", "x86-64"].into_iter().enumerate() {
             check(target, (0..300).map(|seed| random(1000 * i as u64 + seed, [16, 32, 64][seed as usize % 3])));
+        }
+    }
+
+    /// C += A·B as kernels of products write it: rows read as vectors of four steps, whose lanes are factors.
+    fn tile(rows: usize, vectors: usize) -> Func {
+        let v = Ty::vector(Elem::F32, 4);
+        let mut b = Builder::new(format!("tile {rows}x{vectors}"), 3);
+        let zero = b.number(v, 0.0);
+        let init: Vec<Val> = [b.param(0), b.param(1)].into_iter().chain(vec![zero; rows * vectors]).collect();
+        let out = b.for_count(64, &init, |b, _, carried| {
+            let mut acc = carried[2..].to_vec();
+            let a: Vec<Val> = (0..rows).map(|i| b.load(v, carried[0], (i * 1024) as i32)).collect();
+            for step in 0..4 {
+                let w: Vec<Val> = (0..vectors).map(|j| b.load(v, carried[1], ((step * vectors + j) * 16) as i32)).collect();
+                for i in 0..rows {
+                    let x = b.shuffle(a[i], a[i], &[step as u8; 4]);
+                    for j in 0..vectors {
+                        acc[i * vectors + j] = b.fma(x, w[j], acc[i * vectors + j]);
+                    }
+                }
+            }
+            let next = [b.offset_int(carried[0], 16), b.offset_int(carried[1], (64 * vectors) as i64)];
+            next.into_iter().chain(acc).collect()
+        });
+        for (i, x) in out[2..].iter().enumerate() {
+            b.store(*x, b.param(2), 16 * i as i32);
+        }
+        b.finish()
+    }
+
+    #[test]
+    fn tiles_of_multiply_adds_spill_nothing_on_aarch64() {
+        let clif = Clif::new(dnnc_targets::find("aarch64").unwrap()).unwrap();
+        for (rows, vectors) in [(8, 2), (4, 4), (6, 3), (7, 3), (5, 4)] {
+            let text = clif.listing(&tile(rows, vectors)).unwrap();
+            let count = |word: &str| text.lines().filter(|l| l.contains(word)).count();
+            assert_eq!(count("fmla "), 4 * rows * vectors, "{rows}x{vectors}: {text}");
+            assert_eq!(count("ldr q") + count("ldp q"), rows + 4 * vectors, "{text}");
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod wide;
 use crate::kir::{Func, Tuning};
 use cranelift_codegen::isa::OwnedTargetIsa;
 use dnnc_targets::Target;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Machine code of one kernel: self-contained, without relocations.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -47,10 +48,29 @@ impl Emitter {
     }
 }
 
-/// Emits all kernels of a program.
+/// Emits all kernels of a program, on all cores; the code does not depend on how many there are.
 pub fn emit_all(kernels: &[Func], target: &Target) -> Result<Vec<Vec<u8>>, String> {
     let emitter = Emitter::new(target)?;
-    kernels.iter().map(|k| emitter.emit(k).map(|c| c.bytes).map_err(|e| format!("kernel {}: {e}", k.name))).collect()
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = vec![];
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(kernel) = kernels.get(i) else { return done };
+            done.push((i, emitter.emit(kernel).map(|c| c.bytes).map_err(|e| format!("kernel {}: {e}", kernel.name))));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(kernels.len());
+    let mut all = std::thread::scope(|scope| {
+        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut all = work();
+        for helper in helpers {
+            all.extend(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        all
+    });
+    all.sort_by_key(|(i, _)| *i);
+    all.into_iter().map(|(_, code)| code).collect()
 }
 
 /// Cranelift's view of a machine, for the functions around the kernels.
@@ -68,4 +88,23 @@ pub fn assembly(func: &Func, target: &Target) -> Result<String, String> {
     let emitter = Emitter::new(target)?;
     let text = if emitter.is_wide(func) { wide::disassemble(&wide::emit(func, target)?) } else { emitter.clif.listing(func)? };
     Ok(format!("{}:\n{text}", func.name))
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use crate::kir::testing::{every_op, random};
+
+    /// Runs where the machine has AVX2: 256-bit vectors go through `wide`, the others through `clif`.
+    #[test]
+    fn kernels_mean_what_the_interpreter_says() {
+        let target = dnnc_targets::native();
+        if target.vector.bits < 256 {
+            eprintln!("NOT TESTED: this machine has no 256-bit vectors");
+            return;
+        }
+        let emitter = Emitter::new(target).unwrap();
+        let cases = every_op(32).into_iter().chain((0..500).map(|seed| random(5000 + seed, 32)));
+        cases.for_each(|case| case.check(true, &|func| emitter.emit(func)));
+    }
 }
