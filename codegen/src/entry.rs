@@ -7,7 +7,7 @@ use cranelift_codegen::Context;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I8, I32, I64};
 use cranelift_codegen::ir::{
-    AbiParam, Block, BlockArg, FuncRef, Function, InstBuilder, MemFlagsData, SigRef, Signature, StackSlotData, StackSlotKind,
+    AbiParam, Block, BlockArg, FuncRef, Function, InstBuilder, MemFlagsData, SigRef, Signature, StackSlot, StackSlotData, StackSlotKind,
 };
 use cranelift_codegen::ir::{UserFuncName, Value};
 use cranelift_codegen::isa::CallConv;
@@ -61,7 +61,9 @@ pub(crate) fn define<M: Module>(
             let id = module.declare_data(&format!("{}_weights", program.name), Linkage::Local, false, false).map_err(text)?;
             let mut description = DataDescription::new();
             description.set_align(ALIGN as u64);
-            description.define(constant_bytes(program).into_boxed_slice());
+            let mut block = vec![0; constant_size(program)];
+            write_constants(program, &mut block);
+            description.define(block.into_boxed_slice());
             module.define_data(id, &description).map_err(text)?;
             Base::Data(id)
         }
@@ -87,14 +89,16 @@ pub(crate) fn constant_offsets(program: &Program) -> Vec<usize> {
         .collect()
 }
 
-/// All constants as one block.
-pub(crate) fn constant_bytes(program: &Program) -> Vec<u8> {
-    let total = program.constants.iter().map(|c| c.len().next_multiple_of(ALIGN)).sum::<usize>().max(1);
-    let mut all = vec![0; total];
+/// Bytes of all constants as one block.
+pub(crate) fn constant_size(program: &Program) -> usize {
+    program.constants.iter().map(|c| c.len().next_multiple_of(ALIGN)).sum::<usize>().max(1)
+}
+
+/// Writes all constants as one block.
+pub(crate) fn write_constants(program: &Program, block: &mut [u8]) {
     for (offset, data) in constant_offsets(program).into_iter().zip(&program.constants) {
-        all[offset..offset + data.len()].copy_from_slice(data);
+        block[offset..offset + data.len()].copy_from_slice(data);
     }
-    all
 }
 
 /// `fn(ptr × n, task: i64) -> i32`, as both emitters make kernels.
@@ -140,6 +144,8 @@ struct Frame {
     pool: Option<(Value, Value, SigRef)>,
     /// Clock, function `tick` and its signature.
     clock: Option<(Value, Value, SigRef)>,
+    /// What the bodies of parallel loops read: inputs, outputs, arena, status.
+    context: Option<StackSlot>,
     /// Takes a status and returns it.
     exit: Block,
 }
@@ -164,12 +170,19 @@ impl<M: Module> Maker<'_, M> {
         self.function(id, signature, |maker, b, args| {
             let exit = b.create_block();
             b.append_block_param(exit, I32);
-            let mut frame = Frame { inputs: args[0], outputs: args[1], arena: args[2], pool: None, clock: None, exit };
+            let mut frame = Frame { inputs: args[0], outputs: args[1], arena: args[2], pool: None, clock: None, context: None, exit };
             if form != Form::Serial {
                 // void parallel_for(void *pool, size_t n, void (*body)(void *ctx, size_t i), void *ctx)
                 let mut s = Signature::new(convention);
                 s.params = vec![AbiParam::new(I64); 4];
                 frame.pool = Some((args[3], args[4], b.import_signature(s)));
+                let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 32, 3));
+                for (i, v) in [frame.inputs, frame.outputs, frame.arena].into_iter().enumerate() {
+                    b.ins().stack_store(I64, v, slot, 8 * i as i32);
+                }
+                let zero = b.ins().iconst(I64, 0);
+                b.ins().stack_store(I64, zero, slot, 24);
+                frame.context = Some(slot);
             }
             if form == Form::Profiled {
                 let mut s = Signature::new(convention);
@@ -296,13 +309,7 @@ impl<M: Module> Maker<'_, M> {
     fn parallel(&mut self, b: &mut FunctionBuilder, frame: &Frame, call: &Call) -> Result<(), String> {
         let body = self.body(call)?;
         let (pool, parallel_for, signature) = frame.pool.expect("parallel() is called where there is a pool");
-        // inputs, outputs, arena, status
-        let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 32, 3));
-        for (i, v) in [frame.inputs, frame.outputs, frame.arena].into_iter().enumerate() {
-            b.ins().stack_store(I64, v, slot, 8 * i as i32);
-        }
-        let zero = b.ins().iconst(I64, 0);
-        b.ins().stack_store(I64, zero, slot, 24);
+        let slot = frame.context.expect("made together with the pool");
         let body = self.module.declare_func_in_func(body, b.func);
         let body = b.ins().func_addr(I64, body);
         let count = b.ins().iconst(I64, call.tasks as i64);
@@ -327,7 +334,7 @@ impl<M: Module> Maker<'_, M> {
             let word = |b: &mut FunctionBuilder, i: i32| b.ins().load(I64, MemFlagsData::trusted(), context, 8 * i);
             let (inputs, outputs, arena) = (word(b, 0), word(b, 1), word(b, 2));
             let (failed, done) = (b.create_block(), b.create_block());
-            let frame = Frame { inputs, outputs, arena, pool: None, clock: None, exit: failed };
+            let frame = Frame { inputs, outputs, arena, pool: None, clock: None, context: None, exit: failed };
             let status = b.append_block_param(failed, I32);
             let kernel = maker.module.declare_func_in_func(maker.kernels[call.kernel], b.func);
             let mut values: Vec<Value> = call.args.iter().map(|l| maker.address(b, &frame, *l)).collect();

@@ -4,7 +4,7 @@ use crate::emit;
 use crate::entry::{self, Constants, Wanted};
 use crate::pool::{Body, Pool};
 use crate::program::{ALIGN, Program};
-use cranelift_jit::{JITBuilder, JITModule};
+use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use dnnc_targets::Target;
 use std::ffi::c_void;
 use std::fmt;
@@ -68,15 +68,16 @@ impl Jit {
             return Err(format!("code for {} does not run on this machine, which is {}", target.name, native.name));
         }
         let code = emit::emit_all(&program.kernels, target)?;
-        let mut constants = {
-            let data = entry::constant_bytes(&program);
-            let mut a = Aligned::new(data.len());
-            a.as_mut().copy_from_slice(&data);
-            a
-        };
+        let mut constants = Aligned::new(entry::constant_size(&program));
+        entry::write_constants(&program, constants.as_mut());
         let address = constants.as_mut().as_ptr() as u64;
         let isa = emit::isa(target, crate::kir::Tuning::AsWritten, false)?;
-        let mut module = JITModule::new(JITBuilder::with_isa(isa, cranelift_module::default_libcall_names()));
+        let mut builder = JITBuilder::with_isa(isa, cranelift_module::default_libcall_names());
+        // Calls reach ±128 MiB on AArch64: all functions come from one reservation, of address space only.
+        let reserve = 2 * code.iter().map(|c| c.len().next_multiple_of(ALIGN)).sum::<usize>() + (32 << 20);
+        let memory = ArenaMemoryProvider::new_with_size(reserve).map_err(|e| format!("memory for machine code: {e}"))?;
+        builder.memory_provider(Box::new(memory));
+        let mut module = JITModule::new(builder);
         let wanted = Wanted { parallel: threads > 1, profiled: true };
         let entries = entry::define(&mut module, &program, &code, Constants::Address(address), wanted)?;
         module.finalize_definitions().map_err(|e| e.to_string())?;

@@ -1,11 +1,12 @@
 //! A small fork-join pool for the JIT. Workers sleep while no network runs.
 //!
-//! A job is a body and a count; indices are handed out by a counter, so that a slow core takes fewer. Nothing is allocated per job. Between the steps of
-//! one inference a worker spins for a few microseconds, which is less than a sleep and a wake-up would take; then it parks.
+//! A job is a body and a count; indices are handed out by a counter, so that a slow core takes fewer. A worker joins a job that is open and leaves it when
+//! no index is left; one that wakes up too late to help is not waited for. Nothing is allocated per job. Between the steps of one inference a worker
+//! spins for a few microseconds, which is less than a sleep and a wake-up would take; then it parks.
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::{JoinHandle, Thread};
 
 /// The body of a parallel loop, in the C ABI of compiled networks.
@@ -19,32 +20,35 @@ pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     threads: Vec<Thread>,
-    /// Held while a job runs: jobs of several callers take turns.
+    /// Held while a job runs.
     turn: Mutex<()>,
 }
 
 struct Shared {
-    /// Counts jobs: a worker takes part once in each.
-    epoch: AtomicUsize,
+    /// The number of the current job (high half), whether it is [`OPEN`], and how many workers are in it (the low bits).
+    state: AtomicU64,
     body: AtomicPtr<c_void>,
     ctx: AtomicPtr<c_void>,
     count: AtomicUsize,
     next: AtomicUsize,
-    /// Workers that have not yet left the current job.
-    busy: AtomicUsize,
     stop: AtomicBool,
 }
+
+/// Workers may join.
+const OPEN: u64 = 1 << 31;
+
+/// One more job.
+const JOB: u64 = 1 << 32;
 
 impl Pool {
     /// A pool in which `threads` threads work, the caller being one of them.
     pub fn new(threads: usize) -> Pool {
         let shared = Arc::new(Shared {
-            epoch: AtomicUsize::new(0),
+            state: AtomicU64::new(0),
             body: AtomicPtr::new(std::ptr::null_mut()),
             ctx: AtomicPtr::new(std::ptr::null_mut()),
             count: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         });
         let workers: Vec<JoinHandle<()>> = (1..threads)
@@ -58,34 +62,54 @@ impl Pool {
         Pool { shared, workers, threads, turn: Mutex::new(()) }
     }
 
-    /// Runs `body(ctx, i)` for every `i` below `count`, on all threads, and returns when all are done.
+    /// Runs `body(ctx, i)` for every `i` below `count`, on all threads, and returns when all are done. While another caller's job runs it uses this
+    /// thread alone.
     pub fn run(&self, count: usize, body: Body, ctx: *mut c_void) {
-        let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
         let s = &*self.shared;
+        let turn = self.turn.try_lock();
+        if count < 2 || self.threads.is_empty() || matches!(turn, Err(TryLockError::WouldBlock)) {
+            for i in 0..count {
+                // The caller guarantees that body and ctx belong together.
+                #[allow(unsafe_code)]
+                unsafe {
+                    body(ctx, i);
+                }
+            }
+            return;
+        }
         s.body.store(body as *mut c_void, Ordering::Relaxed);
         s.ctx.store(ctx, Ordering::Relaxed);
         s.count.store(count, Ordering::Relaxed);
         s.next.store(0, Ordering::Relaxed);
-        s.busy.store(self.threads.len(), Ordering::Relaxed);
-        s.epoch.fetch_add(1, Ordering::Release);
-        for t in &self.threads {
+        let job = (s.state.load(Ordering::Relaxed) & !(JOB - 1)).wrapping_add(JOB);
+        s.state.store(job | OPEN, Ordering::Release);
+        for t in self.threads.iter().take(count - 1) {
             t.unpark();
         }
-        s.share(body, ctx, count);
-        while s.busy.load(Ordering::Acquire) != 0 {
-            std::hint::spin_loop();
+        s.share();
+        s.state.fetch_and(!OPEN, Ordering::AcqRel);
+        let mut polls = 0;
+        while s.state.load(Ordering::Acquire) & (OPEN - 1) != 0 {
+            polls += 1;
+            // With more threads than cores, the one waited for may need this core.
+            if polls > SPINS { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
     }
 }
 
 impl Shared {
-    fn share(&self, body: Body, ctx: *mut c_void, count: usize) {
+    /// Takes indices of the current job until none is left.
+    fn share(&self) {
+        // `run` stored a `Body` before it opened the job.
+        #[allow(unsafe_code)]
+        let body = unsafe { std::mem::transmute::<*mut c_void, Body>(self.body.load(Ordering::Relaxed)) };
+        let (ctx, count) = (self.ctx.load(Ordering::Relaxed), self.count.load(Ordering::Relaxed));
         loop {
             let i = self.next.fetch_add(1, Ordering::Relaxed);
             if i >= count {
                 return;
             }
-            // The caller of `run` guarantees that body and ctx belong together and live until `run` returns.
+            // The caller of `run` guarantees that body and ctx belong together and live until `run` returns, which waits for all who joined.
             #[allow(unsafe_code)]
             unsafe {
                 body(ctx, i);
@@ -94,32 +118,24 @@ impl Shared {
     }
 
     fn work(&self) {
-        let mut seen = 0;
+        let (mut seen, mut polls) = (0, 0);
         loop {
-            let mut spins = 0;
-            let epoch = loop {
-                let epoch = self.epoch.load(Ordering::Acquire);
-                if epoch != seen {
-                    break epoch;
+            let state = self.state.load(Ordering::Acquire);
+            if state & OPEN != 0 && state / JOB != seen {
+                // Joining fails when others join or the job closes meanwhile; then look again.
+                if self.state.compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    seen = state / JOB;
+                    self.share();
+                    self.state.fetch_sub(1, Ordering::Release);
+                    polls = 0;
                 }
-                if self.stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                spins += 1;
-                if spins > SPINS {
-                    std::thread::park();
-                } else {
-                    std::hint::spin_loop();
-                }
-            };
-            seen = epoch;
-            let body = self.body.load(Ordering::Relaxed);
-            let (ctx, count) = (self.ctx.load(Ordering::Relaxed), self.count.load(Ordering::Relaxed));
-            // `run` stored a `Body` before it advanced the epoch.
-            #[allow(unsafe_code)]
-            let body = unsafe { std::mem::transmute::<*mut c_void, Body>(body) };
-            self.share(body, ctx, count);
-            self.busy.fetch_sub(1, Ordering::Release);
+                continue;
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            polls += 1;
+            if polls > SPINS { std::thread::park() } else { std::hint::spin_loop() }
         }
     }
 }
@@ -157,5 +173,21 @@ mod tests {
             assert_eq!(seen[..4], [4, 3, 2, 1]);
             assert!(seen[4..].iter().all(|&c| c == 1));
         }
+    }
+
+    #[test]
+    fn callers_do_not_disturb_each_other() {
+        let pool = Pool::new(3);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let counters: Vec<AtomicUsize> = (0..1000).map(|_| AtomicUsize::new(0)).collect();
+                    for _ in 0..200 {
+                        pool.run(1000, count, counters.as_ptr() as *mut c_void);
+                    }
+                    assert!(counters.iter().all(|c| c.load(Ordering::Relaxed) == 200));
+                });
+            }
+        });
     }
 }
