@@ -9,6 +9,9 @@ use regalloc2::RegClass;
 /// Vector registers that a loop may fill with its values and hoisted constants; the others are for steps of longer operations.
 const HOIST_LIMIT: usize = 14;
 
+/// Bytes of the widest vector: 255 lanes are the most.
+const VECTOR_BYTES: i64 = 2048;
+
 /// An address or index as base + index·scale + displacement.
 #[derive(Clone, Copy, Debug)]
 struct Sym {
@@ -237,11 +240,13 @@ impl Lower<'_> {
 
     /// The operand of an access to address + displacement.
     pub fn address(&mut self, ptr: Val, disp: i32) -> Mem {
-        let sym = self.sym(ptr);
-        match i32::try_from(sym.disp + i64::from(disp)) {
-            Ok(disp) => sym.mem(disp),
-            Err(_) => Mem { base: Base::Reg(self.own(ptr, 0)), index: None, disp },
+        let mut sym = self.sym(ptr);
+        sym.disp = sym.disp.wrapping_add(i64::from(disp));
+        // Parts of a vector lie at larger displacements.
+        if let Ok(disp) = i32::try_from(sym.disp.saturating_add(VECTOR_BYTES)) {
+            return sym.mem(disp - VECTOR_BYTES as i32);
         }
+        Mem { base: Base::Reg(self.sum(sym, false)), index: None, disp: 0 }
     }
 
     /// Records that an I64 or pointer is a sum, and makes it, in case the sum is needed as a whole.

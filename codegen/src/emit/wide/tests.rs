@@ -2,7 +2,7 @@
 
 use super::{ALIGN, disassemble, emit};
 use crate::emit::Code;
-use crate::kir::{Builder, Elem, Func, Ty, Val, testing};
+use crate::kir::{Bin, Builder, Elem, Func, Ty, Val, testing};
 use crate::loaded::Kernel;
 use dnnc_targets::Target;
 use std::time::Instant;
@@ -61,6 +61,102 @@ fn a_tile_multiplies() {
         let (row, column) = (i / (vectors * 8), i % (vectors * 8));
         let expected: f32 = (0..k).map(|p| a[row * k + p] * w[p * vectors * 8 + column]).sum();
         assert_eq!(f32::from_le_bytes(chunk.try_into().expect("four bytes")), expected, "{row} {column}");
+    }
+}
+
+/// An index and the range it lies in.
+type Index = (Val, i64, i64);
+
+/// A random sum of multiples of indices, small enough to stay in memory, by way of numbers that may be large.
+fn sum(b: &mut Builder, r: &mut testing::Random, leaves: &[Index], depth: usize) -> Index {
+    let (v, lo, hi) = if depth == 0 { leaves[r.below(leaves.len())] } else { sum(b, r, leaves, depth - 1) };
+    match r.below(8) {
+        0 => {
+            let by = r.pick(&[1, 2, 3, 4, 5, 8, -1, -4]);
+            let (x, y) = (lo * by, hi * by);
+            (b.mul_int(v, by), x.min(y), x.max(y))
+        }
+        1 => {
+            let n = r.below(4) as i64;
+            let count = b.int(Ty::I64, n);
+            (b.bin(Bin::Shl, v, count), lo << n, hi << n)
+        }
+        2 | 3 => {
+            let by = r.pick(&[1, 4, -32, 100, i64::from(i32::MAX) - 40, i64::from(i32::MAX), 1 << 33, -(1 << 40)]);
+            (b.add_int(v, by), lo + by, hi + by)
+        }
+        4 => {
+            let by = r.pick(&[1, 16, i64::from(i32::MIN), 1 << 36]);
+            let by_value = b.int(Ty::I64, by);
+            (b.sub(v, by_value), lo - by, hi - by)
+        }
+        5 | 6 if depth > 0 => {
+            let (w, wlo, whi) = sum(b, r, leaves, depth - 1);
+            (b.add(v, w), lo + wlo, hi + whi)
+        }
+        _ => (v, lo, hi),
+    }
+}
+
+/// Stores whose addresses are sums of indices of several loops, and pointers that are carried.
+#[test]
+fn addresses_are_what_they_say() {
+    for seed in 0..100 {
+        let mut r = testing::Random::new(seed);
+        let r = &mut r;
+        let mut b = Builder::new(format!("addresses {seed}"), 2);
+        let mut size = 0;
+        let mut access = |b: &mut Builder, r: &mut testing::Random, p: Val, leaves: &[Index]| {
+            let depth = r.below(4);
+            let (x, lo, hi) = sum(b, r, leaves, depth);
+            // Brought back to the start of the buffer before, after or in between.
+            let at = match r.below(3) {
+                0 => {
+                    let x = b.add_int(x, -lo);
+                    b.offset(p, x)
+                }
+                1 => {
+                    let q = b.offset(p, x);
+                    b.offset_int(q, -lo)
+                }
+                _ => {
+                    let q = b.offset_int(p, -lo);
+                    b.offset(q, x)
+                }
+            };
+            size = size.max((hi - lo) as usize);
+            let (ty, disp) = (r.pick(&[Ty::I32, Ty::vector(Elem::I32, 8), Ty::scalar(Elem::I8)]), r.below(16) as i32);
+            let old = b.load(ty, at, disp);
+            let one = b.int(ty, 1 + r.below(100) as i64);
+            let new = b.add(old, one);
+            b.prefetch(at, disp);
+            b.store(new, at, disp);
+        };
+        let (memory, task) = (b.param(1), b.task());
+        let seven = b.int(Ty::I64, 7);
+        let small = b.bin(Bin::And, task, seven);
+        let outer = [(small, 0, 7), (b.index(3), 3, 3)];
+        access(&mut b, r, memory, &outer);
+        let (zero, four, step) = (b.index(0), b.index(4), 1 + r.below(2) as i64);
+        let end = if r.below(2) == 0 { four } else { b.add_int(small, 1) };
+        b.for_range(zero, end, step, &[memory], |b, i, carried| {
+            let leaves = [outer[0], (i, 0, 7), (i, 0, 7)];
+            access(b, r, memory, &leaves);
+            access(b, r, carried[0], &leaves);
+            let (k, klo, _) = sum(b, r, &outer[1..], 1);
+            let k = b.add_int(k, -klo);
+            let q = b.offset(carried[0], k);
+            b.for_count(3, &[q], |b, j, inner| {
+                let leaves = [(i, 0, 7), (j, 0, 2), (j, 0, 2)];
+                access(b, r, memory, &leaves);
+                access(b, r, inner[0], &leaves);
+                access(b, r, q, &leaves);
+                vec![b.offset_int(inner[0], 4)]
+            });
+            vec![b.offset_int(q, 8)]
+        });
+        let buffers = vec![vec![], (0..size + 1024).map(|i| i as u8).collect()];
+        check(&testing::Case { func: b.finish(), buffers, tasks: 8, floats: vec![] });
     }
 }
 
