@@ -1,7 +1,7 @@
 //! What a term costs on a machine, in nanoseconds: the roofline of its work and its traffic, and the overhead of a kernel.
 
 use crate::fact::Facts;
-use crate::language::{Classes, Head, Term, import};
+use crate::language::{Classes, Head, OpRef, Term, import};
 use dnnc_ir::{Class, Graph, Kind, TensorType};
 use dnnc_targets::Target;
 use egg::Id;
@@ -10,6 +10,9 @@ use egg::Id;
 const KERNEL_NS: f64 = 300.0;
 /// What choosing a term costs at least: so that of equal programs the one with fewer terms wins and no term is free in a circle.
 const TERM_NS: f64 = 0.5;
+
+/// What stands there already.
+const LEAF_NS: f64 = 0.1;
 
 /// The model of one machine.
 #[derive(Clone, Debug)]
@@ -52,7 +55,7 @@ impl Model {
         let fact = &classes[id].data;
         let op = match &term.head {
             Head::Op(op) if !fact.constant => op,
-            _ => return 0.0,
+            _ => return LEAF_NS,
         };
         let inputs: Vec<&TensorType> = term.children.iter().map(|&c| classes[c].data.ty()).collect();
         let read: usize = inputs.iter().map(|t| t.bytes()).sum();
@@ -63,8 +66,13 @@ impl Model {
         // Scalar operations run a lane each, one register a cycle.
         let scalar = work / (self.lanes * self.ghz);
         match op.kind() {
-            Kind::Input | Kind::Const => 0.0,
+            Kind::Input | Kind::Const => LEAF_NS,
             Kind::Reshape => TERM_NS,
+            Kind::If => KERNEL_NS + self.graph(op.attrs.graph("then")).max(self.graph(op.attrs.graph("else"))),
+            Kind::Loop => KERNEL_NS + op.attrs.int("max_trip") as f64 * (KERNEL_NS + self.graph(op.attrs.graph("body"))),
+            // One run of bytes is read where it lies; parts of a concatenation along the outermost axis are made where they belong.
+            Kind::Slice if is_run(op, inputs[0]) => TERM_NS,
+            Kind::Concat if fact.types[0].shape[..op.attrs.size("axis")].iter().all(|&n| n == 1) => TERM_NS + 0.1 * traffic,
             Kind::Conv => {
                 KERNEL_NS + traffic.max(self.convolution(op.attrs.int("block") > 0, op.attrs.size("groups"), &inputs, &fact.types[0], work))
             }
@@ -143,4 +151,12 @@ impl Model {
         let reuse = if rows < 4.0 { 0.25 } else { 0.7 };
         work * wasted / (self.macs * reuse)
     }
+}
+
+/// Whether a slice is one run of its operand's bytes.
+fn is_run(op: &OpRef, x: &TensorType) -> bool {
+    let (sizes, steps) = (op.attrs.sizes("sizes"), op.attrs.ints("steps"));
+    let outer = sizes.iter().take_while(|&&n| n == 1).count();
+    let whole = |i: usize| sizes[i] == x.shape[i];
+    (outer + 1..sizes.len()).all(whole) && (0..sizes.len()).all(|i| steps[i] == 1 || sizes[i] <= 1)
 }

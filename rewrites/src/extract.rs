@@ -5,7 +5,7 @@
 //! never costs more.
 
 use crate::cost::Model;
-use crate::language::{Classes, Head, Term};
+use crate::language::{Classes, Head, Imported, Term};
 use dnnc_ir::eval::eval_op;
 use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, Value};
 use egg::{Id, Language};
@@ -41,7 +41,7 @@ impl Choices {
             let mut needs: Vec<usize> = term.children.iter().filter_map(|&c| index.get(&classes.find(c)).copied()).collect();
             needs.sort_unstable();
             needs.dedup();
-            Candidate { term: term.clone(), cost: model.term(classes, id, term).max(0.1), needs }
+            Candidate { term: term.clone(), cost: model.term(classes, id, term), needs }
         };
         let candidates = ids.iter().map(|&id| classes[id].nodes.iter().map(|t| candidate(id, t)).collect()).collect();
         Choices { ids, index, candidates }
@@ -316,24 +316,34 @@ pub struct Extracted {
     pub cost: f64,
 }
 
-/// The cheapest program for `roots`; `written` are the terms that the program came in as.
-pub fn extract(source: &Graph, classes: &Classes, model: &Model, roots: &[Id], written: &[(Id, Term)]) -> Result<Extracted, String> {
+/// The cheapest program for the results of a graph. Each of `joint` is a set of choices that pay only together.
+pub fn extract(source: &Graph, imported: &Imported, model: &Model, joint: &[Vec<(Id, Term)>]) -> Result<Extracted, String> {
+    let Imported { classes, roots, written } = imported;
     let choices = Choices::new(classes, model);
     let index = |id: Id| choices.index.get(&classes.find(id)).copied();
     let needed: Vec<usize> = roots.iter().filter_map(|&r| index(r)).collect();
 
-    let mut as_written = vec![usize::MAX; choices.ids.len()];
-    for (id, term) in written {
-        let Some(class) = index(*id) else { continue };
+    let place = |(id, term): &(Id, Term)| {
+        let class = index(*id)?;
         let term = term.clone().map_children(|c| classes.find(c));
-        if as_written[class] == usize::MAX
-            && let Some(i) = choices.candidates[class].iter().position(|c| c.term == term)
-        {
+        Some((class, choices.candidates[class].iter().position(|c| c.term == term)?))
+    };
+    let mut as_written = vec![usize::MAX; choices.ids.len()];
+    for (class, i) in written.iter().filter_map(place) {
+        if as_written[class] == usize::MAX {
             as_written[class] = i;
         }
     }
     let mut found = choices.greedy();
     choices.improve(&needed, &mut found);
+    for set in joint {
+        let mut together = found.clone();
+        set.iter().filter_map(place).for_each(|(class, i)| together[class] = i);
+        let cost = |choice| choices.total(&needed, choice).unwrap_or(f64::INFINITY);
+        if cost(&together) < cost(&found) {
+            found = together;
+        }
+    }
     // As written: classes that became equal may have made a circle of it; then only the search's answer is left.
     let written_cost = choices.total(&needed, &as_written);
     let found_cost = choices.total(&needed, &found);

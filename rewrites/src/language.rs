@@ -13,8 +13,24 @@ use std::sync::Arc;
 /// The e-graph: classes of equal terms and what is known of each class.
 pub type Classes = egg::EGraph<Term, Facts>;
 
-/// Why something cannot be done: completes "did not apply: …".
-pub type Why = &'static str;
+/// Why a rule does not hold at a place where its left side was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Why {
+    /// Completes "did not apply: …".
+    pub says: &'static str,
+    /// Whether the place is one the rule aims at, so that a person may want to know.
+    pub near: bool,
+}
+
+/// The rule aims at such a place, but something stands in the way.
+pub const fn near(says: &'static str) -> Why {
+    Why { says, near: true }
+}
+
+/// The place is another than the rule aims at.
+pub const fn other(says: &'static str) -> Why {
+    Why { says, near: false }
+}
 
 /// An operator with attributes, shared, with its hash at hand.
 #[derive(Clone)]
@@ -165,7 +181,7 @@ pub trait Build {
 
 impl Build for Classes {
     fn op(&mut self, kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>, inputs: &[Id]) -> Result<Id, Why> {
-        let op = Op::new(kind, attrs).map_err(|_| "an attribute would be wrong")?;
+        let op = Op::new(kind, attrs).map_err(|_| other("an attribute would be wrong"))?;
         self.apply(&OpRef::new(op), inputs)
     }
 
@@ -175,10 +191,10 @@ impl Build for Classes {
             return Ok(id);
         }
         if !op.def.inputs.admits(inputs.len()) {
-            return Err("the number of operands would be wrong");
+            return Err(other("the number of operands would be wrong"));
         }
         let types: Vec<_> = inputs.iter().map(|&i| self[i].data.ty().clone()).collect();
-        let results = (op.def.infer)(&op.attrs, &types).map_err(|_| "the shapes would not fit")?;
+        let results = (op.def.infer)(&op.attrs, &types).map_err(|_| other("the shapes would not fit"))?;
         self.analysis.inferred = Some(results);
         Ok(self.add(term))
     }
@@ -193,7 +209,7 @@ impl Build for Classes {
     }
 
     fn number(&mut self, ty: Type, value: f64) -> Result<Id, Why> {
-        let tensor = crate::fact::number(ty, value).ok_or("the number is not one of the type")?;
+        let tensor = crate::fact::number(ty, value).ok_or(other("the number is not one of the type"))?;
         Ok(self.tensor(tensor))
     }
 

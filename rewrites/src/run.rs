@@ -4,7 +4,7 @@ use crate::cost::Model;
 use crate::extract::{extract, map_bodies};
 use crate::fact::Facts;
 use crate::language::{Imported, import};
-use crate::rules::{self, PHASES, Phase, Rule};
+use crate::rules::{self, PHASES, Phase, Rule, merge};
 use crate::{NearMiss, Optimised, Options, Report};
 use dnnc_ir::Graph;
 use dnnc_targets::Target;
@@ -34,9 +34,12 @@ pub fn optimise(graph: &Graph, target: &Target, options: &Options) -> Result<Opt
         let model = Model::new(target, phase == Phase::Layout);
         let facts = Facts { options: options.clone(), block, ..Facts::default() };
         let mut imported = import(&graph, facts);
+        let joint = if phase == Phase::Merge { merge::siblings(&mut imported, options) } else { vec![] };
         saturate(&mut imported, rules::of(phase), &mut report, &mut misses)?;
-        let roots = imported.roots.clone();
-        let found = extract(&graph, &imported.classes, &model, &roots, &imported.written)?;
+        if !joint.is_empty() {
+            *report.fired.entry("siblings in one").or_default() += joint.len();
+        }
+        let found = extract(&graph, &imported, &model, &joint)?;
         report.nodes = report.nodes.max(imported.classes.total_number_of_nodes());
         // All phases compare by the final layouts.
         if phase == PHASES[0] {
@@ -73,10 +76,9 @@ fn saturate(imported: &mut Imported, rules: &'static [Rule], report: &mut Report
                         learned |= new;
                         done.insert(key);
                     }
-                    Err("") => {}
-                    Err(why) if misses.len() < 4 * MISSES => {
+                    Err(why) if why.near && misses.len() < 4 * MISSES => {
                         let node = classes[place.root].data.name(place.trail.first().map(|(k, _)| *k)).to_string();
-                        misses.insert(NearMiss { rule: rule.name, node, why });
+                        misses.insert(NearMiss { rule: rule.name, node, why: why.says });
                     }
                     Err(_) => {}
                 }

@@ -2,7 +2,7 @@
 
 use super::facts::clamp;
 use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, Term, Why};
+use crate::language::{Build, Classes, Term, Why, near, other};
 use crate::pattern::Arg;
 use dnnc_ir::{Kind, Type};
 use egg::Id;
@@ -80,7 +80,7 @@ rules! {
 }
 
 fn is_zero(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if g.splat(args[0].id()) == Some(0.0) { Ok(()) } else { Err("the operand is not 0") }
+    if g.splat(args[0].id()) == Some(0.0) { Ok(()) } else { Err(other("the operand is not 0")) }
 }
 
 /// No constant is added to the value already: constants are gathered once, not in every order.
@@ -95,40 +95,40 @@ fn unscaled(g: &Classes, args: &[Arg]) -> Result<(), Why> {
 
 fn without_constant(g: &Classes, x: Id, kinds: &[Kind]) -> Result<(), Why> {
     let gathered = |t: &Term| t.kind().is_some_and(|k| kinds.contains(&k)) && t.children.iter().any(|&c| g.constant(c));
-    if g.constant(x) || g[x].nodes.iter().any(gathered) { Err("constants are gathered already") } else { Ok(()) }
+    if g.constant(x) || g[x].nodes.iter().any(gathered) { Err(other("constants are gathered already")) } else { Ok(()) }
 }
 
 fn unbounded(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if bounds(&args[0])? == (f64::NEG_INFINITY, f64::INFINITY) { Ok(()) } else { Err("there are bounds") }
+    if bounds(&args[0])? == (f64::NEG_INFINITY, f64::INFINITY) { Ok(()) } else { Err(other("there are bounds")) }
 }
 
 fn bounds(clamp: &Arg) -> Result<(f64, f64), Why> {
     let (lo, hi) = (clamp.op().attrs.float("lo"), clamp.op().attrs.float("hi"));
-    if lo <= hi { Ok((lo, hi)) } else { Err("the range is empty") }
+    if lo <= hi { Ok((lo, hi)) } else { Err(near("the range is empty")) }
 }
 
 fn is_relu(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if bounds(&args[0])? == (0.0, f64::INFINITY) { Ok(()) } else { Err("the range is not 0…∞") }
+    if bounds(&args[0])? == (0.0, f64::INFINITY) { Ok(()) } else { Err(other("the range is not 0…∞")) }
 }
 
 /// Integers are clamped to whole bounds, which an implicit rounding would not commute with.
 fn whole_bounds(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let whole =
         |clamp: &Arg| ["lo", "hi"].iter().all(|n| clamp.op().attrs.float(n).is_infinite() || clamp.op().attrs.float(n).fract() == 0.0);
-    if g.elem(args[0].id()).is_real() || args[1..].iter().all(whole) { Ok(()) } else { Err("a bound is no integer") }
+    if g.elem(args[0].id()).is_real() || args[1..].iter().all(whole) { Ok(()) } else { Err(near("a bound is no integer")) }
 }
 
 fn at_least(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     match g.splat(args[0].id()) {
         Some(v) if !v.is_nan() => clamp(v, f64::INFINITY),
-        _ => Err("the bound is not one number"),
+        _ => Err(other("the bound is not one number")),
     }
 }
 
 fn at_most(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     match g.splat(args[0].id()) {
         Some(v) if !v.is_nan() => clamp(f64::NEG_INFINITY, v),
-        _ => Err("the bound is not one number"),
+        _ => Err(other("the bound is not one number")),
     }
 }
 
@@ -149,7 +149,7 @@ fn above_zero_last(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 fn same_type(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.ty("to") == g.elem(args[1].id()) { Ok(()) } else { Err("the type changes") }
+    if args[0].op().attrs.ty("to") == g.elem(args[1].id()) { Ok(()) } else { Err(other("the type changes")) }
 }
 
 /// Whether `wide` has every value of `narrow`.
@@ -191,5 +191,5 @@ fn widens(g: &Classes, args: &[Arg]) -> Result<(), Why> {
 }
 
 fn keeps(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if holds(args[0].op().attrs.ty("to"), g.elem(args[1].id())) { Ok(()) } else { Err("the type in between loses values") }
+    if holds(args[0].op().attrs.ty("to"), g.elem(args[1].id())) { Ok(()) } else { Err(other("the type in between loses values")) }
 }

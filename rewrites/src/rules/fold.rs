@@ -1,7 +1,7 @@
 //! Scales, shifts, padding and further linear operators folded into the weights of convolutions and matrix products.
 
 use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, OpRef, Why};
+use crate::language::{Build, Classes, OpRef, Why, near, other};
 use crate::pattern::Arg;
 use dnnc_ir::{Attr, Kind, Tensor, Type};
 use egg::Id;
@@ -28,6 +28,7 @@ rules! {
     "padding into maximum"       : (max_pool[p] (pad[q] x z))            => (max_pool[padded(p, q)] x)                                         if lowest(z), spatial_pad(q)
     "pointwise after convolution": (conv[p] (conv[q] x w ..b) v ..c)     => (conv[q] x (through v w) ..(through_bias v b c))                   if constant(w, b, v, c), pointwise(p, v), dense(p, q), loose()
     "sum of convolutions"        : (add (conv[p] x w ..b) (conv[q] x v ..c)) => (conv[p] x (merged p q w v) ..(merged_bias b c))               if constant(w, b, v, c), loose()
+    "shift beside convolution"   : (add (conv[p] x w ..b) (add y s))     => (add (conv[p] x w ..(shift_bias p w b s)) y)                       if constant(b, s), varying(y), loose()
     "convolution plus identity"  : (add (conv[p] x w ..b) x)             => (conv[p] x (with_identity p w) ..b)                                if constant(w), loose()
     "convolution plus scaled"    : (add (conv[p] x w ..b) (mul x s))     => (conv[p] x (with_scale p w s) ..b)                                 if constant(w, s), loose()
     "average before pointwise"   : (avg_pool[q] (conv[p] x w ..b))       => (conv[p] (avg_pool[q] x) w ..b)                                    if pointwise(p, w), whole_windows(q), loose()
@@ -38,11 +39,11 @@ rules! {
 }
 
 fn zero(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if g.splat(args[0].id()) == Some(0.0) { Ok(()) } else { Err("the padding is not 0") }
+    if g.splat(args[0].id()) == Some(0.0) { Ok(()) } else { Err(other("the padding is not 0")) }
 }
 
 fn lowest(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if g.splat(args[0].id()) == Some(f64::NEG_INFINITY) { Ok(()) } else { Err("the padding is not −∞") }
+    if g.splat(args[0].id()) == Some(f64::NEG_INFINITY) { Ok(()) } else { Err(other("the padding is not −∞")) }
 }
 
 /// Constant padding of spatial axes only.
@@ -51,11 +52,11 @@ fn spatial_pad(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     let pads = attrs.ints("pads");
     let rank = pads.len() / 2;
     let elsewhere = rank < 3 || [0, 1, rank, rank + 1].iter().any(|&i| pads[i] != 0);
-    if attrs.word("mode") != "constant" || elsewhere { Err("the padding is not constant, of spatial axes") } else { Ok(()) }
+    if attrs.word("mode") != "constant" || elsewhere { Err(other("the padding is not constant, of spatial axes")) } else { Ok(()) }
 }
 
 fn unpadded(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.ints("pads").iter().all(|&p| p == 0) { Ok(()) } else { Err("there is padding") }
+    if args[0].op().attrs.ints("pads").iter().all(|&p| p == 0) { Ok(()) } else { Err(near("there is padding")) }
 }
 
 /// A dense convolution of 1×1 with stride 1 and without padding, whose result has the places of its input.
@@ -64,16 +65,16 @@ fn pointwise(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let one = attrs.ints("strides").iter().all(|&s| s == 1)
         && attrs.ints("pads").iter().all(|&p| p == 0)
         && g.shape(args[1].id())[2..].iter().all(|&k| k == 1);
-    if one && attrs.int("block") == 0 { Ok(()) } else { Err("the convolution is not pointwise") }
+    if one && attrs.int("block") == 0 { Ok(()) } else { Err(other("the convolution is not pointwise")) }
 }
 
 pub fn dense(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     let plain = |a: &Arg| a.op().attrs.int("groups") == 1 && a.op().attrs.int("block") == 0;
-    if args.iter().all(plain) { Ok(()) } else { Err("a convolution has groups") }
+    if args.iter().all(plain) { Ok(()) } else { Err(other("a convolution has groups")) }
 }
 
 fn matrix(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args.iter().all(|a| g.shape(a.id()).len() == 2) { Ok(()) } else { Err("an operand is not one matrix") }
+    if args.iter().all(|a| g.shape(a.id()).len() == 2) { Ok(()) } else { Err(other("an operand is not one matrix")) }
 }
 
 fn matrices(g: &Classes, args: &[Arg]) -> Result<(), Why> {
@@ -85,7 +86,7 @@ fn matrices(g: &Classes, args: &[Arg]) -> Result<(), Why> {
 fn whole_windows(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     let attrs = &args[0].op().attrs;
     let none = |name| attrs.ints(name).iter().all(|&p| p == 0);
-    if none("pads") && none("extra") && attrs.int("block") == 0 { Ok(()) } else { Err("the pool has padding") }
+    if none("pads") && none("extra") && attrs.int("block") == 0 { Ok(()) } else { Err(near("the pool has padding")) }
 }
 
 /// `pads` of a window with those of a `pad` of all axes added.
@@ -98,7 +99,7 @@ fn sum_of_pads(p: &OpRef, q: &OpRef) -> Vec<i64> {
 fn padded(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (p, q) = (args[0].op(), args[1].op());
     if p.attrs.int("block") != 0 {
-        return Err("the layout is packed");
+        return Err(other("the layout is packed"));
     }
     Ok(Arg::Op(p.with("pads", sum_of_pads(p, q))))
 }
@@ -107,9 +108,9 @@ fn padded_mean(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let p = args[0].op();
     let bare = p.attrs.ints("pads").iter().chain(p.attrs.ints("extra")).all(|&v| v == 0);
     if !bare && !p.attrs.flag("include_pad") {
-        return Err("the pool does not count its own padding");
+        return Err(near("the pool does not count its own padding"));
     }
-    let Arg::Op(op) = padded(g, args)? else { return Err("no operator") };
+    let Arg::Op(op) = padded(g, args)? else { return Err(near("no operator")) };
     Ok(Arg::Op(op.with("include_pad", true)))
 }
 
@@ -125,14 +126,14 @@ fn per_channel(g: &mut Classes, s: Id, rank: usize, channels: usize) -> Result<I
     let axis = |i: usize| (i + rank).checked_sub(shape.len());
     let only_channels = shape.len() <= rank && (0..shape.len()).all(|i| shape[i] == 1 || axis(i) == Some(1));
     if !only_channels {
-        return Err("the operand is not one number a channel");
+        return Err(near("the operand is not one number a channel"));
     }
     if shape.iter().product::<usize>() == 1 {
         let one = g.reshape(s, &[1])?;
         return g.op(Kind::Expand, [("shape", Attr::from(&[channels][..]))], &[one]);
     }
     if shape.iter().product::<usize>() != channels {
-        return Err("the operand is not one number a channel");
+        return Err(near("the operand is not one number a channel"));
     }
     g.reshape(s, &[channels])
 }
@@ -143,7 +144,7 @@ fn along(axis: usize, size: usize, rank: usize) -> Vec<usize> {
 }
 
 fn plain_layout(p: &OpRef) -> Result<(), Why> {
-    if p.kind() == Kind::Conv && p.attrs.int("block") != 0 { Err("the layout is packed") } else { Ok(()) }
+    if p.kind() == Kind::Conv && p.attrs.int("block") != 0 { Err(other("the layout is packed")) } else { Ok(()) }
 }
 
 /// Weights with each output channel scaled.
@@ -231,7 +232,7 @@ fn per_last(g: &mut Classes, s: Id, size: usize) -> Result<Id, Why> {
     match shape.split_last() {
         _ if shape.iter().product::<usize>() == 1 => g.reshape(s, &[]),
         Some((last, others)) if *last == size && others.iter().all(|&d| d == 1) => g.reshape(s, &[size]),
-        _ => Err("the operand is not one number a column"),
+        _ => Err(other("the operand is not one number a column")),
     }
 }
 
@@ -239,14 +240,14 @@ fn per_last(g: &mut Classes, s: Id, size: usize) -> Result<Id, Why> {
 fn right_sizes(g: &Classes, p: &OpRef, w: Id) -> Result<(usize, usize), Why> {
     match (g.shape(w), p.attrs.flag("trans_b")) {
         ([.., k, n], false) | ([.., n, k], true) => Ok((*k, *n)),
-        _ => Err("an operand is no matrix"),
+        _ => Err(near("an operand is no matrix")),
     }
 }
 
 /// A vector or a number that scales the rows (`true`) or the columns of the right operand of a product.
 fn scale_right(g: &mut Classes, p: &OpRef, w: Id, s: Id, rows: bool) -> Result<Arg, Why> {
     if rows && p.attrs.flag("trans_a") {
-        return Err("the left operand is transposed");
+        return Err(near("the left operand is transposed"));
     }
     let (k, n) = right_sizes(g, p, w)?;
     let size = if rows { k } else { n };
@@ -269,7 +270,7 @@ fn scale_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 fn shift_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (p, w) = (args[0].op(), args[1].id());
     if p.attrs.flag("trans_a") {
-        return Err("the left operand is transposed");
+        return Err(near("the left operand is transposed"));
     }
     let (k, n) = right_sizes(g, p, w)?;
     let s = per_last(g, args[2].id(), k)?;
@@ -314,7 +315,7 @@ fn merged(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (large, small) = (g.shape(w).to_vec(), g.shape(v).to_vec());
     let axes = large.len() - 2;
     if !same("strides") || !same("groups") || !same("block") || large[..2] != small[..2] {
-        return Err("the convolutions differ in more than their kernels");
+        return Err(other("the convolutions differ in more than their kernels"));
     }
     let (wide, narrow, dilations) = (p.attrs.ints("pads"), q.attrs.ints("pads"), p.attrs.ints("dilations"));
     let mut pads = vec![0; 2 * large.len()];
@@ -326,7 +327,7 @@ fn merged(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         let end = large[2 + i] as i64 - small[2 + i] as i64 - begin / d;
         // Equal at both ends: then both have the same places.
         if !aligned || end < 0 || wide[axes + i] - narrow[axes + i] != end * d {
-            return Err("the smaller kernel does not stand inside the larger");
+            return Err(other("the smaller kernel does not stand inside the larger"));
         }
         pads[2 + i] = begin / d;
         pads[large.len() + 2 + i] = end;
@@ -350,14 +351,14 @@ fn identity(g: &mut Classes, p: &OpRef, w: Id) -> Result<Id, Why> {
     let shape = g.shape(w).to_vec();
     let groups = p.attrs.size("groups");
     if g.elem(w) != Type::F32 || shape[0] != shape[1] * groups || p.attrs.ints("strides").iter().any(|&s| s != 1) {
-        return Err("the convolution cannot copy its input");
+        return Err(other("the convolution cannot copy its input"));
     }
     let mut tap = 0;
     for (i, &k) in shape[2..].iter().enumerate() {
         let (pad, d) = (p.attrs.ints("pads")[i], p.attrs.ints("dilations")[i]);
         let end = p.attrs.ints("pads")[shape.len() - 2 + i];
         if pad % d != 0 || pad + end != d * (k as i64 - 1) {
-            return Err("the convolution cannot copy its input");
+            return Err(other("the convolution cannot copy its input"));
         }
         tap = tap * k + (pad / d) as usize;
     }

@@ -5,7 +5,7 @@
 
 use super::moving::node;
 use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, OpRef, Why};
+use crate::language::{Build, Classes, OpRef, Why, near, other};
 use crate::pattern::Arg;
 use dnnc_ir::{Attr, Kind, Op};
 use egg::Id;
@@ -48,7 +48,7 @@ rules! {
 }
 
 fn images(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args.iter().all(|a| g.shape(a.id()).len() == 4) { Ok(()) } else { Err("the input is not [N, C, H, W]") }
+    if args.iter().all(|a| g.shape(a.id()).len() == 4) { Ok(()) } else { Err(other("the input is not [N, C, H, W]")) }
 }
 
 fn planar(_: &Classes, args: &[Arg]) -> Result<(), Why> {
@@ -56,7 +56,7 @@ fn planar(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     if attrs.int("block") == 0 && attrs.ints("strides").len() == 2 {
         Ok(())
     } else {
-        Err("the operator is packed, or not of two spatial axes")
+        Err(other("the operator is packed, or not of two spatial axes"))
     }
 }
 
@@ -65,37 +65,41 @@ fn whole_groups(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let (groups, w, b) = (args[0].op().attrs.size("groups"), g.shape(args[1].id()), g.analysis.block);
     let depthwise = w[1] == 1 && w[0] == groups;
     let whole = w[1].is_multiple_of(b) && (w[0] / groups).is_multiple_of(b);
-    if groups == 1 || depthwise || whole { Ok(()) } else { Err("a block of channels would lie in two groups") }
+    if groups == 1 || depthwise || whole { Ok(()) } else { Err(near("a block of channels would lie in two groups")) }
 }
 
 fn inverse(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     let (p, u) = (&args[0].op().attrs, &args[1].op().attrs);
-    if p.int("axis") == u.int("axis") && p.int("block") == u.int("block") { Ok(()) } else { Err("the blocks differ") }
+    if p.int("axis") == u.int("axis") && p.int("block") == u.int("block") { Ok(()) } else { Err(other("the blocks differ")) }
 }
 
 /// Whether `u` unpacks the channels of images.
 fn of_channels(u: &OpRef) -> Result<(), Why> {
-    if u.attrs.int("axis") == 1 { Ok(()) } else { Err("other axes than channels are packed") }
+    if u.attrs.int("axis") == 1 { Ok(()) } else { Err(other("other axes than channels are packed")) }
 }
 
 fn spatial_axes(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     of_channels(args[1].op())?;
-    if args[0].op().attrs.ints("axes").iter().all(|&a| a == 2 || a == 3) { Ok(()) } else { Err("channels or images are reduced too") }
+    if args[0].op().attrs.ints("axes").iter().all(|&a| a == 2 || a == 3) {
+        Ok(())
+    } else {
+        Err(other("channels or images are reduced too"))
+    }
 }
 
 fn spatial_axis(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     of_channels(args[1].op())?;
-    if (2..4).contains(&args[0].op().attrs.int("axis")) { Ok(()) } else { Err("the axis is not spatial") }
+    if (2..4).contains(&args[0].op().attrs.int("axis")) { Ok(()) } else { Err(other("the axis is not spatial")) }
 }
 
 fn keepdims(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.flag("keepdims") { Ok(()) } else { Err("the reduction drops its axes") }
+    if args[0].op().attrs.flag("keepdims") { Ok(()) } else { Err(other("the reduction drops its axes")) }
 }
 
 fn lines(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let attrs = &args[0].op().attrs;
     let one = attrs.int("block") == 0 && g.shape(args[1].id()).len() == 3;
-    if one { Ok(()) } else { Err("the input is not [N, C, L]") }
+    if one { Ok(()) } else { Err(other("the input is not [N, C, L]")) }
 }
 
 fn pack_op(block: usize) -> OpRef {
@@ -182,16 +186,16 @@ fn keeps_finite(kind: Kind) -> bool {
 /// An element-wise operator computed on blocks: when an operand is unpacked already, the others are packed.
 fn on_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (f, xs) = (args[0].op(), args[1].ids().to_vec());
-    let (u, _) = xs.iter().find_map(|&x| from_blocks(g, x)).ok_or("no operand is unpacked")?;
+    let (u, _) = xs.iter().find_map(|&x| from_blocks(g, x)).ok_or(other("no operand is unpacked"))?;
     let (block, channels) = (u.attrs.size("block"), u.attrs.size("size"));
     if !channels.is_multiple_of(block) && !keeps_finite(f.kind()) {
-        return Err("dead lanes might become infinite");
+        return Err(near("dead lanes might become infinite"));
     }
     let mut operands = Vec::with_capacity(xs.len());
     for x in xs {
         let shape = g.shape(x).to_vec();
         if shape.len() > 4 {
-            return Err("an operand has more axes than an image");
+            return Err(near("an operand has more axes than an image"));
         }
         if shape.iter().product::<usize>() == 1 {
             operands.push(g.reshape(x, &[])?);
@@ -206,7 +210,7 @@ fn on_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
             image.push(1);
             g.reshape(x, &image)?
         } else {
-            return Err("the operands broadcast along channels");
+            return Err(near("the operands broadcast along channels"));
         });
     }
     let result = g.apply(f, &operands)?;
@@ -217,7 +221,7 @@ fn on_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 fn kept_axes(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (r, u, x) = (args[0].op(), args[1].op(), args[2].id());
     if r.attrs.flag("keepdims") {
-        return Err("the reduction keeps its axes");
+        return Err(other("the reduction keeps its axes"));
     }
     let reduced = g.apply(&r.with("keepdims", true), &[x])?;
     let image = g.apply(u, &[reduced])?;
@@ -228,13 +232,13 @@ fn kept_axes(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 
 fn concat_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (c, xs) = (args[0].op(), args[1].ids().to_vec());
-    let (u, _) = xs.iter().find_map(|&x| from_blocks(g, x)).ok_or("no part is unpacked")?;
+    let (u, _) = xs.iter().find_map(|&x| from_blocks(g, x)).ok_or(other("no part is unpacked"))?;
     let block = u.attrs.size("block");
     let channels = |g: &Classes, x: Id| g.shape(x)[1];
     let along = c.attrs.int("axis") == 1;
-    let (last, others) = xs.split_last().ok_or("there are no parts")?;
+    let (last, others) = xs.split_last().ok_or(near("there are no parts"))?;
     if along && others.iter().any(|&x| !channels(g, x).is_multiple_of(block)) {
-        return Err("a part ends inside a block");
+        return Err(near("a part ends inside a block"));
     }
     let size = if along { xs.iter().map(|&x| channels(g, x)).sum() } else { channels(g, *last) };
     let mut parts = Vec::with_capacity(xs.len());
@@ -257,7 +261,7 @@ fn slice_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     };
     let (start, size, step) = (s.ints("starts")[1], s.ints("sizes")[1], s.ints("steps")[1]);
     if start % block != 0 || size == 0 || step != 1 && size > 1 {
-        return Err("the slice does not begin with a block");
+        return Err(near("the slice does not begin with a block"));
     }
     let blocks = (size + block - 1) / block;
     let attrs = [with("starts", start / block, 0), with("sizes", blocks, block), with("steps", 1, 1)];
@@ -273,10 +277,10 @@ fn pad_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let padded = size + pads[1] + pads[5];
     // Channels are padded by whole blocks, the last one perhaps in part; then no dead lane comes alive.
     if padded != size && (!constant || pads[1] % block != 0 || size % block != 0) {
-        return Err("channels are padded by a part of a block");
+        return Err(near("channels are padded by a part of a block"));
     }
     if padded % block != 0 && constant && !g.splat(z).is_some_and(f64::is_finite) {
-        return Err("dead lanes might become infinite");
+        return Err(near("dead lanes might become infinite"));
     }
     let blocks = |n: i64| (n + block - 1) / block;
     let wide = vec![pads[0], pads[1] / block, pads[2], pads[3], 0, pads[4], blocks(pads[5]), pads[6], pads[7], 0];
@@ -290,7 +294,7 @@ fn flat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let shape = g.shape(x).to_vec();
     let (size, block) = (u.attrs.size("size"), u.attrs.size("block"));
     if of_channels(u).is_err() || shape.len() != 5 || shape[2] * shape[3] != 1 || !size.is_multiple_of(block) {
-        return Err("there is more than one place, or a part of a block");
+        return Err(other("there is more than one place, or a part of a block"));
     }
     Ok(Arg::Value(g.reshape(x, &[shape[0], size, 1, 1])?))
 }
@@ -299,7 +303,7 @@ fn flat_pack(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (p, x) = (args[0].op(), args[1].id());
     let (shape, block) = (g.shape(x).to_vec(), p.attrs.size("block"));
     if p.attrs.int("axis") != 1 || shape.len() != 4 || shape[2] * shape[3] != 1 || !shape[1].is_multiple_of(block) {
-        return Err("there is more than one place, or a part of a block");
+        return Err(other("there is more than one place, or a part of a block"));
     }
     Ok(Arg::Value(g.reshape(x, &[shape[0], shape[1] / block, 1, 1, block])?))
 }

@@ -7,12 +7,13 @@ mod algebra;
 mod facts;
 mod fold;
 mod layout;
+pub mod merge;
 mod moving;
 mod quantise;
 mod recognise;
 mod shuffle;
 
-use crate::language::{Classes, Why};
+use crate::language::{Classes, Why, near};
 use crate::pattern::{Arg, Match, Names, Pattern, Reader};
 use std::sync::OnceLock;
 
@@ -72,12 +73,14 @@ pub(crate) use {named, rules};
 pub enum Phase {
     /// Algebra, recognition, folding, movement of data.
     Simplify,
+    /// Siblings made one.
+    Merge,
     /// Packed layouts.
     Layout,
 }
 
 /// The phases in order.
-pub const PHASES: &[Phase] = &[Phase::Simplify, Phase::Layout];
+pub const PHASES: &[Phase] = &[Phase::Simplify, Phase::Merge, Phase::Layout];
 
 /// The tables of a phase.
 fn tables(phase: Phase) -> Vec<&'static [Line]> {
@@ -85,6 +88,7 @@ fn tables(phase: Phase) -> Vec<&'static [Line]> {
         Phase::Simplify => {
             vec![algebra::ALGEBRA, recognise::RECOGNISE, fold::FOLD, shuffle::SHUFFLE, moving::MOVING, quantise::QUANTISE, layout::LINES]
         }
+        Phase::Merge => vec![],
         Phase::Layout => vec![layout::LAYOUT],
     }
 }
@@ -137,7 +141,7 @@ impl Rule {
         for (_, check, args) in &self.conditions {
             check(classes, &crate::pattern::arguments(args, &place.bound))?;
         }
-        let ty = classes[place.root].data.types.first().ok_or("the operator has no result")?.clone();
+        let ty = classes[place.root].data.types.first().ok_or(near("the operator has no result"))?.clone();
         let names = place.trail.iter().filter_map(|(kind, class)| {
             let fact = &classes[*class].data;
             fact.names.iter().find(|(k, _)| k == kind).cloned()
@@ -149,7 +153,7 @@ impl Rule {
         classes.analysis.origin.clear();
         let made = made?.id();
         if classes[made].data.types != [ty] {
-            return Err("the shape would change");
+            return Err(near("the shape would change"));
         }
         Ok(classes.union(place.root, made))
     }

@@ -1,7 +1,7 @@
 //! Transposes, reshapes, slices, concatenations: cancelled, combined, moved to where they meet.
 
 use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, OpRef, Term, Why};
+use crate::language::{Build, Classes, OpRef, Term, Why, near, other};
 use crate::pattern::Arg;
 use dnnc_ir::{Attr, Kind, Op};
 use egg::Id;
@@ -67,42 +67,42 @@ rules! {
 
 fn order_kept(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     let perm = args[0].op().attrs.ints("perm");
-    if perm.iter().enumerate().all(|(i, &p)| i as i64 == p) { Ok(()) } else { Err("the order changes") }
+    if perm.iter().enumerate().all(|(i, &p)| i as i64 == p) { Ok(()) } else { Err(other("the order changes")) }
 }
 
 fn same_rank(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if g.shape(args[0].id()).len() == g.shape(args[1].id()).len() { Ok(()) } else { Err("the numbers of axes differ") }
+    if g.shape(args[0].id()).len() == g.shape(args[1].id()).len() { Ok(()) } else { Err(other("the numbers of axes differ")) }
 }
 
 fn only_ones_move(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let shape = g.shape(args[1].id());
     let kept: Vec<i64> = args[0].op().attrs.ints("perm").iter().copied().filter(|&p| shape[p as usize] != 1).collect();
-    if kept.is_sorted() { Ok(()) } else { Err("an axis longer than 1 moves") }
+    if kept.is_sorted() { Ok(()) } else { Err(other("an axis longer than 1 moves")) }
 }
 
 fn only_last_axes(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     let perm = args[0].op().attrs.sizes("perm");
     let n = perm.len();
     let swaps = n >= 2 && perm[n - 2..] == [n - 1, n - 2] && perm[..n - 2].iter().enumerate().all(|(i, &p)| i == p);
-    if swaps { Ok(()) } else { Err("the transpose does more than swap the last two axes") }
+    if swaps { Ok(()) } else { Err(other("the transpose does more than swap the last two axes")) }
 }
 
 fn no_padding(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.ints("pads").iter().all(|&p| p == 0) { Ok(()) } else { Err("there is padding") }
+    if args[0].op().attrs.ints("pads").iter().all(|&p| p == 0) { Ok(()) } else { Err(other("there is padding")) }
 }
 
 fn constant_pads(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args.iter().all(|a| a.op().attrs.word("mode") == "constant") { Ok(()) } else { Err("the padding is not constant") }
+    if args.iter().all(|a| a.op().attrs.word("mode") == "constant") { Ok(()) } else { Err(other("the padding is not constant")) }
 }
 
 fn copies_all(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let (attrs, shape) = (&args[0].op().attrs, g.shape(args[1].id()));
     let all = attrs.sizes("sizes") == shape && attrs.ints("steps").iter().zip(shape).all(|(&s, &n)| s == 1 || n <= 1);
-    if all { Ok(()) } else { Err("something is left out") }
+    if all { Ok(()) } else { Err(other("something is left out")) }
 }
 
 fn made(kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>) -> Result<Arg, Why> {
-    Ok(Arg::Op(OpRef::new(Op::new(kind, attrs).map_err(|_| "an attribute would be wrong")?)))
+    Ok(Arg::Op(OpRef::new(Op::new(kind, attrs).map_err(|_| near("an attribute would be wrong"))?)))
 }
 
 /// Transpose `p` of transpose `q`.
@@ -120,20 +120,20 @@ fn reshaped_as(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 
 /// `x` itself if it has the shape already.
 fn sole(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    if args[0].op().attrs.sizes("shape") == g.shape(args[1].id()) { Ok(args[1].clone()) } else { Err("the shape changes") }
+    if args[0].op().attrs.sizes("shape") == g.shape(args[1].id()) { Ok(args[1].clone()) } else { Err(other("the shape changes")) }
 }
 
 /// As [`transposed`], for a value of which at most one axis is longer than 1: its bytes do not move.
 fn reordered(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     if g.shape(args[1].id()).iter().filter(|&&n| n != 1).count() > 1 {
-        return Err("the other operand would have to be transposed");
+        return Err(other("the other operand would have to be transposed"));
     }
     transposed(g, args)
 }
 
 /// A reshape of something padded that only adds or takes away ones: as padding of the reshaped.
 fn outside(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    const NOT: Why = "the reshape does more than add or take away ones";
+    const NOT: Why = other("the reshape does more than add or take away ones");
     let (to, q, x, z) = (args[0].op().attrs.sizes("shape"), args[1].op(), args[2].id(), args[3].id());
     let from = g.shape(x).to_vec();
     let pads = q.attrs.ints("pads");
@@ -163,13 +163,13 @@ fn reshaped(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     }
     let long = |s: &[usize]| s.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
     if own.len() > shape.len() || long(&shape) != long(&from) {
-        return Err("the reshape does more than add or take away ones");
+        return Err(other("the reshape does more than add or take away ones"));
     }
     let missing = shape.len() - own.len();
     let mut sizes = (0..shape.len()).filter(|&i| shape[i] != 1).map(|i| if i < missing { 1 } else { own[i - missing] });
     let new: Vec<usize> = from.iter().map(|&n| if n == 1 { 1 } else { sizes.next().unwrap_or(1) }).collect();
     if new.iter().product::<usize>() != own.iter().product::<usize>() {
-        return Err("the constant is longer than what it is combined with");
+        return Err(other("the constant is longer than what it is combined with"));
     }
     Ok(Arg::Value(g.reshape(c, &new)?))
 }
@@ -189,7 +189,7 @@ fn transposed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         return Ok(Arg::Value(g.reshape(c, &[])?));
     }
     if shape.len() > perm.len() {
-        return Err("the constant has more axes");
+        return Err(near("the constant has more axes"));
     }
     let mut full = vec![1; perm.len() - shape.len()];
     full.extend(shape);
@@ -222,7 +222,7 @@ fn on_axis(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 fn dropped(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (r, x) = (args[0].op(), args[1].id());
     if r.attrs.flag("keepdims") {
-        return Err("the axes are kept");
+        return Err(other("the axes are kept"));
     }
     let axes = r.attrs.sizes("axes");
     let kept = g.apply(&r.with("keepdims", true), &[x])?;
@@ -273,7 +273,7 @@ fn slice_of_concat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (p, axis) = (args[0].op(), args[1].op().attrs.size("axis"));
     let (start, size, step) = (p.attrs.ints("starts")[axis], p.attrs.ints("sizes")[axis], p.attrs.ints("steps")[axis]);
     if step != 1 || size == 0 {
-        return Err("the slice is not a range");
+        return Err(other("the slice is not a range"));
     }
     let mut begin = 0;
     for (i, &x) in args[2].ids().iter().enumerate() {
@@ -296,7 +296,7 @@ fn slice_of_concat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
                 .collect();
             let covered: i64 = parts.iter().map(|&x| g.shape(x)[axis] as i64).sum();
             if covered != size {
-                return Err("the slice cuts a part");
+                return Err(other("the slice cuts a part"));
             }
             let whole = g.apply(args[1].op(), &parts)?;
             let mut starts = p.attrs.ints("starts").to_vec();
@@ -305,7 +305,7 @@ fn slice_of_concat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         }
         begin += length;
     }
-    Err("the slice crosses parts")
+    Err(other("the slice crosses parts"))
 }
 
 /// The term of a class that is an operator of this kind.
@@ -329,7 +329,7 @@ fn joined(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         }
     }
     if parts.len() == xs.len() {
-        return Err("no two parts are neighbours in one value");
+        return Err(other("no two parts are neighbours in one value"));
     }
     match parts.as_slice() {
         [one] => Ok(Arg::Value(*one)),
@@ -361,11 +361,11 @@ fn flattened(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (p, xs) = (args[0].op(), args[1].ids());
     let inner = |x: Id| g[x].nodes.iter().find(|t| t.op() == Some(p) && t.children.len() > 1 && !t.children.contains(&x));
     if xs.iter().all(|&x| inner(x).is_none()) {
-        return Err("no part is a concatenation");
+        return Err(other("no part is a concatenation"));
     }
     let parts: Vec<Id> = xs.iter().flat_map(|&x| inner(x).map_or(vec![x], |t| t.children.clone())).collect();
     if parts.len() > 256 {
-        return Err("there are too many parts");
+        return Err(other("there are too many parts"));
     }
     Ok(Arg::Value(g.apply(p, &parts)?))
 }
@@ -373,10 +373,10 @@ fn flattened(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 /// A concatenation of values that are all transposed alike.
 fn of_transposed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (c, xs) = (args[0].op(), args[1].ids());
-    let first = node(g, xs[0], Kind::Transpose).and_then(Term::op).cloned().ok_or("a part is not transposed")?;
+    let first = node(g, xs[0], Kind::Transpose).and_then(Term::op).cloned().ok_or(other("a part is not transposed"))?;
     let source = |x: Id| g[x].nodes.iter().find(|t| t.op() == Some(&first)).map(|t| t.children[0]);
     let sources: Option<Vec<Id>> = xs.iter().map(|&x| source(x)).collect();
-    let sources = sources.ok_or("the parts are not all transposed alike")?;
+    let sources = sources.ok_or(other("the parts are not all transposed alike"))?;
     let inner = g.apply(&c.with("axis", first.attrs.ints("perm")[c.attrs.size("axis")]), &sources)?;
     Ok(Arg::Value(g.apply(&first, &[inner])?))
 }
@@ -390,16 +390,16 @@ fn padded_twice(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 /// A gather at known, evenly spaced places is a slice.
 fn slice_of_gather(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (p, x, i) = (args[0].op(), args[1].id(), args[2].id());
-    let index = g[i].data.value.clone().filter(|t| t.ty().ty == dnnc_ir::Type::I64).ok_or("the indices are not known")?;
+    let index = g[i].data.value.clone().filter(|t| t.ty().ty == dnnc_ir::Type::I64).ok_or(other("the indices are not known"))?;
     let (axis, shape) = (p.attrs.size("axis"), g.shape(x).to_vec());
     let size = shape[axis] as i64;
     let places: Vec<i64> = index.values::<i64>().iter().map(|&v| if v < 0 { v + size } else { v }).collect();
     if places.is_empty() || places.iter().any(|&v| v < 0 || v >= size) {
-        return Err("an index is out of range");
+        return Err(other("an index is out of range"));
     }
     let step = if places.len() > 1 { places[1] - places[0] } else { 1 };
     if step == 0 || places.windows(2).any(|w| w[1] - w[0] != step) {
-        return Err("the indices are not evenly spaced");
+        return Err(other("the indices are not evenly spaced"));
     }
     let rank = shape.len();
     let (mut starts, mut sizes, mut steps) = (vec![0; rank], shape.iter().map(|&n| n as i64).collect::<Vec<_>>(), vec![1; rank]);

@@ -2,7 +2,7 @@
 
 use super::{Check, Make, named, rules};
 use crate::fact::numbers;
-use crate::language::{Build, Classes, Why};
+use crate::language::{Build, Classes, Why, other};
 use crate::pattern::Arg;
 use dnnc_ir::{Kind, Type};
 use egg::Id;
@@ -21,7 +21,7 @@ rules! {
 
 /// Values are whole numbers of at most 17 bits: an integer type, or differences of such with constants.
 fn whole(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if is_whole(g, args[0].id(), 3) { Ok(()) } else { Err("the values are not known to be whole numbers") }
+    if is_whole(g, args[0].id(), 3) { Ok(()) } else { Err(other("the values are not known to be whole numbers")) }
 }
 
 fn is_whole(g: &Classes, x: Id, depth: usize) -> bool {
@@ -48,9 +48,9 @@ fn is_whole(g: &Classes, x: Id, depth: usize) -> bool {
 fn usable_scale(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let fact = &g[args[0].id()].data;
     let values =
-        fact.splat.map(|v| vec![v]).or_else(|| fact.value.as_ref().and_then(numbers)).ok_or("the scale is not a known constant")?;
+        fact.splat.map(|v| vec![v]).or_else(|| fact.value.as_ref().and_then(numbers)).ok_or(other("the scale is not a known constant"))?;
     let fits = fact.ty().ty == Type::F32 && values.iter().all(|v| v.abs() > 1e-30 && v.abs() < 1e30);
-    if fits { Ok(()) } else { Err("the scale is too small or too large") }
+    if fits { Ok(()) } else { Err(other("the scale is too small or too large")) }
 }
 
 fn lowest_of(g: &Classes, args: &[Arg]) -> Result<(), Why> {
@@ -58,11 +58,11 @@ fn lowest_of(g: &Classes, args: &[Arg]) -> Result<(), Why> {
         Type::I8 => -128.0,
         Type::U8 | Type::U16 => 0.0,
         Type::I16 => -32768.0,
-        _ => return Err("the type is none that is quantised to"),
+        _ => return Err(other("the type is none that is quantised to")),
     };
-    if g.splat(args[1].id()) == Some(lowest) { Ok(()) } else { Err("the zero point is not the lowest value") }
+    if g.splat(args[1].id()) == Some(lowest) { Ok(()) } else { Err(other("the zero point is not the lowest value")) }
 }
 
 fn lowest_zero(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if matches!(args[0].op().attrs.ty("to"), Type::U8 | Type::U16) { Ok(()) } else { Err("the zero point is not the lowest value") }
+    if matches!(args[0].op().attrs.ty("to"), Type::U8 | Type::U16) { Ok(()) } else { Err(other("the zero point is not the lowest value")) }
 }

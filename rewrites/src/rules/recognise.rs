@@ -1,7 +1,7 @@
 //! Operators found again in what exporters made of them.
 
 use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, OpRef, Why};
+use crate::language::{Build, Classes, OpRef, Why, near, other};
 use crate::pattern::Arg;
 use dnnc_ir::{Attr, Kind, Op};
 
@@ -61,39 +61,39 @@ rules! {
 fn is_clamp(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     let attrs = &args[0].op().attrs;
     let near = |name, v: f64| (attrs.float(name) - v).abs() < 1e-9;
-    if near("lo", args[1].number()) && near("hi", args[2].number()) { Ok(()) } else { Err("the range is another") }
+    if near("lo", args[1].number()) && near("hi", args[2].number()) { Ok(()) } else { Err(other("the range is another")) }
 }
 
 fn same_axes(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.ints("axes") == args[1].op().attrs.ints("axes") { Ok(()) } else { Err("the axes differ") }
+    if args[0].op().attrs.ints("axes") == args[1].op().attrs.ints("axes") { Ok(()) } else { Err(other("the axes differ")) }
 }
 
 fn kept(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.flag("keepdims") { Ok(()) } else { Err("the reduction drops its axes") }
+    if args[0].op().attrs.flag("keepdims") { Ok(()) } else { Err(other("the reduction drops its axes")) }
 }
 
 /// A product of two matrices as they stand.
 pub fn plain(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     let attrs = &args[0].op().attrs;
-    if !attrs.flag("trans_a") && !attrs.flag("trans_b") { Ok(()) } else { Err("an operand is transposed") }
+    if !attrs.flag("trans_a") && !attrs.flag("trans_b") { Ok(()) } else { Err(other("an operand is transposed")) }
 }
 
 fn queries(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.flag("trans_a") { Err("the queries are transposed") } else { Ok(()) }
+    if args[0].op().attrs.flag("trans_a") { Err(other("the queries are transposed")) } else { Ok(()) }
 }
 
 /// Softmax `args[0]` runs along the last axis of the product of the other two.
 fn last_axis(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let rank = args[1..].iter().map(|a| g.shape(a.id()).len()).max().unwrap_or(0);
-    if args[0].op().attrs.size("axis") + 1 == rank { Ok(()) } else { Err("softmax is not along the last axis") }
+    if args[0].op().attrs.size("axis") + 1 == rank { Ok(()) } else { Err(other("softmax is not along the last axis")) }
 }
 
 fn made(kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>) -> Result<Arg, Why> {
-    Ok(Arg::Op(OpRef::new(Op::new(kind, attrs).map_err(|_| "an attribute would be wrong")?)))
+    Ok(Arg::Op(OpRef::new(Op::new(kind, attrs).map_err(|_| near("an attribute would be wrong"))?)))
 }
 
 fn over_axes(g: &Classes, kind: Kind, args: &[Arg]) -> Result<Arg, Why> {
-    let eps = g.splat(args[1].id()).ok_or("epsilon is not one constant number")?;
+    let eps = g.splat(args[1].id()).ok_or(near("epsilon is not one constant number"))?;
     made(kind, [("axes", args[0].op().attrs.get("axes").clone()), ("eps", Attr::from(eps))])
 }
 
@@ -102,7 +102,7 @@ fn mean(g: &mut Classes, r: &Arg, x: &Arg, factor: f64) -> Result<Arg, Why> {
     let (r, x) = (r.op(), x.id());
     let count: usize = r.attrs.sizes("axes").iter().map(|&a| g.shape(x)[a]).product();
     if count == 0 || (factor * count as f64 - 1.0).abs() > 1e-6 {
-        return Err("the sum is not divided by the number of its terms");
+        return Err(other("the sum is not divided by the number of its terms"));
     }
     let attrs = [("axes", r.attrs.get("axes").clone()), ("keepdims", r.attrs.get("keepdims").clone())];
     Ok(Arg::Value(g.op(Kind::ReduceMean, attrs, &[x])?))
@@ -134,7 +134,7 @@ fn norm_like(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 fn over_axis(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     match args[0].op().attrs.ints("axes") {
         [axis] => made(Kind::Softmax, [("axis", Attr::Int(*axis))]),
-        _ => Err("there is more than one axis"),
+        _ => Err(near("there is more than one axis")),
     }
 }
 
@@ -154,7 +154,7 @@ fn keys(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     }
     let rank = g.shape(k).len() as i64;
     let mut perm: Vec<i64> = (0..rank).collect();
-    let last = perm.len().checked_sub(2).ok_or("the keys are no matrix")?;
+    let last = perm.len().checked_sub(2).ok_or(near("the keys are no matrix"))?;
     perm.swap(last, last + 1);
     Ok(Arg::Value(g.op(Kind::Transpose, [("perm", Attr::from(perm))], &[k])?))
 }
@@ -162,13 +162,13 @@ fn keys(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 fn number(g: &Classes, arg: &Arg) -> Result<f64, Why> {
     match arg {
         Arg::Number(v) => Ok(*v),
-        other => g.splat(other.id()).ok_or("the scale is not one constant number"),
+        other => g.splat(other.id()).ok_or(near("the scale is not one constant number")),
     }
 }
 
 fn attention(scale: f64) -> Result<Arg, Why> {
     if !scale.is_finite() {
-        return Err("the scale is not finite");
+        return Err(near("the scale is not finite"));
     }
     made(Kind::Attention, [("scale", Attr::from(scale))])
 }
@@ -183,7 +183,7 @@ fn divided(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 
 fn rescaled(op: &OpRef, factor: f64) -> Result<Arg, Why> {
     let scale = op.attrs.float("scale") * factor;
-    if scale.is_finite() { Ok(Arg::Op(op.with("scale", scale))) } else { Err("the scale is not finite") }
+    if scale.is_finite() { Ok(Arg::Op(op.with("scale", scale))) } else { Err(near("the scale is not finite")) }
 }
 
 fn times(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {

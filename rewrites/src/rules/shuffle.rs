@@ -1,7 +1,7 @@
 //! Channels in another order: shuffles moved to the weights of convolutions, where they cost nothing.
 
 use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, OpRef, Why};
+use crate::language::{Build, Classes, OpRef, Why, near, other};
 use crate::pattern::Arg;
 use dnnc_ir::{Attr, Kind, Op, Tensor, Type};
 use egg::Id;
@@ -25,18 +25,18 @@ rules! {
 }
 
 fn vector(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if g.shape(args[0].id()).len() == 1 { Ok(()) } else { Err("the indices are no list") }
+    if g.shape(args[0].id()).len() == 1 { Ok(()) } else { Err(other("the indices are no list")) }
 }
 
 /// Every index is its own place.
 fn in_order(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let size = g.shape(args[1].id())[args[0].op().attrs.size("axis")];
     let order = order(g, args[2].id())?;
-    if order.len() == size && order.is_sorted() { Ok(()) } else { Err("the order changes") }
+    if order.len() == size && order.is_sorted() { Ok(()) } else { Err(other("the order changes")) }
 }
 
 fn first_axis(_: &mut Classes, _: &[Arg]) -> Result<Arg, Why> {
-    Ok(Arg::Op(OpRef::new(Op::new(Kind::Gather, [("axis", Attr::Int(0))]).map_err(|_| "an attribute would be wrong")?)))
+    Ok(Arg::Op(OpRef::new(Op::new(Kind::Gather, [("axis", Attr::Int(0))]).map_err(|_| near("an attribute would be wrong"))?)))
 }
 
 /// The indices are each of 0…n−1 once.
@@ -45,7 +45,7 @@ fn permutation(g: &Classes, args: &[Arg]) -> Result<(), Why> {
 }
 
 fn order(g: &Classes, i: Id) -> Result<Vec<usize>, Why> {
-    const NOT: Why = "the indices are not each channel once";
+    const NOT: Why = other("the indices are not each channel once");
     let value = g[i].data.value.as_ref().filter(|t| t.ty().ty == Type::I64 && t.ty().rank() == 1).ok_or(NOT)?;
     let places: Vec<usize> = value.values::<i64>().iter().map(|&v| usize::try_from(v).unwrap_or(usize::MAX)).collect();
     let mut sorted = places.clone();
@@ -56,24 +56,28 @@ fn order(g: &Classes, i: Id) -> Result<Vec<usize>, Why> {
 /// A gather of channels at places known in advance.
 fn channels(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let known = g[args[1].id()].data.value.as_ref().is_some_and(|t| t.ty().rank() == 1);
-    if args[0].op().attrs.int("axis") == 1 && known { Ok(()) } else { Err("it is no gather of channels at known places") }
+    if args[0].op().attrs.int("axis") == 1 && known { Ok(()) } else { Err(other("it is no gather of channels at known places")) }
 }
 
 fn depthwise(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let (attrs, w) = (&args[0].op().attrs, g.shape(args[1].id()));
-    if w[1] == 1 && w[0] == attrs.size("groups") && attrs.int("block") == 0 { Ok(()) } else { Err("the convolution is not depthwise") }
+    if w[1] == 1 && w[0] == attrs.size("groups") && attrs.int("block") == 0 {
+        Ok(())
+    } else {
+        Err(other("the convolution is not depthwise"))
+    }
 }
 
 /// A few groups of several channels: more would multiply the work too often.
 fn few_groups(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let (attrs, w) = (&args[0].op().attrs, g.shape(args[1].id()));
     let few = (2..=8).contains(&attrs.int("groups")) && w[1] > 1 && attrs.int("block") == 0;
-    if few { Ok(()) } else { Err("there are not a few groups of several channels") }
+    if few { Ok(()) } else { Err(other("there are not a few groups of several channels")) }
 }
 
 /// Reshape, transpose and reshape back that only reorder channels, as a gather.
 fn shuffled(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    const NOT: Why = "more than channels is reordered";
+    const NOT: Why = other("more than channels is reordered");
     let (a, perm, split) = (args[0].op().attrs.sizes("shape"), args[1].op().attrs.sizes("perm"), args[2].op().attrs.sizes("shape"));
     let x = args[3].id();
     let shape = g.shape(x).to_vec();
@@ -155,6 +159,6 @@ fn spread(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         (pads[1], pads[rank + 1]) = ((k * columns) as i64, ((groups - 1 - k) * columns) as i64);
         parts.push(g.op(Kind::Pad, [("pads", Attr::from(pads))], &[part, zero])?);
     }
-    let op = OpRef::new(Op::new(Kind::Concat, [("axis", Attr::Int(0))]).map_err(|_| "an attribute would be wrong")?);
+    let op = OpRef::new(Op::new(Kind::Concat, [("axis", Attr::Int(0))]).map_err(|_| near("an attribute would be wrong"))?);
     Ok(Arg::Value(g.apply(&op, &parts)?))
 }
