@@ -157,12 +157,12 @@ pub fn window_tile(v: &Vector, weights: usize) -> WindowTile {
     WindowTile { tile: Tile { rows: ROWS, vecs: free.min(MOST) / ROWS }, held }
 }
 
-/// Steps of the reduction after which a tile leaves its partial sums, so that the panel in use stays in the first-level cache:
-/// `None` when the whole depth is best done at once. `unit` is the number of steps that cannot be parted.
-pub fn depth_block(target: &Target, depth: usize, unit: usize, step_bytes: usize, tiles: usize) -> Option<usize> {
+/// Steps of the reduction after which tiles leave their partial sums, when all rows that a task has read for the whole depth (`row_bytes`) are too
+/// many for half of the second-level cache: then fewer steps of more rows meet each panel. The part of the panel in use fits the first level.
+/// `None` when the whole depth is best done at once; `unit` is the number of steps that cannot be parted.
+pub fn depth_block(target: &Target, depth: usize, unit: usize, step_bytes: usize, row_bytes: usize) -> Option<usize> {
     let most = (target.l1d / step_bytes.max(1)).max(1);
-    // Few tiles use a panel: reading it from the second level once or twice is cheaper than writing and reading partial sums.
-    if depth * 2 <= most * 3 || tiles < 4 {
+    if depth * 2 <= most * 3 || row_bytes <= target.l2 / 2 {
         return None;
     }
     let parts = depth.div_ceil(most);

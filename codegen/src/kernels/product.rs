@@ -5,8 +5,10 @@
 //! and one element of each row. Matrix products and convolutions differ only in where their rows lie ([`Source`]).
 
 use super::store::Output;
+use super::{Arg, Lowered};
 use crate::expr::{load_element, load_element_splat, register};
-use crate::kir::{Bin, Builder, Elem, Ty, Val};
+use crate::kir::{Bin, Builder, Cmp, Elem, Ty, Val};
+use crate::program::ALIGN;
 use crate::schedule::{self, Group, Rows, Tile};
 use dnnc_ir::{Tensor, Type};
 use dnnc_targets::Target;
@@ -141,8 +143,9 @@ pub enum Pointers {
 
 /// Where the rows and panels of a product are.
 pub trait Source {
-    /// Called before rows `first..end` are used by a group of panels: the address they are found from, perhaps that of a copy.
-    fn block(&self, b: &mut Builder, first: Val, end: Val) -> Val;
+    /// Called before rows `first..end` are used by a group of panels: the address they are found from, perhaps that of a copy. When the
+    /// reduction is parted, `chunk` has the iterations of its outermost loop that are wanted now, and the address is that of the first.
+    fn block(&self, b: &mut Builder, first: Val, end: Val, chunk: Option<Chunk>) -> Val;
 
     /// Addresses of `count` rows from row `first` of a block.
     fn rows(&self, b: &mut Builder, block: Val, first: Val, count: usize) -> Pointers;
@@ -157,6 +160,25 @@ pub trait Source {
     }
 }
 
+/// A part of the reduction: iterations `at..to` of the outermost loop of the first stretch, and the bytes that one moves on.
+#[derive(Clone, Copy)]
+pub struct Chunk {
+    /// The first.
+    pub at: Val,
+    /// The end.
+    pub to: Val,
+    /// Bytes from one to the next, in a row.
+    pub stride: i64,
+}
+
+impl Chunk {
+    /// An address at the beginning of a row, moved to the first iteration.
+    pub fn skip(self, b: &mut Builder, ptr: Val) -> Val {
+        let bytes = b.mul_int(self.at, self.stride);
+        b.offset(ptr, bytes)
+    }
+}
+
 /// A product: its cut into groups, tiles and blocks.
 pub struct Nest {
     /// How it is accumulated.
@@ -167,8 +189,12 @@ pub struct Nest {
     pub depth: Vec<Stretch>,
     /// Iterations of the outermost loop of the first stretch done before partial sums are left in memory; `None` for all.
     chunk: Option<usize>,
-    /// Bytes of rows that a step of one row reads, for the size of blocks.
+    /// Number of rows.
+    rows: usize,
+    /// Bytes that one row adds to the working set, for the size of blocks.
     row_bytes: usize,
+    /// Whether panels are made when they are needed.
+    gathered: bool,
     /// Parts that the rows are split into, over tasks.
     pub row_parts: usize,
     /// Parts that the panels of a group are split into, over tasks.
@@ -181,17 +207,41 @@ impl Nest {
     pub fn new(mac: Mac, target: &Target, rows: usize, columns: usize, depth: Vec<Stretch>, row_bytes: usize, parts: usize) -> Nest {
         let steps: usize = depth.iter().map(Stretch::depth).sum();
         let groups = schedule::product(&target.vector, mac.lanes(), rows, columns, steps);
-        let mut nest = Nest { mac, groups, depth, chunk: None, row_bytes, row_parts: 1, panel_parts: 1, target: target.clone() };
+        let mut nest = Nest {
+            mac,
+            groups,
+            depth,
+            chunk: None,
+            rows,
+            row_bytes,
+            gathered: false,
+            row_parts: 1,
+            panel_parts: 1,
+            target: target.clone(),
+        };
         let tiles = nest.groups.iter().map(|g| g.1.tiles).max().unwrap_or(1);
         nest.row_parts = parts.min(tiles.div_ceil(2)).max(1);
         let panels = nest.groups.iter().map(|g| g.0.panels).max().unwrap_or(1);
         nest.panel_parts = (parts / nest.row_parts).clamp(1, panels.max(1));
         if let Some((count, unit)) = nest.depth.first().and_then(|s| Some((s.loops.first()?.0, s.depth() / s.loops.first()?.0))) {
             let step_bytes = nest.groups.iter().map(|g| g.0.vecs).max().unwrap_or(1) * mac.ty.bytes();
-            let block = schedule::depth_block(target, steps, unit, step_bytes, tiles / nest.row_parts);
+            let block = schedule::depth_block(target, steps, unit, step_bytes, rows / nest.row_parts * row_bytes);
             nest.chunk = block.map(|steps| (steps / unit).max(1)).filter(|&chunk| chunk < count);
+            if let Some(chunk) = nest.chunk {
+                nest.row_bytes = row_bytes * chunk / count;
+            }
         }
         nest
+    }
+
+    /// The same for panels that are gathered when they are needed: the reduction is not parted and blocks have many rows, so that each is
+    /// gathered seldom.
+    pub fn gathered(mut self) -> Nest {
+        const ROWS: usize = 64;
+        self.chunk = None;
+        self.row_bytes = self.row_bytes.min(self.target.l2 / 2 / ROWS);
+        self.gathered = true;
+        self
     }
 
     /// Number of tasks.
@@ -209,10 +259,19 @@ impl Nest {
         self.groups.iter().map(|(_, r)| self.block_tiles(r) * r.high).max().unwrap_or(0)
     }
 
-    /// Bytes of temporary memory for partial sums, a task.
+    /// Iterations of the outermost loop of the reduction that are done at once.
+    pub fn chunk(&self) -> Option<usize> {
+        self.chunk
+    }
+
+    /// Bytes of temporary memory for partial sums, for all tasks together.
     pub fn partial_bytes(&self) -> usize {
-        let bytes = |(g, r): &(Group, Rows)| self.block_tiles(r) * r.high * g.vecs * self.mac.ty.bytes();
-        self.chunk.map_or(0, |_| self.groups.iter().map(bytes).max().unwrap_or(0))
+        self.chunk.map_or(0, |_| self.partial_offset(self.groups.len()))
+    }
+
+    /// Where the partial sums of a group begin: they lie panel by panel, row by row.
+    fn partial_offset(&self, group: usize) -> usize {
+        self.groups[..group].iter().map(|(g, _)| g.panels * self.rows * g.vecs * self.mac.ty.bytes()).sum()
     }
 
     /// Bytes of the panels of all groups, when each is packed.
@@ -258,35 +317,67 @@ impl Nest {
         out
     }
 
-    /// Emits the nest. `part` is the number of the task within `0..tasks()`; `partial` the task's memory for partial sums.
+    /// Emits the nest. `part` is the number of the task within `0..tasks()`; `partial` the memory
+    /// for partial sums, which tasks share.
     pub fn emit(&self, b: &mut Builder, part: Val, source: &dyn Source, out: &Output, partial: Option<Val>) {
         let (row_part, panel_part) = divmod(b, part, self.panel_parts);
         for (index, (group, rows)) in self.groups.iter().enumerate() {
             let (tile0, tile1) = part_range(b, row_part, self.row_parts, rows.tiles);
             let (panel0, panel1) = part_range(b, panel_part, self.panel_parts, group.panels);
             let block = self.block_tiles(rows);
-            let blocks = |b: &mut Builder, from: Val, to: Val| {
-                let (first, end) = (row_of(b, rows, from), row_of(b, rows, to));
-                let place = source.block(b, first, end);
-                for_some(b, panel0, panel1, group.panels, |b, panel| {
-                    let offset = b.mul_int(panel, (group.vecs * self.mac.lanes()) as i64);
-                    let column = b.add_int(offset, group.first as i64);
-                    let (weights, step) = source.panel(b, index, panel, column);
-                    let pass = Pass { nest: self, group, rows, from, to, first, place, column, weights, step, source, out, partial };
-                    pass.chunks(b);
-                });
-            };
-            if block >= rows.tiles.div_ceil(self.row_parts) {
-                blocks(b, tile0, tile1);
-            } else {
+            self.for_chunks(b, |b, chunk| {
+                let one = |b: &mut Builder, from: Val, to: Val| {
+                    let (first, end) = (row_of(b, rows, from), row_of(b, rows, to));
+                    let place = source.block(b, first, end, chunk);
+                    for_some(b, panel0, panel1, group.panels, |b, panel| {
+                        let offset = b.mul_int(panel, (group.vecs * self.mac.lanes()) as i64);
+                        let column = b.add_int(offset, group.first as i64);
+                        let (weights, step) = source.panel(b, index, panel, column);
+                        let width = group.vecs * self.mac.ty.bytes();
+                        let partial = partial.filter(|_| chunk.is_some()).map(|memory| {
+                            let first = b.offset_int(memory, self.partial_offset(index) as i64);
+                            b.element(first, panel, self.rows * width)
+                        });
+                        let pass =
+                            Pass { nest: self, group, rows, from, to, place, column, weights, step, source, out, partial, chunk, block };
+                        pass.tiles(b);
+                    });
+                };
+                if block >= rows.tiles.div_ceil(self.row_parts) {
+                    return one(b, tile0, tile1);
+                }
                 b.for_range(tile0, tile1, block as i64, &[], |b, from, _| {
                     let to = b.add_int(from, block as i64);
                     let to = b.bin(Bin::MinS, to, tile1);
-                    blocks(b, from, to);
+                    one(b, from, to);
                     vec![]
                 });
-            }
+            });
         }
+    }
+
+    /// The parts of the reduction, one after the other.
+    fn for_chunks(&self, b: &mut Builder, body: impl FnOnce(&mut Builder, Option<Chunk>)) {
+        let Some(chunk) = self.chunk else {
+            return body(b, None);
+        };
+        let (count, stride) = self.depth[0].loops[0];
+        let (zero, end) = (b.index(0), b.index(count));
+        b.for_range(zero, end, chunk as i64, &[], |b, at, _| {
+            let to = b.add_int(at, chunk as i64);
+            let to = b.bin(Bin::MinS, to, end);
+            body(b, Some(Chunk { at, to, stride }));
+            vec![]
+        });
+    }
+
+    /// Bytes of a panel that are read at once by a tile.
+    fn pass_bytes(&self, group: &Group) -> usize {
+        let Some(chunk) = self.chunk else {
+            return self.one_panel_bytes(group);
+        };
+        let stretch = &self.depth[0];
+        stretch.depth() / stretch.loops[0].0 * chunk * group.vecs * self.mac.ty.bytes()
     }
 }
 
@@ -298,9 +389,7 @@ struct Pass<'a> {
     /// Tiles.
     from: Val,
     to: Val,
-    /// First row of the block.
-    first: Val,
-    /// Where its rows are found from.
+    /// Where the rows of the block are found from.
     place: Val,
     column: Val,
     weights: Val,
@@ -308,87 +397,104 @@ struct Pass<'a> {
     step: i64,
     source: &'a dyn Source,
     out: &'a Output<'a>,
+    /// The partial sums of the panel, when the reduction is parted.
     partial: Option<Val>,
+    chunk: Option<Chunk>,
+    /// Tiles of a block.
+    block: usize,
+}
+
+/// What a tile asks for ahead of its use: the next panel, a piece by each tile.
+#[derive(Clone, Copy)]
+struct Ahead {
+    at: Val,
+    /// Bytes that each body of the reduction moves on.
+    step: i64,
 }
 
 impl Pass<'_> {
-    fn chunks(&self, b: &mut Builder) {
-        let Some(chunk) = self.nest.chunk else {
-            return self.tiles(b, None);
-        };
-        let stretch = &self.nest.depth[0];
-        let count = stretch.loops[0].0;
-        let zero = b.index(0);
-        let end = b.index(count);
-        b.for_range(zero, end, chunk as i64, &[], |b, at, _| {
-            let to = b.add_int(at, chunk as i64);
-            let to = b.bin(Bin::MinS, to, end);
-            self.tiles(b, Some((at, to)));
-            vec![]
-        });
-    }
-
-    /// All tiles of the block; of the first stretch only the given iterations of the outermost loop.
-    fn tiles(&self, b: &mut Builder, chunk: Option<(Val, Val)>) {
+    /// All tiles of the block.
+    fn tiles(&self, b: &mut Builder) {
         let r = self.rows;
         let high_tiles = b.index(r.high_tiles);
         let (none, all) = (b.index(0), b.index(r.tiles));
         if r.high_tiles < r.tiles && (self.from, self.to) == (none, all) {
-            self.height(b, none, high_tiles, r.high, chunk);
-            return self.height(b, high_tiles, all, r.high - 1, chunk);
+            self.height(b, none, high_tiles, r.high);
+            return self.height(b, high_tiles, all, r.high - 1);
         }
         if r.high_tiles == r.tiles {
-            return self.height(b, self.from, self.to, r.high, chunk);
+            return self.height(b, self.from, self.to, r.high);
         }
         let middle = b.bin(Bin::MinS, high_tiles, self.to);
-        self.height(b, self.from, middle, r.high, chunk);
+        self.height(b, self.from, middle, r.high);
         let middle = b.bin(Bin::MaxS, high_tiles, self.from);
-        self.height(b, middle, self.to, r.high - 1, chunk);
+        self.height(b, middle, self.to, r.high - 1);
     }
 
-    fn height(&self, b: &mut Builder, from: Val, to: Val, height: usize, chunk: Option<(Val, Val)>) {
+    fn height(&self, b: &mut Builder, from: Val, to: Val, height: usize) {
         for_some(b, from, to, self.rows.tiles, |b, tile| {
             let row = row_of(b, self.rows, tile);
-            self.tile(b, row, Tile { rows: height, vecs: self.group.vecs }, chunk);
+            let ahead = self.ahead(b, tile);
+            self.tile(b, row, Tile { rows: height, vecs: self.group.vecs }, ahead);
         });
     }
 
-    fn tile(&self, b: &mut Builder, row: Val, tile: Tile, chunk: Option<(Val, Val)>) {
+    /// Panels that do not all stay in the second-level cache are asked for one ahead: the prefetcher of the machine sees a panel end where
+    /// the next begins only when that is wanted at once.
+    fn ahead(&self, b: &mut Builder, tile: Val) -> Option<Ahead> {
+        let packed = self.step == (self.group.vecs * self.nest.mac.ty.bytes()) as i64;
+        if !packed || self.block < 4 || self.nest.gathered || self.nest.panel_bytes() < self.nest.target.l2 / 2 {
+            return None;
+        }
+        let pass = self.nest.pass_bytes(self.group);
+        let stretch = &self.nest.depth[0];
+        let bodies = pass / (stretch.body() * self.step as usize).max(1);
+        let piece = pass.div_ceil(self.block);
+        let step = piece.div_ceil(bodies.max(1));
+        let done = b.sub(tile, self.from);
+        let offset = b.mul_int(done, (step * bodies) as i64);
+        let now = self.weights_now(b);
+        let next = b.offset_int(now, pass as i64);
+        Some(Ahead { at: b.offset(next, offset), step: step as i64 })
+    }
+
+    /// Where the panel begins for this part of the reduction.
+    fn weights_now(&self, b: &mut Builder) -> Val {
+        let Some(chunk) = self.chunk else {
+            return self.weights;
+        };
+        let stretch = &self.nest.depth[0];
+        let skip = b.mul_int(chunk.at, (stretch.depth() / stretch.loops[0].0) as i64 * self.step);
+        b.offset(self.weights, skip)
+    }
+
+    fn tile(&self, b: &mut Builder, row: Val, tile: Tile, ahead: Option<Ahead>) {
         let pointers = self.source.rows(b, self.place, row, tile.rows);
         let begin = |b: &mut Builder| {
             let bias = self.source.bias(b, row, self.column, tile, self.group.last);
             bias.unwrap_or_else(|| vec![b.int(self.nest.mac.ty, 0); tile.rows * tile.vecs])
         };
-        let Some((at, to)) = chunk else {
-            let mut weights = self.weights;
+        let mut weights = self.weights_now(b);
+        let Some(chunk) = self.chunk else {
             let mut acc = begin(b);
-            for stretch in &self.nest.depth {
-                (acc, weights) = self.stretch(b, tile, acc, &pointers, weights, stretch, None);
+            for (i, stretch) in self.nest.depth.iter().enumerate() {
+                (acc, weights) = self.stretch(b, tile, acc, &pointers, weights, stretch, None, ahead.filter(|_| i == 0));
             }
             return self.out.store(b, row, self.column, tile, self.group.last, &acc);
         };
         // Partial sums of the tile, between chunks of the reduction.
         let ty = self.nest.mac.ty;
         let partial = self.partial.expect("memory for partial sums where there are chunks");
-        let done = b.sub(row, self.first);
-        let partial = b.element(partial, done, tile.vecs * ty.bytes());
+        let partial = b.element(partial, row, tile.vecs * ty.bytes());
         let disp = |i: usize| (i * ty.bytes()) as i32;
-        let first_stretch = &self.nest.depth[0];
-        let (count, stride) = first_stretch.loops[0];
-        let (zero, end) = (b.index(0), b.index(count));
-        let starts = b.cmp(crate::kir::Cmp::Eq, at, zero);
+        let stretch = &self.nest.depth[0];
+        let (zero, end) = (b.index(0), b.index(stretch.loops[0].0));
+        let starts = b.cmp(Cmp::Eq, chunk.at, zero);
         let acc = b.branch(starts, begin, |b| (0..tile.rows * tile.vecs).map(|i| b.load(ty, partial, disp(i))).collect());
-        let skip = b.mul_int(at, stride);
-        let pointers = match pointers {
-            Pointers::Even(p, stride) => Pointers::Even(b.offset(p, skip), stride),
-            Pointers::Each(ps) => Pointers::Each(ps.into_iter().map(|p| b.offset(p, skip)).collect()),
-        };
-        let skip = b.mul_int(at, (first_stretch.depth() / count) as i64 * self.step);
-        let weights = b.offset(self.weights, skip);
-        let n = b.sub(to, at);
-        let (acc, weights) = self.stretch(b, tile, acc, &pointers, weights, first_stretch, Some(n));
-        let ends = b.cmp(crate::kir::Cmp::Eq, to, end);
-        let back = b.mul_int(at, -stride);
+        let n = b.sub(chunk.to, chunk.at);
+        let (acc, weights) = self.stretch(b, tile, acc, &pointers, weights, stretch, Some(n), ahead);
+        let ends = b.cmp(Cmp::Eq, chunk.to, end);
+        let back = b.mul_int(chunk.at, -chunk.stride);
         b.branch(
             ends,
             |b| {
@@ -398,7 +504,7 @@ impl Pass<'_> {
                 };
                 let (mut acc, mut weights) = (acc.clone(), weights);
                 for stretch in &self.nest.depth[1..] {
-                    (acc, weights) = self.stretch(b, tile, acc, &pointers, weights, stretch, None);
+                    (acc, weights) = self.stretch(b, tile, acc, &pointers, weights, stretch, None, None);
                 }
                 self.out.store(b, row, self.column, tile, self.group.last, &acc);
                 vec![]
@@ -422,15 +528,18 @@ impl Pass<'_> {
         weights: Val,
         stretch: &Stretch,
         count: Option<Val>,
+        ahead: Option<Ahead>,
     ) -> (Vec<Val>, Val) {
         let (rows, even): (Vec<Val>, Option<i64>) = match pointers {
             Pointers::Even(p, stride) => (vec![*p], Some(*stride)),
             Pointers::Each(ps) => (ps.clone(), None),
         };
         let rows = rows.into_iter().map(|p| b.offset_int(p, stretch.start)).collect();
-        self.level(b, tile, State { acc, rows, weights }, even, &stretch.loops, &stretch.runs, count)
+        let state = self.level(b, tile, State { acc, rows, weights, ahead }, even, &stretch.loops, &stretch.runs, count);
+        (state.acc, state.weights)
     }
 
+    /// The loops of a stretch; of the result the rows are those of the last iteration.
     fn level(
         &self,
         b: &mut Builder,
@@ -440,7 +549,7 @@ impl Pass<'_> {
         loops: &[(usize, i64)],
         runs: &[Run],
         count: Option<Val>,
-    ) -> (Vec<Val>, Val) {
+    ) -> State {
         let Some((&(n, stride), inner)) = loops.split_first() else {
             return self.body(b, tile, state, even, runs);
         };
@@ -449,18 +558,21 @@ impl Pass<'_> {
         }
         let (start, end) = (b.index(0), count.unwrap_or_else(|| b.index(n)));
         let out = b.for_range(start, end, 1, &state.carried(), |b, _, carried| {
-            let state = State::from(carried, state.acc.len());
-            let rows = state.rows.clone();
-            let (acc, weights) = self.level(b, tile, state, even, inner, runs, None);
+            let now = state.with(carried);
+            let rows: Vec<Val> = now.rows.clone();
+            let next = self.level(b, tile, now, even, inner, runs, None);
             let rows = rows.into_iter().map(|p| b.offset_int(p, stride)).collect();
-            State { acc, rows, weights }.carried()
+            State { rows, ..next }.carried()
         });
-        let state = State::from(&out, state.acc.len());
-        (state.acc, state.weights)
+        state.with(&out)
     }
 
-    fn body(&self, b: &mut Builder, tile: Tile, state: State, even: Option<i64>, runs: &[Run]) -> (Vec<Val>, Val) {
-        let State { mut acc, rows, weights } = state;
+    fn body(&self, b: &mut Builder, tile: Tile, state: State, even: Option<i64>, runs: &[Run]) -> State {
+        let State { mut acc, rows, weights, ahead } = state;
+        let ahead = ahead.map(|ahead| {
+            b.prefetch(ahead.at, 0);
+            Ahead { at: b.offset_int(ahead.at, ahead.step), ..ahead }
+        });
         let mac = self.nest.mac;
         let row = |i: usize, disp: i64| match even {
             Some(stride) => (rows[0], (i as i64 * stride + disp) as i32),
@@ -494,7 +606,8 @@ impl Pass<'_> {
                 step += 1;
             }
         }
-        (acc, b.offset_int(weights, step as i64 * self.step))
+        let weights = b.offset_int(weights, step as i64 * self.step);
+        State { acc, rows, weights, ahead }
     }
 
     /// One step: an outer product of elements of the rows with vectors of the panel. The longer side is streamed.
@@ -531,16 +644,19 @@ struct State {
     acc: Vec<Val>,
     rows: Vec<Val>,
     weights: Val,
+    ahead: Option<Ahead>,
 }
 
 impl State {
     fn carried(&self) -> Vec<Val> {
-        self.acc.iter().chain(&self.rows).copied().chain([self.weights]).collect()
+        self.acc.iter().chain(&self.rows).copied().chain([self.weights]).chain(self.ahead.map(|a| a.at)).collect()
     }
 
-    fn from(carried: &[Val], acc: usize) -> State {
-        let (weights, rest) = carried.split_last().expect("the panel is carried");
-        State { acc: rest[..acc].to_vec(), rows: rest[acc..].to_vec(), weights: *weights }
+    /// The same with other values.
+    fn with(&self, carried: &[Val]) -> State {
+        let (acc, rest) = carried.split_at(self.acc.len());
+        let (rows, rest) = rest.split_at(self.rows.len());
+        State { acc: acc.to_vec(), rows: rows.to_vec(), weights: rest[0], ahead: self.ahead.map(|a| Ahead { at: rest[1], ..a }) }
     }
 }
 
@@ -592,10 +708,30 @@ pub fn for_some(b: &mut Builder, from: Val, to: Val, total: usize, body: impl Fn
     });
 }
 
-/// Memory of one task in a temporary buffer of so many bytes a task.
-pub fn task_memory(b: &mut Builder, buffer: Val, bytes: usize) -> Val {
-    let task = b.task();
-    b.element(buffer, task, bytes)
+/// Temporary buffers of a kernel: one piece for each task, or for each part of a batch.
+#[derive(Default)]
+pub struct Memory(Vec<Option<(usize, usize)>>);
+
+impl Memory {
+    /// Adds a buffer of `parts` pieces to a unit and its pointer to those of a kernel; nothing for no bytes. Answers its number.
+    pub fn add(&mut self, lowered: &mut Lowered, args: &mut Vec<Arg>, bytes: usize, parts: usize) -> usize {
+        let piece = (bytes > 0).then(|| {
+            args.push(Arg::Scratch(lowered.scratch.len()));
+            // Pieces of tasks share no cache line.
+            let bytes = bytes.next_multiple_of(ALIGN);
+            lowered.scratch.push(bytes * parts);
+            (args.len() - 1, bytes)
+        });
+        self.0.push(piece);
+        self.0.len() - 1
+    }
+
+    /// Piece `part` of a buffer.
+    pub fn piece(&self, b: &mut Builder, buffer: usize, part: Val) -> Option<Val> {
+        let (param, bytes) = self.0[buffer]?;
+        let memory = b.param(param);
+        Some(b.element(memory, part, bytes))
+    }
 }
 
 /// Offsets, in elements, into operands broadcast over a batch: `strides` of each operand an axis of `sizes`, for batch number `index`.

@@ -6,7 +6,7 @@
 //! Channels that only fill up the last block are skipped: they cost nothing.
 
 use super::Shape;
-use crate::kernels::product::{self, Mac, Nest, Pointers, Run, Source, Stretch};
+use crate::kernels::product::{self, Chunk, Mac, Memory, Nest, Pointers, Run, Source, Stretch};
 use crate::kernels::store::{self, Output};
 use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
 use crate::kir::{Builder, Cmp, Ty, Val};
@@ -79,26 +79,16 @@ pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
     let out_at = args.len();
     args.extend(Output::args(unit));
     let tasks = batch_parts * nest.tasks();
-    let mut scratch = |bytes: usize, args: &mut Vec<Arg>| {
-        (bytes > 0).then(|| {
-            args.push(Arg::Scratch(lowered.scratch.len()));
-            lowered.scratch.push(bytes * tasks);
-            (args.len() - 1, bytes)
-        })
-    };
-    let copy = scratch(image.copied_rows.map_or(0, |_| blocks * image.block), &mut args);
-    let partial = scratch(nest.partial_bytes(), &mut args);
+    let mut memory = Memory::default();
+    let copy = memory.add(&mut lowered, &mut args, image.copied_rows.map_or(0, |_| copied_blocks(s, &nest) * image.block), tasks);
+    let partial = memory.add(&mut lowered, &mut args, nest.partial_bytes(), batch_parts);
 
     let mut builder = Builder::new("conv", args.len());
     let b = &mut builder;
     let task = b.task();
     let (batch_part, part) = product::divmod(b, task, nest.tasks());
-    let [copy, partial] = [copy, partial].map(|memory| {
-        memory.map(|(param, bytes)| {
-            let buffer = b.param(param);
-            product::task_memory(b, buffer, bytes)
-        })
-    });
+    let copy = memory.piece(b, copy, task);
+    let partial = memory.piece(b, partial, batch_part);
     let (from, to) = product::part_range(b, batch_part, batch_parts, batches);
     product::for_some(b, from, to, batches, |b, batch| {
         let (_, group) = product::divmod(b, batch, s.groups);
@@ -119,6 +109,12 @@ pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
     });
     lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks });
     Ok(lowered)
+}
+
+/// Blocks of channels that a copy of rows holds at most: those of a part of the reduction, and the last one when it is not whole.
+fn copied_blocks(s: &Shape, nest: &Nest) -> usize {
+    let (full, rest) = (s.group_channels / s.block, s.group_channels % s.block);
+    nest.chunk().unwrap_or(full).min(full) + usize::from(rest > 0)
 }
 
 /// The reduction of a pixel: whole blocks of channels, then the channels of the last.
@@ -182,9 +178,9 @@ struct Pixels<'a> {
 }
 
 impl Source for Pixels<'_> {
-    fn block(&self, b: &mut Builder, first: Val, end: Val) -> Val {
-        let (Some(copy), Some(_)) = (self.copy, self.image.copied_rows) else {
-            return self.x;
+    fn block(&self, b: &mut Builder, first: Val, end: Val, chunk: Option<Chunk>) -> Val {
+        let Some(copy) = self.copy else {
+            return chunk.map_or(self.x, |chunk| chunk.skip(b, self.x));
         };
         let s = self.s;
         let last = b.add_int(end, -1);
@@ -193,7 +189,7 @@ impl Source for Pixels<'_> {
         let bottom = b.mul_int(y1, s.strides[0] as i64);
         let rows = b.sub(bottom, top);
         let rows = b.add_int(rows, ((s.kernel[0] - 1) * s.dilations[0] + 1) as i64);
-        self.copy_rows(b, copy, top, rows);
+        self.copy_rows(b, copy, top, rows, chunk);
         // Rows are found as if the copy began with the first row of the image.
         let skipped = b.mul_int(top, -(self.image.row as i64));
         b.offset(copy, skipped)
@@ -249,8 +245,8 @@ impl Source for Pixels<'_> {
 }
 
 impl Pixels<'_> {
-    /// Copies `rows` rows from row `top` of the padded image, of every block of channels.
-    fn copy_rows(&self, b: &mut Builder, copy: Val, top: Val, rows: Val) {
+    /// Copies `rows` rows from row `top` of the padded image, of every block of channels that is wanted.
+    fn copy_rows(&self, b: &mut Builder, copy: Val, top: Val, rows: Val, chunk: Option<Chunk>) {
         let (s, image, ty) = (self.s, self.image, self.nest.mac.ty);
         let zero = b.index(0);
         let nothing = b.int(ty, 0);
@@ -261,9 +257,18 @@ impl Pixels<'_> {
         let blank = |b: &mut Builder, to: Val, count: usize| {
             product::each_vector(b, &[to], count, ty.bytes(), |b, at, i| b.store(nothing, at[0], (i * ty.bytes()) as i32));
         };
-        b.each(self.blocks, |b, block| {
+        let (first, mut end) = chunk.map_or((zero, b.index(self.blocks)), |chunk| (chunk.at, chunk.to));
+        let full = s.group_channels / s.block;
+        if chunk.is_some() && full < self.blocks {
+            // The last part takes the block that is not whole along.
+            let (whole, all) = (b.index(full), b.index(self.blocks));
+            let last = b.cmp(Cmp::Eq, end, whole);
+            end = b.select(last, all, end);
+        }
+        product::for_some(b, first, end, self.blocks, |b, block| {
             let from = b.element(self.x, block, height * width * image.pixel);
-            let to = b.element(copy, block, image.block);
+            let number = b.sub(block, first);
+            let to = b.element(copy, number, image.block);
             b.for_range(zero, rows, 1, &[], |b, r, _| {
                 let y = b.add(top, r);
                 let y = b.add_int(y, -(s.before[0] as i64));

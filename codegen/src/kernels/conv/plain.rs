@@ -5,7 +5,7 @@
 
 use super::Shape;
 use crate::expr::memory;
-use crate::kernels::product::{self, Mac, Nest, Pointers, Source};
+use crate::kernels::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
 use crate::kernels::store::{self, Channel, Output};
 use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
 use crate::kir::{Bin, Builder, Cmp, Ty, Val};
@@ -21,7 +21,7 @@ pub fn lower(unit: &Unit) -> Result<Lowered, String> {
     let parts = schedule::tasks(unit.options, work, usize::MAX);
     let batch_parts = parts.min(batches);
     // Rows of weights are read straight through for each panel: blocks of them would gather panels again. Tasks share no panel.
-    let mut nest = Nest::new(mac, unit.target, s.group_outputs, pixels, product::straight(steps, w_ty.bytes() as i64), 0, 1);
+    let mut nest = Nest::new(mac, unit.target, s.group_outputs, pixels, product::straight(steps, w_ty.bytes() as i64), 0, 1).gathered();
     nest.panel_parts = (parts / batch_parts).clamp(1, nest.groups.iter().map(|g| g.0.panels).max().unwrap_or(1));
     let high = nest.groups.iter().map(|(_, r)| r.high).max().unwrap_or(1);
     product::reachable(high * pixels, store::widest_element(unit))?;
@@ -42,12 +42,8 @@ pub fn lower(unit: &Unit) -> Result<Lowered, String> {
     args.extend(Output::args(unit));
     let tasks = batch_parts * nest.tasks();
     let panel_bytes = nest.groups.iter().map(|(g, _)| nest.one_panel_bytes(g)).max().unwrap_or(0);
-    let partial_bytes = nest.partial_bytes();
-    let first_memory = args.len();
-    for bytes in [panel_bytes, partial_bytes] {
-        args.push(Arg::Scratch(lowered.scratch.len()));
-        lowered.scratch.push(bytes * tasks);
-    }
+    let mut memory = Memory::default();
+    let panel = memory.add(&mut lowered, &mut args, panel_bytes, tasks);
 
     let loads = Mac::new(x_ty, unit.target)?;
     let bias_loads = unit.inputs.get(2).map(|x| Mac::new(x.ty.ty, unit.target)).transpose()?;
@@ -55,13 +51,10 @@ pub fn lower(unit: &Unit) -> Result<Lowered, String> {
     let b = &mut builder;
     let task = b.task();
     let (batch_part, part) = product::divmod(b, task, nest.tasks());
-    let [panel, partial] = [(0, panel_bytes), (1, partial_bytes)].map(|(i, bytes)| {
-        let buffer = b.param(first_memory + i);
-        product::task_memory(b, buffer, bytes)
-    });
     let (from, to) = product::part_range(b, batch_part, batch_parts, batches);
     product::for_some(b, from, to, batches, |b, batch| {
         let (_, group) = product::divmod(b, batch, s.groups);
+        let panel = memory.piece(b, panel, task).unwrap_or(task);
         let mut out = Output::new(b, unit, out_at, mac.lanes(), pixels);
         out.base = b.mul_int(batch, (s.group_outputs * pixels) as i64);
         let first_channel = b.mul_int(group, s.group_outputs as i64);
@@ -74,7 +67,7 @@ pub fn lower(unit: &Unit) -> Result<Lowered, String> {
             b.element(bias, first_channel, unit.inputs[2].ty.ty.bytes())
         });
         let sides = Sides { s, nest: &nest, sizes: &sizes, loads, steps, x, w, panel, bias: bias.zip(bias_loads) };
-        nest.emit(b, part, &sides, &out, Some(partial));
+        nest.emit(b, part, &sides, &out, None);
     });
     lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks });
     Ok(lowered)
@@ -157,8 +150,8 @@ struct Sides<'a> {
 }
 
 impl Source for Sides<'_> {
-    fn block(&self, _b: &mut Builder, _first: Val, _end: Val) -> Val {
-        self.w
+    fn block(&self, b: &mut Builder, _first: Val, _end: Val, chunk: Option<Chunk>) -> Val {
+        chunk.map_or(self.w, |chunk| chunk.skip(b, self.w))
     }
 
     fn rows(&self, b: &mut Builder, w: Val, first: Val, _count: usize) -> Pointers {

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::product::{self, Mac, Nest, Pointers, Source};
+use super::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
 use super::store::{self, Output};
 use super::{Arg, Family, Lowered, LoweredCall, Unit};
 use crate::kir::{Builder, Ty, Val};
@@ -83,7 +83,7 @@ fn tiled(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
     let work = (shape.batches * shape.rows * shape.columns) as u64 * shape.depth as u64;
     let parts = schedule::tasks(unit.options, work, usize::MAX);
     let batch_parts = parts.min(shape.batches);
-    let nest = Nest::new(mac, unit.target, shape.rows, shape.columns, depth, shape.depth * a_bytes, parts / batch_parts);
+    let mut nest = Nest::new(mac, unit.target, shape.rows, shape.columns, depth, shape.depth * a_bytes, parts / batch_parts);
     let most_rows = nest.groups.iter().map(|(_, r)| r.high).max().unwrap_or(1);
     product::reachable(most_rows * row_stride, a_bytes)?;
     product::reachable(most_rows * shape.columns, store::widest_element(unit))?;
@@ -95,6 +95,9 @@ fn tiled(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
         None if few && !shape.trans_b && b_ty == a_ty && b_ty.bytes() == mac.bytes() => Right::InPlace,
         None => Right::Panels,
     };
+    if let Right::Panels = right {
+        nest = nest.gathered();
+    }
     let mut lowered = Lowered::default();
     let mut args = vec![Arg::Input(0)];
     match right {
@@ -115,29 +118,21 @@ fn tiled(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
     let out_at = args.len();
     args.extend(Output::args(unit));
     let tasks = batch_parts * nest.tasks();
-    let mut scratch = |bytes: usize, args: &mut Vec<Arg>| {
-        (bytes > 0).then(|| {
-            args.push(Arg::Scratch(lowered.scratch.len()));
-            lowered.scratch.push(bytes * tasks);
-            (args.len() - 1, bytes)
-        })
+    let panel_bytes = match right {
+        Right::Panels => nest.groups.iter().map(|(g, _)| nest.one_panel_bytes(g)).max().unwrap_or(0),
+        _ => 0,
     };
-    let panel_bytes =
-        if matches!(right, Right::Panels) { nest.groups.iter().map(|(g, _)| nest.one_panel_bytes(g)).max().unwrap_or(0) } else { 0 };
-    let panel = scratch(panel_bytes, &mut args);
-    let partial = scratch(nest.partial_bytes(), &mut args);
+    let mut memory = Memory::default();
+    let panel = memory.add(&mut lowered, &mut args, panel_bytes, tasks);
+    let partial = memory.add(&mut lowered, &mut args, nest.partial_bytes(), batch_parts);
 
     let loads = Mac::new(b_ty, unit.target)?;
     let mut builder = Builder::new("matmul", args.len());
     let b = &mut builder;
     let task = b.task();
     let (batch_part, part) = product::divmod(b, task, nest.tasks());
-    let [panel, partial] = [panel, partial].map(|memory| {
-        memory.map(|(param, bytes)| {
-            let buffer = b.param(param);
-            product::task_memory(b, buffer, bytes)
-        })
-    });
+    let panel = memory.piece(b, panel, task);
+    let partial = memory.piece(b, partial, batch_part);
     let (from, to) = product::part_range(b, batch_part, batch_parts, shape.batches);
     product::for_some(b, from, to, shape.batches, |b, batch| {
         let offsets = product::batch_offsets(b, batch, &shape.axes, &shape.strides);
@@ -175,8 +170,8 @@ struct Sides<'a> {
 }
 
 impl Source for Sides<'_> {
-    fn block(&self, _b: &mut Builder, _first: Val, _end: Val) -> Val {
-        self.a
+    fn block(&self, b: &mut Builder, _first: Val, _end: Val, chunk: Option<Chunk>) -> Val {
+        chunk.map_or(self.a, |chunk| chunk.skip(b, self.a))
     }
 
     fn rows(&self, b: &mut Builder, a: Val, first: Val, _count: usize) -> Pointers {

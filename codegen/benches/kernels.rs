@@ -1,0 +1,254 @@
+//! How fast the kernels of the dense families are: layers of known networks, one thread, in this process.
+//!
+//! `cargo bench -p dnnc-codegen --bench kernels -- [--asm | --kir] [WORD…]` runs the cases whose names contain a word; `--asm` prints the
+//! machine code of their kernels instead, `--kir` their text. `M,K,N` is a matrix product of these sizes. Best of many runs, so that other work on the machine disturbs little.
+
+use dnnc_codegen::emit;
+use dnnc_codegen::expr::{Epilogue, Expr, ExprNode, What};
+use dnnc_codegen::jit::Jit;
+use dnnc_codegen::kernels::{self, Arg, Operand, Options, Unit};
+use dnnc_codegen::program::{ALIGN, Call, Loc, Program, Step};
+use dnnc_ir::{Attr, Kind, Op, Tensor, TensorType, Type};
+use std::time::{Duration, Instant};
+
+/// A use of an operator.
+struct Case {
+    name: String,
+    op: Op,
+    /// Type of each operand and whether it is constant.
+    operands: Vec<(TensorType, bool)>,
+    relu: bool,
+}
+
+fn f32s(shape: &[usize]) -> TensorType {
+    TensorType::new(Type::F32, shape)
+}
+
+/// Channels in a block.
+fn block() -> usize {
+    dnnc_targets::native().vector.bits / 32
+}
+
+fn conv(channels: usize, outputs: usize, size: usize, kernel: usize, stride: usize, groups: usize) -> Case {
+    let b = block();
+    let pad = kernel / 2;
+    let what = if groups > 1 { "depthwise" } else { "conv" };
+    let name = format!("{what} {kernel}x{kernel}/{stride} {channels}->{outputs} @{size}");
+    let ints = |v: &[usize]| Attr::from(v);
+    let attrs = [
+        ("strides", ints(&[stride; 2])),
+        ("pads", ints(&[pad; 4])),
+        ("dilations", ints(&[1; 2])),
+        ("groups", Attr::Int(groups as i64)),
+        ("block", Attr::Int(b as i64)),
+    ];
+    let operands = vec![
+        (f32s(&[1, channels.div_ceil(b), size, size, b]), false),
+        (f32s(&[outputs, channels / groups, kernel, kernel]), true),
+        (f32s(&[outputs]), true),
+    ];
+    Case { name, op: Op::new(Kind::Conv, attrs).expect("conv"), operands, relu: true }
+}
+
+fn pool(kind: Kind, channels: usize, size: usize, kernel: usize, stride: usize, pad: usize) -> Case {
+    let ints = |v: &[usize]| Attr::from(v);
+    let mut attrs = vec![("kernel", ints(&[kernel; 2])), ("strides", ints(&[stride; 2])), ("pads", ints(&[pad; 4]))];
+    attrs.extend([("dilations", ints(&[1; 2])), ("block", Attr::Int(block() as i64))]);
+    if kind == Kind::AvgPool {
+        attrs.push(("extra", ints(&[0; 2])));
+    }
+    let operands = vec![(f32s(&[1, channels / block(), size, size, block()]), false)];
+    let name = format!("{} {kernel}x{kernel}/{stride} {channels} @{size}", kind.name());
+    Case { name, op: Op::new(kind, attrs).expect("pool"), operands, relu: false }
+}
+
+fn matmul(batch: usize, [m, k, n]: [usize; 3], trans_b: bool, known: bool) -> Case {
+    let of = if known { "weights" } else { "values" };
+    let lead = if batch > 1 { vec![batch] } else { vec![] };
+    let shape = |a, b| f32s(&[lead.clone(), vec![a, b]].concat());
+    let right = if trans_b { shape(n, k) } else { shape(k, n) };
+    let name = format!("matmul {batch}x[{m},{k}]x[{k},{n}]{} {of}", if trans_b { "T" } else { "" });
+    let op = Op::new(Kind::MatMul, [("trans_b", Attr::from(trans_b))]).expect("matmul");
+    Case { name, op, operands: vec![(shape(m, k), false), (right, known)], relu: false }
+}
+
+fn cases() -> Vec<Case> {
+    let mut all = vec![conv(3, 64, 224, 7, 2, 1)];
+    for (c, o, size) in [(64, 64, 56), (64, 256, 56), (256, 64, 56), (256, 128, 56), (128, 512, 28), (512, 128, 28), (1024, 256, 14)] {
+        all.push(conv(c, o, size, 1, 1, 1));
+    }
+    for (c, o, size) in [(256, 1024, 14), (2048, 512, 7), (512, 2048, 7)] {
+        all.push(conv(c, o, size, 1, 1, 1));
+    }
+    all.extend([conv(256, 512, 56, 1, 2, 1), conv(1024, 2048, 14, 1, 2, 1)]);
+    for (c, size) in [(64, 56), (128, 28), (256, 14), (512, 7)] {
+        all.push(conv(c, c, size, 3, 1, 1));
+    }
+    all.extend([conv(128, 128, 56, 3, 2, 1), conv(512, 512, 14, 3, 2, 1)]);
+    all.extend([conv(3, 32, 224, 3, 2, 1), conv(32, 16, 112, 1, 1, 1), conv(16, 96, 112, 1, 1, 1), conv(96, 24, 56, 1, 1, 1)]);
+    all.extend([conv(24, 144, 56, 1, 1, 1), conv(192, 32, 28, 1, 1, 1), conv(384, 64, 14, 1, 1, 1), conv(64, 384, 14, 1, 1, 1)]);
+    all.extend([conv(576, 96, 14, 1, 1, 1), conv(960, 160, 7, 1, 1, 1), conv(320, 1280, 7, 1, 1, 1)]);
+    for (c, size, kernel, stride) in [(32, 112, 3, 1), (96, 112, 3, 2), (144, 56, 3, 1), (192, 28, 3, 1), (384, 14, 3, 1), (960, 7, 3, 1)] {
+        all.push(conv(c, c, size, kernel, stride, c));
+    }
+    all.extend([conv(240, 240, 28, 5, 1, 240), conv(672, 672, 14, 5, 2, 672)]);
+    all.extend([pool(Kind::MaxPool, 64, 112, 3, 2, 1), pool(Kind::AvgPool, 256, 56, 2, 2, 0), pool(Kind::MaxPool, 512, 14, 5, 1, 2)]);
+    for shape in [[128, 768, 768], [128, 768, 3072], [384, 3072, 768], [512, 512, 512], [49, 2048, 512], [197, 192, 576], [16, 768, 768]] {
+        all.push(matmul(1, shape, false, true));
+    }
+    all.extend([matmul(1, [1, 2048, 1000], false, true), matmul(1, [1, 4096, 4096], false, true), matmul(1, [128, 512, 2], false, true)]);
+    all.extend([
+        matmul(12, [384, 64, 384], true, false),
+        matmul(12, [384, 384, 64], false, false),
+        matmul(1, [512, 512, 512], false, false),
+    ]);
+    all.extend([matmul(12, [1, 64, 384], true, false), matmul(12, [1, 384, 64], false, false), matmul(1, [512, 512, 1], false, false)]);
+    all
+}
+
+/// Bytes at a multiple of [`ALIGN`].
+struct Aligned(Vec<u8>, usize, usize);
+
+impl Aligned {
+    fn new(bytes: usize, mut fill: impl FnMut(usize) -> f32) -> Aligned {
+        let mut data = vec![0u8; bytes + ALIGN];
+        let start = data.as_ptr().align_offset(ALIGN);
+        for (i, chunk) in data[start..start + bytes].chunks_exact_mut(4).enumerate() {
+            chunk.copy_from_slice(&fill(i).to_le_bytes());
+        }
+        Aligned(data, start, bytes)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0[self.1..self.1 + self.2]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0[self.1..self.1 + self.2]
+    }
+}
+
+fn program(case: &Case) -> Result<(Program, u64, u64), String> {
+    let types: Vec<TensorType> = case.operands.iter().map(|o| o.0.clone()).collect();
+    let results = (case.op.def.infer)(&case.op.attrs, &types)?;
+    let noise = |i: usize| ((i * 2654435761) % 1000) as f32 / 1000.0 - 0.5;
+    let constants: Vec<Option<Tensor>> = case
+        .operands
+        .iter()
+        .map(|(ty, known)| known.then(|| Tensor::new(ty.shape.clone(), &(0..ty.len()).map(noise).collect::<Vec<f32>>())))
+        .collect();
+    let inputs = types.iter().zip(&constants).map(|(ty, c)| Operand { ty: ty.clone(), constant: c.as_ref() }).collect();
+    let relu = Epilogue {
+        expr: Expr {
+            nodes: vec![
+                ExprNode { what: What::Operand(0), ty: Type::F32 },
+                ExprNode { what: What::Apply(Op::new(Kind::Relu, [])?, vec![0]), ty: Type::F32 },
+            ],
+        },
+        operands: vec![],
+    };
+    let (target, options) = (dnnc_targets::native(), Options::default());
+    let epilogue = case.relu.then_some(&relu);
+    let unit = Unit { op: &case.op, inputs, results: results.clone(), epilogue, stored: results[0].clone(), target, options: &options };
+    let lowered = (kernels::family(case.op.kind()).ok_or("no family")?.lower)(&unit)?;
+    let mut arena = 0;
+    let scratch: Vec<usize> = lowered
+        .scratch
+        .iter()
+        .map(|bytes| {
+            let at = arena;
+            arena += bytes.next_multiple_of(ALIGN);
+            at
+        })
+        .collect();
+    let place = |arg: &Arg| match *arg {
+        Arg::Input(i) => Loc::Input(i, 0),
+        Arg::Extra(_) => unreachable!("the epilogue has no operands"),
+        Arg::Output(i) => Loc::Output(i, 0),
+        Arg::Const(i) => Loc::Const(i, 0),
+        Arg::Scratch(i) => Loc::Arena(scratch[i]),
+    };
+    let work = (case.op.def.work)(&case.op.attrs, &types, &results);
+    let traffic = (types.iter().chain(&results).map(|t| t.bytes()).sum::<usize>()) as u64;
+    let mut kernels = vec![];
+    let mut steps = vec![];
+    for (kernel, call) in lowered.calls.iter().enumerate() {
+        kernels.push(call.func.clone());
+        let args = call.args.iter().map(place).collect();
+        let (label, node) = (case.name.clone(), String::new());
+        steps.push(Step::Call(Call { kernel, args, tasks: call.tasks, label, node, work: 0, traffic: 0 }));
+    }
+    let named = |types: &[TensorType]| types.iter().map(|t| (String::new(), t.clone())).collect();
+    let program = Program {
+        name: "bench".into(),
+        kernels,
+        constants: lowered.constants,
+        steps,
+        inputs: named(&types),
+        outputs: named(&results),
+        arena_bytes: arena,
+    };
+    Ok((program, work, traffic))
+}
+
+/// Best seconds of a run.
+fn time(program: Program) -> Result<f64, String> {
+    let noise = |i: usize| ((i * 40503) % 1000) as f32 / 1000.0 - 0.5;
+    let inputs: Vec<Aligned> = program.inputs.iter().map(|(_, ty)| Aligned::new(ty.bytes(), noise)).collect();
+    let mut outputs: Vec<Aligned> = program.outputs.iter().map(|(_, ty)| Aligned::new(ty.bytes(), |_| 1.0)).collect();
+    let jit = Jit::new(program, dnnc_targets::native(), 1)?;
+    let mut arena = jit.arena();
+    let inputs: Vec<&[u8]> = inputs.iter().map(|a| a.bytes()).collect();
+    let mut best = f64::INFINITY;
+    // Runs so long that other threads get the core in between are measured by the time that this one had it.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(600) {
+        let (before, mut runs) = (on_core(), 0);
+        let batch = Instant::now();
+        while batch.elapsed() < Duration::from_millis(60) {
+            let mut outputs: Vec<&mut [u8]> = outputs.iter_mut().map(|a| a.bytes_mut()).collect();
+            let start = Instant::now();
+            jit.run(&inputs, &mut outputs, &mut arena).map_err(|s| s.to_string())?;
+            best = best.min(start.elapsed().as_secs_f64());
+            runs += 1;
+        }
+        if let (Some(before), Some(after)) = (before, on_core()) {
+            best = best.min((after - before) / runs as f64);
+        }
+    }
+    Ok(best)
+}
+
+/// Seconds that this thread has had a core, where the system tells.
+fn on_core() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(text.split(' ').next()?.parse::<f64>().ok()? * 1e-9)
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let (flags, words): (Vec<String>, Vec<String>) = words.into_iter().partition(|w| w.starts_with("--"));
+    let target = dnnc_targets::native();
+    let peak = target.peak_macs() * 2.0 / 1e9;
+    println!("{}: {peak:.1} GFLOP/s a core\n{:44} {:>9} {:>8} {:>6} {:>7}", target.name, "", "µs", "GFLOP/s", "peak", "GB/s");
+    let sizes = |w: &String| w.split(',').map(|n| n.parse().ok()).collect::<Option<Vec<usize>>>()?.try_into().ok();
+    let (products, words): (Vec<String>, Vec<String>) = words.into_iter().partition(|w| sizes(w).is_some());
+    let mut wanted: Vec<Case> = products.iter().filter_map(sizes).map(|s: [usize; 3]| matmul(1, s, false, true)).collect();
+    if products.is_empty() || !words.is_empty() {
+        wanted.extend(cases().into_iter().filter(|c| words.is_empty() || words.iter().any(|w| c.name.contains(w.as_str()))));
+    }
+    for case in &wanted {
+        let (program, work, traffic) = program(case).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        if flags.iter().any(|f| f == "--asm" || f == "--kir") {
+            for func in &program.kernels {
+                let text = if flags[0] == "--asm" { emit::assembly(func, target).expect("machine code") } else { func.to_string() };
+                println!("; {}: {}\n{text}", case.name, func.name);
+            }
+            continue;
+        }
+        let seconds = time(program).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let gflops = 2.0 * work as f64 / seconds / 1e9;
+        let share = 100.0 * gflops / peak;
+        println!("{:44} {:9.1} {gflops:8.1} {share:5.0}% {:7.1}", case.name, seconds * 1e6, traffic as f64 / seconds / 1e9);
+    }
+}
