@@ -170,7 +170,11 @@ fn absorbable(graph: &Graph, users: &[Vec<usize>], members: &[usize], p: usize) 
         m.types[0].shape == *shape
             && m.inputs.iter().all(|v| {
                 let q = v.node as usize;
-                q == p || inside.contains(&q) || graph.const_of(*v).is_some_and(|c| c.len() == 1) || access(node, graph.ty(*v)).is_some()
+                // A member that stays outside has no memory of its own to be read from.
+                q == p
+                    || inside.contains(&q)
+                    || graph.const_of(*v).is_some_and(|c| c.len() == 1)
+                    || (!members.contains(&q) && access(node, graph.ty(*v)).is_some())
             })
     };
     if members.iter().all(|&m| fits(m, members))

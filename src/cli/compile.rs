@@ -50,7 +50,6 @@ impl Compile {
     pub fn run(self) -> Result<(), Error> {
         let options = self.building.options(self.threads);
         let Some(path) = &self.model else { return Err(Error::Usage("MODEL is missing".into())) };
-        let (model, shapes) = self.building.bound(path, &options)?;
         let name = match &self.name {
             Some(name) if identifier(Path::new(name)) == *name => name.clone(),
             Some(name) => return Err(Error::Usage(format!("--name {name}: not a C identifier"))),
@@ -60,6 +59,7 @@ impl Compile {
         if self.output.is_none() && wanted.iter().any(|e| matches!(e, Emit::Obj | Emit::Header)) {
             return Err(Error::Usage(format!("-o FILE is missing: where to write the object file, e.g. -o {name}.o")));
         }
+        let (model, shapes) = self.building.bound(path, &options)?;
         let object = super::progress::while_doing("compiling", || dnnc::object(&model, &shapes, &name, &options))?;
         // Everything is made before anything is written: nothing is left half done.
         let mut files: Vec<(Option<PathBuf>, Vec<u8>)> = vec![];

@@ -1,12 +1,13 @@
 //! A spinner for work that takes longer than a second, on a terminal only.
 
 use indicatif::{ProgressBar, ProgressStyle};
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 /// Shows `what` and the time gone while `work` runs, when it takes longer than a second and a person watches.
 pub fn while_doing<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    let done = std::sync::Mutex::new(false);
-    let wake = std::sync::Condvar::new();
+    let done = Mutex::new(false);
+    let wake = Condvar::new();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let guard = done.lock().unwrap_or_else(|e| e.into_inner());
@@ -24,9 +25,20 @@ pub fn while_doing<T>(what: &str, work: impl FnOnce() -> T) -> T {
             }
             bar.finish_and_clear();
         });
-        let result = work();
-        *done.lock().unwrap_or_else(|e| e.into_inner()) = true;
-        wake.notify_all();
-        result
+        let _end = End { done: &done, wake: &wake };
+        work()
     })
+}
+
+/// Says that the work has ended when it is dropped: also when the work panics, or the watcher would wait for ever.
+struct End<'a> {
+    done: &'a Mutex<bool>,
+    wake: &'a Condvar,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        *self.done.lock().unwrap_or_else(|e| e.into_inner()) = true;
+        self.wake.notify_all();
+    }
 }
