@@ -1,12 +1,12 @@
 //! Scales, shifts, padding and further linear operators folded into the weights of convolutions and matrix products.
 
 use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, OpRef, Why, near, other};
+use crate::language::{Build, Classes, OpRef, Term, Why, near, other};
 use crate::pattern::Arg;
 use dnnc_ir::{Attr, Kind, Tensor, Type};
 use egg::Id;
 
-named! { #[doc = "Conditions."] CHECK: Check; zero, lowest, spatial_pad, unpadded, pointwise, dense, matrix, matrices, whole_windows }
+named! { #[doc = "Conditions."] CHECK: Check; settled, zero, lowest, spatial_pad, unpadded, pointwise, dense, matrix, matrices, whole_windows }
 named! {
     #[doc = "Helpers."]
     MAKE: Make;
@@ -19,8 +19,8 @@ rules! {
     FOLD;
     "scale into convolution"     : (mul (conv[p] x w ..b) s)             => (conv[p] x (scale_outputs p w s) ..(scale_bias p w b s))           if constant(w, b, s), loose()
     "shift into bias"            : (add (conv[p] x w ..b) s)             => (conv[p] x w ..(shift_bias p w b s))                               if constant(b, s), loose()
-    "scale before convolution"   : (conv[p] (mul x s) w ..b)             => (conv[p] x (scale_inputs p w s) ..b)                               if constant(w, s), loose()
-    "shift before convolution"   : (conv[p] (add x s) w ..b)             => (conv[p] x w ..(shift_inputs p w b s))                             if constant(w, b, s), unpadded(p), loose()
+    "scale before convolution"   : (conv[p] (mul x s) w ..b)             => (conv[p] x (scale_inputs p w s) ..b)                               if constant(w, s), settled(x), loose()
+    "shift before convolution"   : (conv[p] (add x s) w ..b)             => (conv[p] x w ..(shift_inputs p w b s))                             if constant(w, b, s), unpadded(p), settled(x), loose()
     "scale into transposed conv" : (mul (conv_transpose[p] x w ..b) s)   => (conv_transpose[p] x (scale_outputs p w s) ..(scale_bias p w b s)) if constant(w, b, s), loose()
     "shift into transposed bias" : (add (conv_transpose[p] x w ..b) s)   => (conv_transpose[p] x w ..(shift_bias p w b s))                     if constant(b, s), loose()
     "padding into convolution"   : (conv[p] (pad[q] x z) w ..b)          => (conv[padded(p, q)] x w ..b)                                       if zero(z), spatial_pad(q)
@@ -33,9 +33,15 @@ rules! {
     "convolution plus scaled"    : (add (conv[p] x w ..b) (mul x s))     => (conv[p] x (with_scale p w s) ..b)                                 if constant(w, s), loose()
     "average before pointwise"   : (avg_pool[q] (conv[p] x w ..b))       => (conv[p] (avg_pool[q] x) w ..b)                                    if pointwise(p, w), whole_windows(q), loose()
     "scale into product"         : (mul (matmul[p] x w) s)               => (matmul[p] x (scale_columns p w s))                                if constant(w, s), varying(x), loose()
-    "scale before product"       : (matmul[p] (mul x s) w)               => (matmul[p] x (scale_rows p w s))                                   if constant(w, s), varying(x), loose()
-    "shift before product"       : (matmul[p] (add x s) w)               => (add (matmul[p] x w) (shift_rows p w s))                           if constant(w, s), varying(x), matrix(w), loose()
+    "scale before product"       : (matmul[p] (mul x s) w)               => (matmul[p] x (scale_rows p w s))                                   if constant(w, s), varying(x), settled(x), loose()
+    "shift before product"       : (matmul[p] (add x s) w)               => (add (matmul[p] x w) (shift_rows p w s))                           if constant(w, s), varying(x), matrix(w), settled(x), loose()
     "product of products"        : (matmul[p] (matmul[p] x v) w)         => (matmul[p] x (matmul[p] v w))                                      if constant(v, w), matrices(p, v, w), loose()
+}
+
+/// The value does not come from weights that would take what is done to it: then those do, and every user sees the same.
+fn settled(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let linear = |t: &Term| matches!(t.kind(), Some(Kind::Conv | Kind::ConvTranspose | Kind::MatMul)) && g.constant(t.children[1]);
+    if g[args[0].id()].nodes.iter().any(linear) { Err(other("the weights before it take it")) } else { Ok(()) }
 }
 
 fn zero(g: &Classes, args: &[Arg]) -> Result<(), Why> {
