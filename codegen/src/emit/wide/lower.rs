@@ -5,6 +5,7 @@ use super::mach::{Arg, Base, Kind, Mach, Mem, V, View, cc, gpr};
 use crate::kir::{Bin, Carried, Conv, Elem, Func, Op, Stmt, Ty, Val, interp};
 use iced_x86::{Code, OpKind};
 use regalloc2::RegClass;
+use std::collections::HashMap;
 
 /// Vector registers that a loop may fill with its values and hoisted constants; the others are for steps of longer operations.
 const HOIST_LIMIT: usize = 14;
@@ -49,6 +50,9 @@ pub struct Lower<'a> {
     hoisted_now: usize,
     /// Registers of bytes with their even and odd bytes widened.
     pub split_bytes: Vec<(V, V, V)>,
+    /// Indices and addresses computed so far, where they can be used again.
+    known: HashMap<Op, Val>,
+    known_in_order: Vec<Op>,
     at: u32,
     next_loop: u32,
     stack: Vec<u32>,
@@ -74,6 +78,8 @@ pub fn lower(func: &Func) -> Result<Mach, String> {
         hoisted: vec![None; n],
         hoisted_now: 0,
         split_bytes: vec![],
+        known: HashMap::new(),
+        known_in_order: vec![],
         at: 0,
         next_loop: 0,
         stack: vec![],
@@ -227,14 +233,20 @@ impl Lower<'_> {
 
     // Addresses
 
-    fn sym(&mut self, v: Val) -> Sym {
+    fn sym(&self, v: Val) -> Sym {
         let home = self.loop_now();
-        if let Some(bits) = self.constant(v) {
-            return Sym { base: None, index: None, disp: bits as i64, home };
-        }
         match self.syms[v.0 as usize] {
             Some(sym) if sym.index.is_none() || sym.home == home => Sym { home, ..sym },
-            _ => Sym { base: Some(self.own(v, 0)), index: None, disp: 0, home },
+            _ => self.whole(v),
+        }
+    }
+
+    /// An address or index as the register that has it.
+    fn whole(&self, v: Val) -> Sym {
+        let home = self.loop_now();
+        match self.constant(v) {
+            Some(bits) => Sym { base: None, index: None, disp: bits as i64, home },
+            None => Sym { base: Some(self.own(v, 0)), index: None, disp: 0, home },
         }
     }
 
@@ -251,11 +263,10 @@ impl Lower<'_> {
 
     /// Records that an I64 or pointer is a sum, and makes it, in case the sum is needed as a whole.
     pub fn define_sum(&mut self, v: Val, a: Val, b: Val) {
-        let sum = self.sym(a).plus(self.sym(b));
-        self.define_sym(
-            v,
-            sum.unwrap_or_else(|| Sym { base: Some(self.own(a, 0)), index: Some((self.own(b, 0), 1)), disp: 0, home: self.loop_now() }),
-        );
+        let (x, y) = (self.sym(a), self.sym(b));
+        let sum = x.plus(y).or_else(|| x.plus(self.whole(b))).or_else(|| self.whole(a).plus(y));
+        let sum = sum.unwrap_or_else(|| self.whole(a).plus(self.whole(b)).expect("two registers make a sum"));
+        self.define_sym(v, sum);
     }
 
     /// Records that an I64 is another plus a number.
@@ -267,7 +278,7 @@ impl Lower<'_> {
 
     /// Records that an I64 is another times 1, 2, 4 or 8, if that can be said; else does nothing.
     pub fn define_scaled(&mut self, v: Val, a: Val, by: u64) -> bool {
-        let Some(sym) = self.sym(a).times(by) else { return false };
+        let Some(sym) = self.sym(a).times(by).or_else(|| self.whole(a).times(by)) else { return false };
         self.define_sym(v, sym);
         true
     }
@@ -382,6 +393,15 @@ impl Lower<'_> {
             self.constants[v.0 as usize] = Some(bits);
             return Ok(());
         }
+        let index = matches!(self.ty(v), Ty::I64 | Ty::PTR) && matches!(op, Op::Bin(..) | Op::Offset(..));
+        if index && let Some(&same) = self.known.get(op) {
+            self.alias(v, same);
+            return Ok(());
+        }
+        if index {
+            self.known.insert(op.clone(), v);
+            self.known_in_order.push(op.clone());
+        }
         match *op {
             Op::Const(bits) => self.constants[v.0 as usize] = Some(bits),
             Op::Offset(a, b) => self.define_sum(v, a, b),
@@ -463,15 +483,27 @@ impl Lower<'_> {
             }
         }
         self.hoisted_now += mine.len();
-        let split = self.split_bytes.len();
+        let scope = self.scope();
         self.next_loop += 1;
         self.stack.push(id);
         let done = work(self);
         self.stack.pop();
-        self.split_bytes.truncate(split);
+        self.leave(scope);
         self.hoisted_now -= mine.len();
         mine.into_iter().for_each(|v| self.hoisted[v.0 as usize] = None);
         done
+    }
+
+    /// What is known before a body that may not run, to be forgotten to by `leave`.
+    fn scope(&self) -> (usize, usize) {
+        (self.split_bytes.len(), self.known_in_order.len())
+    }
+
+    fn leave(&mut self, scope: (usize, usize)) {
+        self.split_bytes.truncate(scope.0);
+        for op in self.known_in_order.drain(scope.1..) {
+            self.known.remove(&op);
+        }
     }
 
     fn worth_hoisting(&self, v: Val) -> bool {
@@ -481,10 +513,9 @@ impl Lower<'_> {
 
     /// Registers that hand a value to a block's parameters. Sums are made here, over their first term.
     fn passed(&mut self, v: Val) -> Vec<V> {
-        if self.constant(v).is_none() && self.facts.def_loop(v) == self.loop_now() {
-            if let Some(sym) = self.syms[v.0 as usize] {
-                return vec![self.sum(sym, true)];
-            }
+        let made_here = self.constant(v).is_none() && self.facts.def_loop(v) == self.loop_now();
+        if let Some(sym) = self.syms[v.0 as usize].filter(|_| made_here) {
+            return vec![self.sum(sym, true)];
         }
         if let Some(r) = self.hoisted[v.0 as usize] {
             return vec![r; Self::parts_of(self.ty(v))];
@@ -533,7 +564,7 @@ impl Lower<'_> {
             return Err(format!("a loop of {} has step {step}", self.func.name));
         }
         let trips = match (self.constant(start), self.constant(end)) {
-            (Some(s), Some(e)) => Some((e as i64).saturating_sub(s as i64).max(0).div_ceil_by(step)),
+            (Some(s), Some(e)) => Some((e as i64).saturating_sub(s as i64).max(0) as u64).map(|n| n.div_ceil(step as u64)),
             _ => None,
         };
         match trips {
@@ -570,11 +601,10 @@ impl Lower<'_> {
                 Some(around)
             }
         };
-        let (at_start, hoist_at) = (self.at, self.hoisted_now);
         let latch = self.in_loop(true, |l| {
             // Entry: counter and initial values.
             let first = match (counted, trips) {
-                (true, Some(n)) => l.int_constant(n as u64),
+                (true, Some(n)) => l.int_constant(n),
                 (true, None) => {
                     let (s, e) = (l.int(start), l.int(end));
                     l.in_place(Code::Sub_r64_rm64, View::Q, e, &[Arg::Use(s, View::Q)])
@@ -626,7 +656,6 @@ impl Lower<'_> {
             // The registers that have the carried values on the way out.
             Ok(Some(going.into_iter().skip(1).collect::<Vec<Arg>>()))
         })?;
-        debug_assert!(at_start < self.at && hoist_at == self.hoisted_now);
         self.at += 1;
         let Some(around) = around else {
             match latch {
@@ -727,10 +756,10 @@ impl Lower<'_> {
         let params = self.params(results.iter().map(|r| r.0));
         let merge = self.m.block(params);
         self.branch_on(cond, yes, no)?;
-        let split = self.split_bytes.len();
+        let scope = self.scope();
         self.m.begin(yes);
         self.body(then)?;
-        self.split_bytes.truncate(split);
+        self.leave(scope);
         self.at += 1;
         let then_dead = std::mem::take(&mut self.dead);
         if !then_dead {
@@ -739,7 +768,7 @@ impl Lower<'_> {
         }
         self.m.begin(no);
         self.body(otherwise)?;
-        self.split_bytes.truncate(split);
+        self.leave(scope);
         self.at += 1;
         let otherwise_dead = std::mem::take(&mut self.dead);
         if !otherwise_dead {
@@ -780,17 +809,6 @@ pub fn compare_code(b: &Arg, view: View) -> Code {
         Arg::Imm(..) => Code::Cmp_rm32_imm32,
         _ if wide => Code::Cmp_r64_rm64,
         _ => Code::Cmp_r32_rm32,
-    }
-}
-
-/// Division that rounds up, of a number that is not negative.
-trait DivCeil {
-    fn div_ceil_by(self, by: i64) -> i64;
-}
-
-impl DivCeil for i64 {
-    fn div_ceil_by(self, by: i64) -> i64 {
-        self / by + i64::from(self % by != 0)
     }
 }
 

@@ -71,7 +71,7 @@ impl Lower<'_> {
         let total = pattern.len();
         let n = [1, 2, 4, 8].into_iter().find(|&n| {
             let first = pattern[0].1 as usize;
-            n < total && first % n == 0 && pattern.iter().enumerate().all(|(i, p)| p.1 as usize == first + i % n)
+            n < total && first.is_multiple_of(n) && pattern.iter().enumerate().all(|(i, p)| p.1 as usize == first + i % n)
         })?;
         let at = pattern[0].1 as usize;
         if total > 16 && n == 8 && at > 0 {
@@ -197,12 +197,10 @@ impl Lower<'_> {
             }
         }
         // Halves of 16 bytes.
-        if w == View::Y {
-            if let Some(halves) = whole(pattern, 16) {
-                let pick = |(s, b): (u8, u8)| s * 2 + b / 16;
-                let mask = pick(halves[0]) | pick(halves[1]) << 4;
-                return Some(self.vec_op(VEX_Vperm2i128_ymm_ymm_ymmm256_imm8, w, &[args[0], args[1], imm8(mask)]));
-            }
+        if let Some(halves) = whole(pattern, 16).filter(|_| w == View::Y) {
+            let pick = |(s, b): (u8, u8)| s * 2 + b / 16;
+            let mask = pick(halves[0]) | pick(halves[1]) << 4;
+            return Some(self.vec_op(VEX_Vperm2i128_ymm_ymm_ymmm256_imm8, w, &[args[0], args[1], imm8(mask)]));
         }
         // Two of a, then two of b, in each 16 bytes.
         let words = whole(pattern, 4)?;
@@ -279,12 +277,14 @@ impl Lower<'_> {
 
 /// The pattern in units of `n` bytes (source, first byte), if it moves whole aligned ones. What is missing at the end counts as in place.
 fn whole(pattern: &Pattern, n: usize) -> Option<Vec<(u8, u8)>> {
-    if pattern.len() % n != 0 {
+    if !pattern.len().is_multiple_of(n) {
         return None;
     }
     pattern
         .chunks(n)
-        .map(|c| (c[0].1 as usize % n == 0 && c.iter().enumerate().all(|(i, &p)| p == (c[0].0, c[0].1 + i as u8))).then_some(c[0]))
+        .map(|c| {
+            ((c[0].1 as usize).is_multiple_of(n) && c.iter().enumerate().all(|(i, &p)| p == (c[0].0, c[0].1 + i as u8))).then_some(c[0])
+        })
         .collect()
 }
 
