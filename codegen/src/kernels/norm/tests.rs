@@ -35,8 +35,8 @@ fn rows_of_every_shape() {
 fn long_rows_and_many() {
     let mut random = Random::new(8);
     for kind in KINDS {
-        for shape in [vec![2, 9001], vec![9001, 3], vec![130, 257]] {
-            let axis = if shape[0] == 9001 { 0 } else { 1 };
+        for shape in [vec![2, 9001], vec![1501, 3], vec![90, 57]] {
+            let axis = if shape[0] == 1501 { 0 } else { 1 };
             let attrs = match kind {
                 Kind::Softmax | Kind::LogSoftmax => vec![("axis", Attr::Int(axis))],
                 _ => vec![("axes", Attr::Ints(vec![axis]))],
