@@ -10,6 +10,7 @@ pub mod depthwise;
 pub mod gather;
 pub mod map;
 pub mod matmul;
+pub mod misc;
 pub mod moving;
 mod nest;
 pub mod norm;
@@ -152,6 +153,7 @@ pub const FAMILIES: &[&Family] = &[
     &attention::FAMILY,
     &gather::FAMILY,
     &conv_transpose::FAMILY,
+    &misc::FAMILY,
 ];
 
 /// The family that serves an operator.

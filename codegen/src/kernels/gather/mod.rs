@@ -1,7 +1,9 @@
 //! Elements read and written at places that are data, and values between elements. Indices out of range end the kernel.
 
+mod dynamic;
 mod elements;
 mod resample;
+mod sample;
 
 use super::map::{self, View};
 use super::nest::{self, Axis, place};
@@ -14,7 +16,20 @@ use dnnc_runtime::abi;
 /// The family.
 pub const FAMILY: Family = Family {
     name: "gather",
-    kinds: &[Kind::Gather, Kind::GatherElements, Kind::GatherNd, Kind::ScatterElements, Kind::ScatterNd, Kind::Resample],
+    kinds: &[
+        Kind::Gather,
+        Kind::GatherElements,
+        Kind::GatherNd,
+        Kind::ScatterElements,
+        Kind::ScatterNd,
+        Kind::Resample,
+        Kind::GridSample,
+        Kind::RoiAlign,
+        Kind::NonZero,
+        Kind::Compress,
+        Kind::Unique,
+        Kind::NonMaxSuppression,
+    ],
     lower,
     epilogue: |_, _, _| false,
 };
@@ -29,7 +44,13 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
         Kind::GatherNd => vec![elements::gather_nd(unit)],
         Kind::ScatterElements => scatter(unit, elements::scatter_elements),
         Kind::ScatterNd => scatter(unit, elements::scatter_nd),
-        _ => vec![resample::lower(unit)],
+        Kind::Resample => vec![resample::lower(unit)],
+        Kind::GridSample => vec![sample::grid_sample(unit)],
+        Kind::RoiAlign => vec![sample::roi_align(unit)],
+        Kind::NonZero => vec![dynamic::non_zero(unit)],
+        Kind::Compress => vec![dynamic::compress(unit)],
+        Kind::Unique => return Ok(dynamic::unique(unit)),
+        _ => return Ok(dynamic::non_max_suppression(unit)),
     };
     Ok(Lowered { calls, ..Lowered::default() })
 }

@@ -50,16 +50,19 @@ pub(super) fn lower(unit: &Unit) -> LoweredCall {
     LoweredCall { func: b.finish(), args: vec![Arg::Input(0), Arg::Output(0)], tasks: rows.tasks() }
 }
 
-struct Order {
-    ty: Type,
-    max: bool,
+/// Which of two elements is the better one.
+pub(crate) struct Order {
+    /// Type of the elements.
+    pub ty: Type,
+    /// The larger one; else the smaller.
+    pub max: bool,
     /// Of equals the last.
-    last: bool,
+    pub last: bool,
 }
 
 impl Order {
     /// Whether `x` takes the place of `best`, which comes before it; a NaN beats every number.
-    fn beats(&self, b: &mut Builder, x: Val, best: Val) -> Val {
+    pub fn beats(&self, b: &mut Builder, x: Val, best: Val) -> Val {
         let unsigned = matches!(self.ty, Type::U32 | Type::U64);
         let op = match (self.max, self.last, unsigned) {
             (true, false, false) => Cmp::Gt,

@@ -4,6 +4,9 @@ mod arg;
 mod scan;
 mod top_k;
 
+pub(super) use arg::Order;
+pub(super) use top_k::order_key;
+
 use super::map::{self, Source, View};
 use super::rows::{Rows, Stream};
 use super::{Arg, Family, Lowered, LoweredCall, Unit};

@@ -138,7 +138,7 @@ impl Heap {
 
     /// Whether an element stands before another in the result: it is better, or as good with a lower index.
     fn before(&self, b: &mut Builder, x: (Val, Val), y: (Val, Val)) -> Val {
-        let (kx, ky) = (self.key(b, x.0), self.key(b, y.0));
+        let (kx, ky) = (order_key(b, x.0, self.ty, self.largest), order_key(b, y.0, self.ty, self.largest));
         let unsigned = matches!(self.ty, Type::U32 | Type::U64);
         let op = match (self.largest, unsigned) {
             (true, false) => Cmp::Gt,
@@ -155,24 +155,24 @@ impl Heap {
         let first = b.branch(better, |_| vec![one], |_| vec![tie])[0];
         b.cmp(Cmp::Ne, first, zero)
     }
+}
 
-    /// An integer that is ordered as the elements are, NaN before all in the result, both zeros one.
-    fn key(&self, b: &mut Builder, v: Val) -> Val {
-        if !self.ty.is_float() {
-            return v;
-        }
-        let elem = register(self.ty).int();
-        let ty = Ty::scalar(elem);
-        let bits = 8 * elem.bytes() as i64;
-        let zero = crate::math::number(b, v, 0.0);
-        let nan = b.cmp(Cmp::Ne, v, v);
-        let v = b.add(v, zero);
-        let i = b.conv(Conv::Bits, v, elem);
-        let (down, low) = (b.int(ty, bits - 1), b.int(ty, if elem == Elem::I64 { i64::MAX } else { i64::from(i32::MAX) }));
-        let sign = b.bin(Bin::ShrS, i, down);
-        let flip = b.bin(Bin::And, sign, low);
-        let key = b.bin(Bin::Xor, i, flip);
-        let first = if self.largest { low } else { b.un(crate::kir::Un::Not, low) };
-        b.select(nan, first, key)
+/// An integer that is ordered as the elements are, both zeros one; NaN is above all or below.
+pub(crate) fn order_key(b: &mut Builder, v: Val, element: Type, nan_above: bool) -> Val {
+    if !element.is_float() {
+        return v;
     }
+    let elem = register(element).int();
+    let ty = Ty::scalar(elem);
+    let bits = 8 * elem.bytes() as i64;
+    let zero = crate::math::number(b, v, 0.0);
+    let nan = b.cmp(Cmp::Ne, v, v);
+    let v = b.add(v, zero);
+    let i = b.conv(Conv::Bits, v, elem);
+    let (down, low) = (b.int(ty, bits - 1), b.int(ty, if elem == Elem::I64 { i64::MAX } else { i64::from(i32::MAX) }));
+    let sign = b.bin(Bin::ShrS, i, down);
+    let flip = b.bin(Bin::And, sign, low);
+    let key = b.bin(Bin::Xor, i, flip);
+    let limit = if nan_above { low } else { b.un(crate::kir::Un::Not, low) };
+    b.select(nan, limit, key)
 }
