@@ -195,19 +195,18 @@ fn lrn(b: &mut Build, n: &Node) -> Outputs {
     }
     let wide = b.wide(x)?;
     let square = b.put(v(wide) * wide)?;
-    let image = b.reshape(square, &[shape[0], 1, shape[1], count(&shape[2..])?])?;
-    let (before, after) = ((size - 1) / 2, size / 2);
-    let ones = || dnnc_ir::Attr::from(&[1usize, 1][..]);
-    let attrs = [
-        ("kernel", (&[size, 1][..]).into()),
-        ("strides", ones()),
-        ("dilations", ones()),
-        ("pads", (&[before, 0, after, 0][..]).into()),
-        ("extra", (&[0usize, 0][..]).into()),
-        ("include_pad", true.into()),
-    ];
-    let mean = b.op(Kind::AvgPool, attrs, &[image])?;
-    let mean = b.reshape(mean, &shape)?;
+    // The window is a sum of views of the padded squares, each a channel further: one element-wise kernel in the end.
+    let mut pads = vec![0i64; 2 * shape.len()];
+    pads[1] = ((size - 1) / 2) as i64;
+    pads[shape.len() + 1] = (size / 2) as i64;
+    let zero = b.scalar(b.elem(square), 0.0);
+    let padded = b.op(Kind::Pad, [("pads", pads.into())], &[square, zero])?;
+    let mut sum = b.slice_axis(padded, 1, 0, shape[1])?;
+    for shift in 1..size {
+        let next = b.slice_axis(padded, 1, shift, shape[1])?;
+        sum = b.binary(Kind::Add, sum, next)?;
+    }
+    let mean = b.put(v(sum) / size as f64)?;
     let y = b.put(v(wide) / (v(mean) * alpha + bias).pow(beta))?;
     one(b.cast(y, b.elem(x)))
 }

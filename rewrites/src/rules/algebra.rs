@@ -24,6 +24,8 @@ rules! {
     "x² = x · x"             : (pow x 2)                            => (mul x x)
     "x³ = x · x · x"         : (pow x 3)                            => (mul (mul x x) x)      if real(x)
     "√ as power"             : (pow x 0.5)                          => (sqrt x)               if loose()
+    "x ^ ¾"                  : (pow x 0.75)                         => (mul (sqrt x) (sqrt (sqrt x))) if loose()
+    "x ^ ¼"                  : (pow x 0.25)                         => (sqrt (sqrt x))        if loose()
     "x ^ −1"                 : (pow x -1)                           => (recip x)
     "1 / x"                  : (div 1 x)                            => (recip x)
     "a · 1/x = a / x"        : (mul a (recip x))                    => (div a x)              if loose()
