@@ -173,6 +173,9 @@ impl State {
             graphs.push((sub.build.finish(&named), types));
         }
         let [(then, types), (other, types_of_other)] = <[_; 2]>::try_from(graphs).expect("two branches");
+        if types.iter().zip(&types_of_other).any(|(a, b)| a.ty != b.ty) {
+            return Err(Fail::Invalid("its branches give different element types".into()).into());
+        }
         if types != types_of_other {
             return Err(Fail::NeedsValue(cond).into());
         }
@@ -376,6 +379,9 @@ impl State {
         }
         let (axes, directions) = (ints("scan_input_axes", m)?, ints("scan_input_directions", m)?);
         let (out_axes, out_directions) = (ints("scan_output_axes", k)?, ints("scan_output_directions", k)?);
+        if let Some(odd) = directions.iter().chain(&out_directions).find(|d| !matches!(d, 0 | 1)) {
+            return Err(Fail::Invalid(format!("{odd} is no scan direction")).into());
+        }
         let (mut walked, mut trip) = (vec![], None);
         for (i, &x) in all[n..].iter().enumerate() {
             let axis = build::axis(axes[i], self.build.rank(x))?;

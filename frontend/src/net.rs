@@ -4,7 +4,7 @@ use crate::Limits;
 use crate::build::{Attribute, element_type};
 use crate::import::qualified;
 use crate::ops::{self, OpImport};
-use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, attribute_kind};
+use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, attribute_kind};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::schema::{self, Known, Schema};
 use crate::tensor_file::{dense, sparse};
@@ -105,6 +105,7 @@ pub(crate) fn check<'p>(
         }
     }
     let mut loader = Loader { functions, folder, limits, refusals, nets: vec![], frames: vec![], calls: vec![], nodes: 0 };
+    loader.check_calls(&model.functions);
     let opsets = loader.opsets(&model.opset_import, "model", "");
     loader.graph(graph, &opsets, &Bindings::new())
 }
@@ -129,6 +130,18 @@ struct Draft {
     net: Net,
     nodes: Vec<NetNode>,
     captured: HashMap<Slot, Slot>,
+    lacking: Vec<Lacking>,
+}
+
+/// What cannot be compiled, and need not be if no output depends on it.
+struct Lacking {
+    refusal: Refusal,
+    /// Whether it is wrong even where nothing depends on it.
+    always: bool,
+    /// How many nodes stand before it.
+    at: usize,
+    inputs: Vec<Option<Slot>>,
+    outputs: Vec<Slot>,
 }
 
 struct Loader<'p, 'r> {
@@ -148,6 +161,49 @@ impl<'p> Loader<'p, '_> {
         // A broken file may have very many errors; the first thousand are enough.
         if self.refusals.len() < 1000 {
             self.refusals.push(Refusal::new(kind, what, name, reason));
+        }
+    }
+
+    /// Puts off the refusal of what has these outputs until it is known whether they are needed.
+    fn lack(&mut self, refusal: Refusal, always: bool, inputs: Vec<Option<Slot>>, names: &[&str]) {
+        let mut outputs = vec![];
+        for name in names.iter().filter(|n| !n.is_empty()) {
+            let slot = self.fresh();
+            if !self.define(name, slot) {
+                self.refuse(RefusalKind::Invalid, "tensor", name, "duplicate name: two values are called so");
+            }
+            outputs.push(slot);
+        }
+        let draft = self.draft();
+        draft.lacking.push(Lacking { refusal, always, at: draft.nodes.len(), inputs, outputs });
+    }
+
+    /// Refuses functions that call one another in a circle, used or not.
+    fn check_calls(&mut self, functions: &'p [FunctionProto]) {
+        let key = |f: &'p FunctionProto| (domain(&f.domain), f.name.as_str(), f.overload.as_str());
+        let mut calls: HashMap<_, Vec<_>> = HashMap::new();
+        for f in functions {
+            let mut nodes: Vec<&NodeProto> = f.node.iter().collect();
+            while let Some(n) = nodes.pop() {
+                let callee = (domain(&n.domain), n.op_type.as_str(), n.overload.as_str());
+                if self.functions.contains_key(&callee) {
+                    calls.entry(key(f)).or_default().push(callee);
+                }
+                nodes.extend(n.attribute.iter().filter_map(|a| a.g.as_deref()).flat_map(|g| &g.node));
+            }
+        }
+        // A function that is left when those without calls are taken away, again and again, is in a circle or calls one.
+        let mut left: Vec<_> = functions.iter().map(key).collect();
+        loop {
+            let free = |f: &_| !calls.get(f).is_some_and(|callees| callees.iter().any(|c| left.contains(c)));
+            let stay: Vec<_> = left.iter().copied().filter(|f| !free(f)).collect();
+            if stay.len() == left.len() {
+                break;
+            }
+            left = stay;
+        }
+        for (_, name, _) in left {
+            self.refuse(RefusalKind::Invalid, "function", name, "it calls itself, or functions that do");
         }
     }
 
@@ -274,7 +330,16 @@ impl<'p> Loader<'p, '_> {
                 self.refuse(RefusalKind::Invalid, "tensor", "", "an initializer has no name");
             }
             match dense(tensor, self.folder, self.limits) {
-                Ok(t) => self.constant(&tensor.name, t),
+                Ok(t) => {
+                    if let Some(reason) = graph.input.iter().find(|i| i.name == tensor.name).and_then(|i| contradiction(i, &t)) {
+                        self.refuse(RefusalKind::Invalid, "tensor", &tensor.name, reason);
+                    }
+                    self.constant(&tensor.name, t);
+                }
+                // Strings and complex numbers.
+                Err(reason) if matches!(tensor.data_type, 8 | 14 | 15) => {
+                    self.lack(Refusal::new(RefusalKind::Unsupported, "tensor", &tensor.name, reason), false, vec![], &[&tensor.name]);
+                }
                 Err(reason) => {
                     self.refuse(RefusalKind::Invalid, "tensor", &tensor.name, reason);
                     self.constant(&tensor.name, Tensor::scalar(0f32));
@@ -295,6 +360,9 @@ impl<'p> Loader<'p, '_> {
         }
         self.nodes(&graph.node, opsets, bindings);
         for output in &graph.output {
+            if !main && !self.frames.last().expect("pushed above").names.contains_key(&output.name) && self.lookup(&output.name).is_some() {
+                self.refuse(RefusalKind::Invalid, "output", &output.name, "a body gives a value of the graph around it as its own output");
+            }
             match self.lookup(&output.name) {
                 Some(Some(slot)) => self.draft().net.outputs.push(slot),
                 _ => self.refuse(RefusalKind::Invalid, "output", &output.name, "no node makes this output of the graph"),
@@ -302,6 +370,11 @@ impl<'p> Loader<'p, '_> {
         }
         self.frames.pop();
         let draft = self.nets.pop().expect("pushed above");
+        for refusal in draft.needed_but_lacking() {
+            if self.refusals.len() < 1000 {
+                self.refusals.push(refusal);
+            }
+        }
         Net { nodes: draft.nodes.into_iter().map(Arc::new).collect(), ..draft.net }
     }
 
@@ -351,12 +424,19 @@ impl<'p> Loader<'p, '_> {
         let attributes = self.attributes(node, opset, bindings);
         let key = (domain, node.op_type.as_str(), node.overload.as_str());
         if let Some(&function) = self.functions.get(&key) {
+            if opset == 0 {
+                self.refuse_node(RefusalKind::Invalid, node, opset, NO_OPSET, "");
+            }
             self.call(node, function, &inputs, attributes, opset);
             return;
         }
         if domain.is_empty() && node.op_type == "Constant" {
             match constant(node, &attributes, opset) {
                 Ok(tensor) => self.constant(&node.output[0], tensor),
+                Err((RefusalKind::Unsupported, reason)) => {
+                    let refusal = Refusal::new(RefusalKind::Unsupported, "node", &self.node_name(node), reason);
+                    self.lack(Refusal { op: node.op_type.clone(), opset, ..refusal }, false, vec![], &[&node.output[0]]);
+                }
                 Err((kind, reason)) => {
                     self.refuse_node(kind, node, opset, reason, "");
                     node.output.iter().for_each(|name| self.constant(name, Tensor::scalar(0f32)));
@@ -379,7 +459,7 @@ impl<'p> Loader<'p, '_> {
             }
         }
         let import = match (domain, node.op_type.as_str()) {
-            _ if opset == 0 => Err("no opset version is given for its domain".to_string()),
+            _ if opset == 0 => Err(NO_OPSET.to_string()),
             ("", "If") => Ok(Import::If),
             ("", "Loop") => Ok(Import::Loop),
             ("", "Scan") => Ok(Import::Scan),
@@ -399,10 +479,25 @@ impl<'p> Loader<'p, '_> {
             Attr::Graph(_) => (name.as_str(), &Attribute::Other("a graph")),
         });
         if let (Some(schema), Ok(_)) = (schema, &import) {
-            for reason in schema.check_node(inputs.len(), node.output.len(), given) {
+            let named = |names: &[String]| names.iter().map(|n| !n.is_empty()).collect::<Vec<bool>>();
+            for reason in schema.check_node(&named(&node.input), &named(&node.output), given) {
                 self.refuse_node(RefusalKind::Invalid, node, opset, reason, "");
             }
         }
+        let import = match import {
+            Ok(import) => import,
+            Err(reason) => {
+                let (kind, help) = match opset {
+                    0 => (RefusalKind::Invalid, ""),
+                    _ => (RefusalKind::Unsupported, "`dnnc ops` lists the operators that can be compiled"),
+                };
+                let refusal = Refusal::new(kind, "node", &self.node_name(node), reason);
+                let always = opset == 0 || matches!(known, Known::No | Known::Later(_));
+                let names: Vec<&str> = node.output.iter().map(String::as_str).collect();
+                self.lack(Refusal { op: qualified(domain, &node.op_type), opset, help: help.into(), ..refusal }, always, inputs, &names);
+                return;
+            }
+        };
         let mut outputs = Vec::with_capacity(node.output.len());
         for name in &node.output {
             outputs.push((!name.is_empty()).then(|| self.fresh()));
@@ -412,40 +507,17 @@ impl<'p> Loader<'p, '_> {
                 self.refuse_node(RefusalKind::Invalid, node, opset, format!("duplicate name: \"{name}\" is made twice"), "");
             }
         }
-        match import {
-            Ok(import) => {
-                let plain = |(name, a)| match a {
-                    Attr::Plain(a) => (name, a),
-                    Attr::Graph(_) => (name, Attribute::Other("a graph")),
-                };
-                let attributes = attributes.into_iter().map(plain).collect();
-                let name = self.node_name(node);
-                let types = &self.frames.last().expect("a frame is open").declared;
-                let declared =
-                    if types.is_empty() { vec![] } else { node.output.iter().map(|name| types.get(name.as_str()).copied()).collect() };
-                let (op_type, domain) = (node.op_type.clone(), domain.to_string());
-                self.draft().nodes.push(NetNode {
-                    op_type,
-                    domain,
-                    name,
-                    opset,
-                    attributes,
-                    inputs,
-                    outputs,
-                    declared,
-                    bodies,
-                    import,
-                    schema,
-                });
-            }
-            Err(reason) => {
-                let (kind, help) = match opset {
-                    0 => (RefusalKind::Invalid, String::new()),
-                    _ => (RefusalKind::Unsupported, "`dnnc ops` lists the operators that can be compiled".to_string()),
-                };
-                self.refuse_node(kind, node, opset, reason, help);
-            }
-        }
+        let plain = |(name, a)| match a {
+            Attr::Plain(a) => (name, a),
+            Attr::Graph(_) => (name, Attribute::Other("a graph")),
+        };
+        let attributes = attributes.into_iter().map(plain).collect();
+        let name = self.node_name(node);
+        let types = &self.frames.last().expect("a frame is open").declared;
+        let declared = if types.is_empty() { vec![] } else { node.output.iter().map(|name| types.get(name.as_str()).copied()).collect() };
+        let (op_type, domain) = (node.op_type.clone(), domain.to_string());
+        let node = NetNode { op_type, domain, name, opset, attributes, inputs, outputs, declared, bodies, import, schema };
+        self.draft().nodes.push(node);
     }
 
     /// Puts the body of a function in the place of its call.
@@ -578,6 +650,44 @@ impl<'p> Loader<'p, '_> {
             other => return Err(format!("{other} is no attribute type")),
         }))
     }
+}
+
+impl Draft {
+    /// The refusals of what an output of the net depends on, in order.
+    fn needed_but_lacking(&self) -> Vec<Refusal> {
+        let mut live: HashSet<Slot> = self.net.outputs.iter().copied().collect();
+        let mut refusals = vec![];
+        let mut lacking = self.lacking.iter().rev().peekable();
+        for at in (0..=self.nodes.len()).rev() {
+            while let Some(lack) = lacking.next_if(|l| l.at == at) {
+                if lack.always || lack.outputs.iter().any(|s| live.contains(s)) {
+                    live.extend(lack.inputs.iter().flatten());
+                    refusals.push(lack.refusal.clone());
+                }
+            }
+            if at > 0 && self.nodes[at - 1].outputs.iter().flatten().any(|s| live.contains(s)) {
+                let node = &self.nodes[at - 1];
+                live.extend(node.inputs.iter().flatten());
+                live.extend(node.bodies.iter().flat_map(|b| b.captures.iter().map(|c| c.0)));
+            }
+        }
+        refusals.reverse();
+        refusals
+    }
+}
+
+const NO_OPSET: &str = "no opset version is given for its domain";
+
+/// What a graph input says otherwise than its default value, if anything.
+fn contradiction(input: &ValueInfoProto, value: &Tensor) -> Option<String> {
+    let declared = input.r#type.as_ref()?.tensor.as_ref()?;
+    let (ty, shape) = (value.ty().ty, value.shape());
+    if element_type(declared.elem_type.into()).is_ok_and(|t| t != ty) {
+        return Some(format!("element type {ty}, but the input of that name has another"));
+    }
+    let dims = &declared.shape.as_ref()?.dim;
+    let fits = dims.iter().zip(shape).all(|(d, &size)| d.dim_value.is_none_or(|n| n < 0 || n == size as i64));
+    (dims.len() != shape.len() || !fits).then(|| format!("shape {shape:?}, but the input of that name has another"))
 }
 
 /// Why an operator has no importer.

@@ -95,14 +95,17 @@ pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Known {
 
 impl Schema {
     /// What is wrong with the numbers of inputs and outputs and with the attributes, each as a sentence.
+    ///
+    /// For each input and output it is said whether it has a name.
     pub fn check_node<'a>(
         &self,
-        inputs: usize,
-        outputs: usize,
+        inputs: &[bool],
+        outputs: &[bool],
         attributes: impl Iterator<Item = (&'a str, &'a Attribute)> + Clone,
     ) -> Vec<String> {
         let mut wrong = vec![];
-        for (what, ports, n) in [("input", &self.inputs, inputs), ("output", &self.outputs, outputs)] {
+        for (what, ports, names) in [("input", &self.inputs, inputs), ("output", &self.outputs, outputs)] {
+            let n = names.len();
             let last = ports.iter().rposition(|p| !p.optional && p.many != Some(0)).map_or(0, |i| i + 1);
             let least = if what == "output" { 0 } else { last.max(ports.last().and_then(|p| p.many).map_or(0, |m| ports.len() - 1 + m)) };
             let most = if ports.last().is_some_and(|p| p.many.is_some()) { usize::MAX } else { ports.len() };
@@ -114,6 +117,10 @@ impl Schema {
                     (a, b) => format!("{a} to {b}"),
                 };
                 wrong.push(format!("{n} {what}{s}; it takes {range}"));
+            }
+            let nameless = names.iter().zip(ports).position(|(named, port)| !named && !port.optional && port.many.is_none());
+            if let Some(i) = nameless {
+                wrong.push(format!("{what} {i} is missing"));
             }
         }
         for (name, value) in attributes.clone() {
@@ -224,7 +231,7 @@ mod tests {
     #[test]
     fn numbers_of_inputs_and_attributes_are_checked() {
         let check = |name, inputs, outputs, attrs: &[(&'static str, Attribute)]| {
-            schema(name, 17).check_node(inputs, outputs, attrs.iter().map(|(n, a)| (*n, a))).join("; ")
+            schema(name, 17).check_node(&vec![true; inputs], &vec![true; outputs], attrs.iter().map(|(n, a)| (*n, a))).join("; ")
         };
         assert_eq!(check("Add", 2, 1, &[]), "");
         assert_eq!(check("Add", 1, 1, &[]), "1 input; it takes 2");

@@ -228,6 +228,29 @@ fn functions_are_inlined() {
 }
 
 #[test]
+fn what_no_output_needs_may_be_unsupported() {
+    let mut g = graph("x:f32[1]", vec![node("StringNormalizer", "s", "t"), node("StringNormalizer", "t", "u"), node("Neg", "x", "y")], "y");
+    g.initializer =
+        vec![TensorProto { name: "s".into(), data_type: 8, dims: vec![1], string_data: vec!["a".into()], ..Default::default() }];
+    let mut m = model(g);
+    assert_eq!(run(&m, &[vector(&[1.0])]).0[0].values::<f32>(), [-1.0]);
+    m.graph.as_mut().unwrap().output.push(port("u"));
+    let message = refused(&m);
+    for part in ["tensor \"s\"", "node \"n_t\"", "node \"n_u\""] {
+        assert!(message.contains(part), "{part} is not in: {message}");
+    }
+}
+
+#[test]
+fn defaults_must_fit_their_inputs() {
+    for (declared, what) in [("w:i64[2]", "element type"), ("w:f32[3]", "shape"), ("w:f32[2,1]", "shape")] {
+        let mut g = graph(&format!("x:f32[2] {declared}"), vec![node("Add", "x w", "y")], "y");
+        g.initializer = vec![f32s("w", &[2], &[1.0, 2.0])];
+        assert!(refused(&model(g)).contains(what));
+    }
+}
+
+#[test]
 fn expansion_bombs_are_refused() {
     let mut m = relu();
     m.opset_import.push(OperatorSetIdProto { domain: "my".into(), version: 1 });
