@@ -62,6 +62,21 @@ fn pool(kind: Kind, channels: usize, size: usize, kernel: usize, stride: usize, 
     Case { name, op: Op::new(kind, attrs).expect("pool"), operands, relu: false }
 }
 
+fn conv_transpose(channels: usize, outputs: usize, size: usize, kernel: usize, stride: usize, pad: usize) -> Case {
+    let ints = |v: &[usize]| Attr::from(v);
+    let attrs = [
+        ("strides", ints(&[stride; 2])),
+        ("pads", ints(&[pad; 4])),
+        ("dilations", ints(&[1; 2])),
+        ("output_padding", ints(&[0; 2])),
+        ("groups", Attr::Int(1)),
+    ];
+    let operands =
+        vec![(f32s(&[1, channels, size, size]), false), (f32s(&[channels, outputs, kernel, kernel]), true), (f32s(&[outputs]), true)];
+    let name = format!("conv_transpose {kernel}x{kernel}/{stride} {channels}->{outputs} @{size}");
+    Case { name, op: Op::new(Kind::ConvTranspose, attrs).expect("conv_transpose"), operands, relu: false }
+}
+
 fn matmul(batch: usize, [m, k, n]: [usize; 3], trans_b: bool, known: bool) -> Case {
     let of = if known { "weights" } else { "values" };
     let lead = if batch > 1 { vec![batch] } else { vec![] };
@@ -93,6 +108,7 @@ fn cases() -> Vec<Case> {
     }
     all.extend([conv(240, 240, 28, 5, 1, 240), conv(672, 672, 14, 5, 2, 672)]);
     all.extend([pool(Kind::MaxPool, 64, 112, 3, 2, 1), pool(Kind::AvgPool, 256, 56, 2, 2, 0), pool(Kind::MaxPool, 512, 14, 5, 1, 2)]);
+    all.extend([conv_transpose(256, 128, 28, 2, 2, 0), conv_transpose(256, 128, 16, 4, 2, 1), conv_transpose(64, 64, 56, 3, 1, 1)]);
     for shape in [[128, 768, 768], [128, 768, 3072], [384, 3072, 768], [512, 512, 512], [49, 2048, 512], [197, 192, 576], [16, 768, 768]] {
         all.push(matmul(1, shape, false, true));
     }

@@ -796,3 +796,14 @@ pub fn each_vector(b: &mut Builder, pointers: &[Val], count: usize, bytes: usize
     }
     (0..count - loops * UNROLL).for_each(|i| body(b, &at, i));
 }
+
+/// `body` for `count` elements behind some pointers, a vector at a time: given the pointers, the index behind them and how many exist.
+pub fn each_element(b: &mut Builder, pointers: &[Val], count: usize, ty: Ty, body: impl Fn(&mut Builder, &[Val], usize, usize)) {
+    let lanes = ty.lanes as usize;
+    each_vector(b, pointers, count / lanes, ty.bytes(), |b, at, i| body(b, at, i * lanes, lanes));
+    if count % lanes > 0 {
+        let done = (count / lanes * ty.bytes()) as i64;
+        let at: Vec<Val> = pointers.iter().map(|p| b.offset_int(*p, done)).collect();
+        body(b, &at, 0, count % lanes);
+    }
+}

@@ -96,14 +96,14 @@ fn pad_axes(b: &mut Builder, ty: Ty, from: Val, to: Val, input: &[usize], sizes:
     let zero = b.int(ty, 0);
     let bytes = ty.elem.bytes();
     let fill = |b: &mut Builder, to: Val, count: usize| {
-        vectors(b, &[to], count, ty, |b, at, i, n| b.store_part(zero, at[0], (i * bytes) as i32, n));
+        product::each_element(b, &[to], count, ty, |b, at, i, n| b.store_part(zero, at[0], (i * bytes) as i32, n));
     };
     let left = before[0].min(sizes[0]);
     let inside = input[0].min(sizes[0] - left);
     if let ([_], [size]) = (input, sizes) {
         fill(b, to, left);
         let to = b.offset_int(to, (left * bytes) as i64);
-        vectors(b, &[from, to], inside, ty, |b, at, i, n| {
+        product::each_element(b, &[from, to], inside, ty, |b, at, i, n| {
             let v = b.load_part(ty, at[0], (i * bytes) as i32, n);
             b.store_part(v, at[1], (i * bytes) as i32, n);
         });
@@ -120,17 +120,6 @@ fn pad_axes(b: &mut Builder, ty: Ty, from: Val, to: Val, input: &[usize], sizes:
     });
     let to = b.offset_int(middle, (inside * inner_to * bytes) as i64);
     fill(b, to, (sizes[0] - left - inside) * inner_to);
-}
-
-/// `body` for `count` elements behind some pointers, a vector at a time: given the pointers, the index behind them and how many exist.
-fn vectors(b: &mut Builder, pointers: &[Val], count: usize, ty: Ty, body: impl Fn(&mut Builder, &[Val], usize, usize)) {
-    let lanes = ty.lanes as usize;
-    product::each_vector(b, pointers, count / lanes, ty.bytes(), |b, at, i| body(b, at, i * lanes, lanes));
-    if count % lanes > 0 {
-        let done = (count / lanes * ty.bytes()) as i64;
-        let at: Vec<Val> = pointers.iter().map(|p| b.offset_int(*p, done)).collect();
-        body(b, &at, 0, count % lanes);
-    }
 }
 
 /// Weights as rows, pixels as columns.

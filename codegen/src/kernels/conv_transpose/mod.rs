@@ -1,258 +1,273 @@
-//! Transposed convolution as a convolution: the input is spread out with zeros between its elements, the weights are turned round.
+//! Transposed convolution: a product of weights and pixels gives what each pixel of the input adds under the kernel, a second kernel adds it up.
 //!
-//! Correct for every rank, type, stride and group. Work on the zeros is wasted: the product of the strides too much.
+//! The sums of a plane are kept by phase of the last axis (the pixels `s·m + r` of a row for each `r` of stride `s`), so that what one element of the
+//! kernel adds to a row is contiguous on both sides.
 
 #[cfg(test)]
 mod tests;
 
-use super::{Arg, Family, Lowered, LoweredCall, Operand, Unit, conv, moving};
-use crate::expr::memory;
-use crate::kir::{Builder, Elem, Ty, Val};
-use dnnc_ir::{Kind, Op, Tensor, TensorType, Type};
+use super::product::{self, Mac, Memory};
+use super::store::{Channel, Output};
+use super::{Arg, Family, Lowered, LoweredCall, Operand, Unit, matmul};
+use crate::kir::{Bin, Builder, Ty, Val};
+use crate::schedule::{self, Tile};
+use dnnc_ir::{Attr, Kind, Op, TensorType, Type};
 
 /// The family.
-pub const FAMILY: Family = Family { name: "conv_transpose", kinds: &[Kind::ConvTranspose], lower, epilogue: |_, _, _| false };
+pub const FAMILY: Family = Family { name: "conv_transpose", kinds: &[Kind::ConvTranspose], lower, epilogue: |_, _, _| true };
+
+/// Sizes; the vectors have an entry a spatial axis.
+struct Shape {
+    batch: usize,
+    groups: usize,
+    /// Channels of the input and the result in a group.
+    channels: usize,
+    outputs: usize,
+    input: Vec<usize>,
+    kernel: Vec<usize>,
+    output: Vec<usize>,
+    strides: Vec<usize>,
+    dilations: Vec<usize>,
+    before: Vec<usize>,
+}
+
+impl Shape {
+    fn new(unit: &Unit) -> Shape {
+        let (attrs, x, w, y) = (&unit.op.attrs, &unit.inputs[0].ty, &unit.inputs[1].ty, &unit.results[0]);
+        let groups = attrs.size("groups");
+        let axes = w.rank() - 2;
+        Shape {
+            batch: x.shape[0],
+            groups,
+            channels: x.shape[1] / groups,
+            outputs: w.shape[1],
+            input: x.shape[2..].to_vec(),
+            kernel: w.shape[2..].to_vec(),
+            output: y.shape[2..].to_vec(),
+            strides: attrs.sizes("strides"),
+            dilations: attrs.sizes("dilations"),
+            before: attrs.sizes("pads")[..axes].to_vec(),
+        }
+    }
+
+    fn last(&self) -> usize {
+        self.input.len() - 1
+    }
+
+    /// Pixels of a phase in a row of sums.
+    fn phase(&self) -> usize {
+        self.output[self.last()].div_ceil(self.strides[self.last()])
+    }
+
+    /// Sums of a row: those of all phases.
+    fn row(&self) -> usize {
+        self.phase() * self.strides[self.last()]
+    }
+}
 
 fn lower(unit: &Unit) -> Result<Lowered, String> {
-    let result = &unit.results[0];
-    if result.is_empty() {
+    let s = &Shape::new(unit);
+    if unit.results[0].is_empty() {
         return Ok(Lowered::default());
     }
-    let attrs = &unit.op.attrs;
-    let (x, w) = (&unit.inputs[0].ty, &unit.inputs[1].ty);
-    let spatial = x.rank() - 2;
-    let (strides, dilations, groups) = (attrs.sizes("strides"), attrs.sizes("dilations"), attrs.size("groups"));
-    let pads = attrs.ints("pads");
-    // Element i of an axis goes to i·stride + reach − pad, where `reach` is how far the turned kernel looks back.
-    let begins: Vec<i64> = (0..spatial).map(|d| (dilations[d] * (w.shape[2 + d] - 1)) as i64 - pads[d]).collect();
-    let spread_sizes: Vec<usize> = (0..spatial).map(|d| result.shape[2 + d] + dilations[d] * (w.shape[2 + d] - 1)).collect();
-    let spread = TensorType::new(x.ty, [&x.shape[..2], &spread_sizes[..]].concat());
-    let turned_type = {
-        let (channels, outputs) = (x.shape[1], result.shape[1]);
-        TensorType::new(w.ty, [&[outputs, channels / groups], &w.shape[2..]].concat())
-    };
-    let mut out = Lowered { scratch: vec![spread.bytes()], ..Lowered::default() };
-    out.calls.push(LoweredCall {
-        func: spread_kernel(x, &spread, &strides, &begins, unit.target.vector.bits),
-        args: vec![Arg::Input(0), Arg::Scratch(0)],
-        tasks: x.shape[0] * x.shape[1],
-    });
-    let turned = unit.inputs[1].constant.map(|w| turn(w, &turned_type, groups));
-    let weights = match &turned {
-        Some(_) => Arg::Input(1), // packed by the convolution: not read
-        None => {
-            out.scratch.push(turned_type.bytes());
-            out.calls.push(LoweredCall {
-                func: turn_kernel(w, &turned_type, groups),
-                args: vec![Arg::Input(1), Arg::Scratch(1)],
-                tasks: 1,
-            });
-            Arg::Scratch(1)
-        }
-    };
-    if let Some(t) = &turned {
-        // A convolution that does not pack its weights reads them as they are here.
-        out.constants.push(t.bytes().to_vec());
-    }
-    let weights = if turned.is_some() { Arg::Const(0) } else { weights };
-    let block = unit.target.vector.bits / 32;
-    // Small groups have no packed kernel: lanes would be idle.
-    let packed = x.ty == Type::F32 && spatial == 2 && groups == 1;
-    let ones = vec![1i64; spatial];
-    let op = |block: usize| {
-        Op::new(
-            Kind::Conv,
-            [
-                ("strides", ones.clone().into()),
-                ("pads", vec![0i64; 2 * spatial].into()),
-                ("dilations", dilations[..].into()),
-                ("groups", (groups as i64).into()),
-                ("block", (block as i64).into()),
-            ],
-        )
-        .expect("the row of `conv`")
-    };
-    let mut inputs = vec![Operand { ty: spread.clone(), constant: None }, Operand { ty: turned_type, constant: turned.as_ref() }];
-    inputs.extend(unit.inputs.get(2).cloned());
-    if !packed {
-        let op = op(0);
-        let part = Unit {
-            op: &op,
-            inputs,
-            results: vec![result.clone()],
-            epilogue: None,
-            stored: result.clone(),
-            target: unit.target,
-            options: unit.options,
-        };
-        out.append((conv::FAMILY.lower)(&part)?, &[Arg::Scratch(0), weights, Arg::Input(2)], Arg::Output(0));
-        return Ok(out);
-    }
-    let blocks = |ty: &TensorType| {
-        let mut shape = ty.shape.clone();
-        shape[1] = shape[1].div_ceil(block);
-        shape.push(block);
-        TensorType::new(ty.ty, shape)
-    };
-    let (spread_packed, result_packed) = (blocks(&spread), blocks(result));
-    let (from, to) = (Arg::Scratch(out.scratch.len()), Arg::Scratch(out.scratch.len() + 1));
-    out.scratch.extend([spread_packed.bytes(), result_packed.bytes()]);
-    let moved = |op: &Op, from: &TensorType, to: &TensorType| {
-        let part = Unit {
-            op,
-            inputs: vec![Operand { ty: from.clone(), constant: None }],
-            results: vec![to.clone()],
-            epilogue: None,
-            stored: to.clone(),
-            target: unit.target,
-            options: unit.options,
-        };
-        (moving::FAMILY.lower)(&part)
-    };
-    let axis = || [("axis", 1i64.into()), ("block", (block as i64).into())];
-    let pack = Op::new(Kind::Pack, axis()).expect("the row of `pack`");
-    out.append(moved(&pack, &spread, &spread_packed)?, &[Arg::Scratch(0)], from);
-    let op = op(block);
-    inputs[0].ty = spread_packed;
-    let part = Unit {
+    let ty = unit.inputs[0].ty.ty;
+    let mac = Mac::new(ty, unit.target)?;
+    // Sums are not rounded before the last.
+    let sums = if mac.bytes() == 8 { Type::F64 } else { Type::F32 };
+    let [taps, pixels] = [&s.kernel, &s.input].map(|v| v.iter().product::<usize>());
+    let weights = TensorType::new(ty, [1, s.groups, s.channels, s.outputs * taps]);
+    let image = TensorType::new(ty, [s.batch, s.groups, s.channels, pixels]);
+    let spread = TensorType::new(sums, [s.batch, s.groups, s.outputs * taps, pixels]);
+    let op = Op::new(Kind::MatMul, [("trans_a", Attr::Int(1))])?;
+    let operand = |ty: &TensorType| Operand { ty: ty.clone(), constant: None };
+    let inner = Unit {
         op: &op,
-        inputs,
-        results: vec![result_packed.clone()],
+        inputs: vec![operand(&weights), operand(&image)],
+        results: vec![spread.clone()],
         epilogue: None,
-        stored: result_packed.clone(),
+        stored: spread.clone(),
         target: unit.target,
         options: unit.options,
     };
-    out.append((conv::FAMILY.lower)(&part)?, &[from, weights, Arg::Input(2)], to);
-    let unpack = axis().into_iter().chain([("size", (result.shape[1] as i64).into())]);
-    let unpack = Op::new(Kind::Unpack, unpack).expect("the row of `unpack`");
-    out.append(moved(&unpack, &result_packed, result)?, &[to], Arg::Output(0));
-    Ok(out)
+    let mut lowered = Lowered { scratch: vec![spread.bytes()], ..Lowered::default() };
+    lowered.append((matmul::FAMILY.lower)(&inner)?, &[Arg::Input(1), Arg::Input(0)], Arg::Scratch(0));
+    add_up(unit, s, mac, &mut lowered);
+    Ok(lowered)
 }
 
-/// Clears the spread image of a channel and writes the elements of the input to their places; a task is one channel of one image.
-fn spread_kernel(x: &TensorType, spread: &TensorType, strides: &[usize], begins: &[i64], bits: usize) -> crate::kir::Func {
-    let mut builder = Builder::new("spread", 2);
-    let b = &mut builder;
-    let bytes = x.ty.bytes();
-    let (from_len, to_len): (usize, usize) = (x.shape[2..].iter().product(), spread.shape[2..].iter().product());
-    let task = b.task();
-    let (from, to) = (b.param(0), b.param(1));
-    let (from, to) = (b.element(from, task, from_len * bytes), b.element(to, task, to_len * bytes));
-    clear(b, to, to_len * bytes, bits);
-    // Elements of each axis whose place is inside.
-    let ranges: Vec<(usize, usize)> = (0..strides.len())
-        .map(|d| {
-            let (stride, size) = (strides[d] as i64, spread.shape[2 + d] as i64);
-            let first = (-begins[d]).max(0).div_euclid(stride) + i64::from((-begins[d]).max(0) % stride != 0);
-            let end = ((size - begins[d]).max(0) + stride - 1).div_euclid(stride);
-            (first as usize, end.clamp(first, x.shape[2 + d] as i64).max(first) as usize)
-        })
-        .collect();
-    if ranges.iter().any(|(first, end)| first >= end) {
-        return builder.finish();
-    }
-    let (from_strides, to_strides) = (x.strides(), spread.strides());
-    let first_to: i64 = (0..strides.len()).map(|d| (ranges[d].0 as i64 * strides[d] as i64 + begins[d]) * to_strides[2 + d] as i64).sum();
-    let first_from: usize = (0..strides.len()).map(|d| ranges[d].0 * from_strides[2 + d]).sum();
-    let (from, to) = (b.offset_int(from, (first_from * bytes) as i64), b.offset_int(to, first_to * bytes as i64));
-    let axes: Vec<Axis> = (0..strides.len())
-        .map(|d| Axis { count: ranges[d].1 - ranges[d].0, from: from_strides[2 + d] * bytes, to: to_strides[2 + d] * strides[d] * bytes })
-        .collect();
-    copy(b, &axes, Ty::scalar(memory(x.ty)), from, to);
-    builder.finish()
-}
-
-/// A loop of a copy: how often, and bytes between its elements on both sides.
-struct Axis {
-    count: usize,
-    from: usize,
-    to: usize,
-}
-
-fn copy(b: &mut Builder, axes: &[Axis], ty: Ty, from: Val, to: Val) {
-    let Some((axis, rest)) = axes.split_first() else {
-        let v = b.load(ty, from, 0);
-        b.store(v, to, 0);
-        return;
-    };
-    b.each(axis.count, |b, i| {
-        let (from, to) = (b.element(from, i, axis.from), b.element(to, i, axis.to));
-        copy(b, rest, ty, from, to);
+/// Adds up the planes of the result; the first temporary buffer has [batch, group, channel, tap, pixel].
+fn add_up(unit: &Unit, s: &Shape, mac: Mac, lowered: &mut Lowered) {
+    let bytes = mac.bytes();
+    let [taps, pixels, out_pixels] = [&s.kernel, &s.input, &s.output].map(|v| v.iter().product::<usize>());
+    let planes = s.batch * s.groups * s.outputs;
+    let parts = schedule::tasks(unit.options, (planes * taps * pixels) as u64, planes);
+    let rows: usize = s.output[..s.last()].iter().product();
+    let plane_bytes = rows * s.row() * bytes;
+    let mut args = vec![Arg::Scratch(0)];
+    let mut memory = Memory::default();
+    let sums = memory.add(lowered, &mut args, plane_bytes, parts);
+    let bias = unit.inputs.get(2).map(|x| {
+        args.push(Arg::Input(2));
+        (args.len() - 1, Mac::new(x.ty.ty, unit.target).expect("of the type of the input"))
     });
-}
-
-/// Writes zeros.
-fn clear(b: &mut Builder, to: Val, bytes: usize, bits: usize) {
-    let mut done = 0;
-    for ty in [Ty::vector(Elem::I32, (bits / 32) as u8), Ty::scalar(Elem::I8)] {
-        let width = ty.bytes();
-        let count = (bytes - done) / width;
-        if count > 0 {
-            let start = b.offset_int(to, done as i64);
-            let zero = b.int(ty, 0);
-            b.each(count, |b, i| {
-                let at = b.element(start, i, width);
-                b.store(zero, at, 0);
-            });
-            done += count * width;
-        }
-    }
-}
-
-/// Where element (output, channel of its group, place) of the turned weights comes from.
-fn source(w: &[usize], turned: &[usize], groups: usize, index: usize) -> usize {
-    let places: usize = turned[2..].iter().product();
-    let (place, rest) = (index % places, index / places);
-    let (channel, output) = (rest % turned[1], rest / turned[1]);
-    let per_group = turned[0] / groups;
-    let (group, within) = (output / per_group, output % per_group);
-    ((group * turned[1] + channel) * w[1] + within) * places + (places - 1 - place)
-}
-
-/// Weights [C, O/g, K…] as those of the convolution, [O, C/g, K…] with every kernel turned round.
-fn turn(w: &Tensor, to: &TensorType, groups: usize) -> Tensor {
-    let bytes = to.ty.bytes();
-    let mut data = Vec::with_capacity(to.bytes());
-    for i in 0..to.len() {
-        let at = source(w.shape(), &to.shape, groups, i) * bytes;
-        data.extend_from_slice(&w.bytes()[at..at + bytes]);
-    }
-    Tensor::from_bytes(to.clone(), &data).expect("as many bytes as the weights have")
-}
-
-/// The same at run time.
-fn turn_kernel(w: &TensorType, to: &TensorType, groups: usize) -> crate::kir::Func {
-    let mut builder = Builder::new("turn", 2);
+    let out_at = args.len();
+    args.extend(Output::args(unit));
+    let mut builder = Builder::new("add_up", args.len());
     let b = &mut builder;
-    let (bytes, ty) = (w.ty.bytes(), Ty::scalar(memory(w.ty)));
-    let places: usize = to.shape[2..].iter().product();
-    let (per_group, channels) = (to.shape[0] / groups, to.shape[1]);
-    let (from, target) = (b.param(0), b.param(1));
-    b.each(groups, |b, group| {
-        b.each(per_group, |b, within| {
-            b.each(channels, |b, channel| {
-                b.each(places, |b, place| {
-                    let row = b.mul_int(group, channels as i64);
-                    let row = b.add(row, channel);
-                    let row = b.mul_int(row, w.shape[1] as i64);
-                    let row = b.add(row, within);
-                    let row = b.mul_int(row, places as i64);
-                    let row = b.add_int(row, places as i64 - 1);
-                    let at = b.sub(row, place);
-                    let at = b.element(from, at, bytes);
-                    let v = b.load(ty, at, 0);
-                    let row = b.mul_int(group, per_group as i64);
-                    let row = b.add(row, within);
-                    let row = b.mul_int(row, channels as i64);
-                    let row = b.add(row, channel);
-                    let row = b.mul_int(row, places as i64);
-                    let at = b.add(row, place);
-                    let at = b.element(target, at, bytes);
-                    b.store(v, at, 0);
-                });
+    let (cols, task) = (b.param(0), b.task());
+    let sums = memory.piece(b, sums, task).expect("a plane that is not empty");
+    let (first, end) = product::part_range(b, task, parts, planes);
+    product::for_some(b, first, end, planes, |b, plane| {
+        let (_, channel) = product::divmod(b, plane, s.groups * s.outputs);
+        let scalar = Ty::scalar(mac.ty.elem);
+        let bias = match bias {
+            Some((param, loads)) => {
+                let bias = b.param(param);
+                let at = b.element(bias, channel, loads.rows.bytes());
+                loads.load(b, 1, at, 0, 1)
+            }
+            None => b.int(scalar, 0),
+        };
+        let cols = b.element(cols, plane, taps * pixels * bytes);
+        // Every sum begins with the bias.
+        product::each_element(b, &[sums], rows * s.row(), mac.ty, |b, at, i, n| {
+            let v = b.splat(bias, mac.ty.lanes);
+            b.store_part(v, at[0], (i * bytes) as i32, n);
+        });
+        Sums { s, ty: mac.ty }.axis(b, 0, cols, sums);
+        let mut out = Output::new(b, unit, out_at, 1, 1);
+        out.base = b.mul_int(plane, out_pixels as i64);
+        out.channel = (Channel::Row, channel);
+        finish(b, s, mac, rows, sums, &out);
+    });
+    lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks: parts });
+}
+
+struct Sums<'a> {
+    s: &'a Shape,
+    ty: Ty,
+}
+
+impl Sums<'_> {
+    /// Adds what the kernel's elements along the axes from `axis` on bring; `cols` is at their first, `sums` at the row that is reached.
+    fn axis(&self, b: &mut Builder, axis: usize, cols: Val, sums: Val) {
+        let s = self.s;
+        let bytes = self.ty.elem.bytes();
+        let pixels = s.input.iter().product::<usize>();
+        let inner_taps = s.kernel[axis + 1..].iter().product::<usize>();
+        if axis == s.last() {
+            for k in 0..s.kernel[axis] {
+                let cols = b.offset_int(cols, (k * pixels * bytes) as i64);
+                self.row(b, k, cols, sums);
+            }
+            return;
+        }
+        let [stride, dilation, before] = [&s.strides, &s.dilations, &s.before].map(|v| v[axis]);
+        let input_row = s.input[axis + 1..].iter().product::<usize>();
+        let sums_row = s.output[axis + 1..s.last()].iter().product::<usize>() * s.row();
+        b.each(s.kernel[axis], |b, k| {
+            // Pixel p adds to row p·stride + offset.
+            let offset = b.mul_int(k, dilation as i64);
+            let offset = b.add_int(offset, -(before as i64));
+            let (zero, size) = (b.index(0), b.index(s.input[axis]));
+            let missing = b.sub(zero, offset);
+            let from = steps(b, missing, stride);
+            let end = b.index(s.output[axis]);
+            let left = b.sub(end, offset);
+            let to = steps(b, left, stride);
+            let to = b.bin(Bin::MinS, to, size);
+            let cols = b.element(cols, k, inner_taps * pixels * bytes);
+            b.for_range(from, to, 1, &[], |b, p, _| {
+                let cols = b.element(cols, p, input_row * bytes);
+                let row = b.mul_int(p, stride as i64);
+                let row = b.add(row, offset);
+                let sums = b.element(sums, row, sums_row * bytes);
+                self.axis(b, axis + 1, cols, sums);
+                vec![]
             });
         });
+    }
+
+    /// Adds a row of pixels at column `k` of the kernel to their phase of a row of sums.
+    fn row(&self, b: &mut Builder, k: usize, cols: Val, sums: Val) {
+        let s = self.s;
+        let (axis, bytes) = (s.last(), self.ty.elem.bytes());
+        let (stride, width) = (s.strides[axis] as i64, s.output[axis] as i64);
+        let offset = (k * s.dilations[axis]) as i64 - s.before[axis] as i64;
+        let (phase, shift) = (offset.rem_euclid(stride), offset.div_euclid(stride));
+        // Pixels of the phase that exist, and pixels of the input that reach them.
+        let exist = (width - phase + stride - 1).div_euclid(stride).max(0);
+        let from = (-shift).max(0);
+        let to = (s.input[axis] as i64).min(exist - shift);
+        if to <= from {
+            return;
+        }
+        let cols = b.offset_int(cols, from * bytes as i64);
+        let sums = b.offset_int(sums, (phase * s.phase() as i64 + from + shift) * bytes as i64);
+        product::each_element(b, &[cols, sums], (to - from) as usize, self.ty, |b, at, i, n| {
+            let disp = (i * bytes) as i32;
+            let x = b.load_part(self.ty, at[0], disp, n);
+            let y = b.load_part(self.ty, at[1], disp, n);
+            let y = b.add(x, y);
+            b.store_part(y, at[1], disp, n);
+        });
+    }
+}
+
+/// How many steps of `by` reach `value`: 0 for negative ones.
+fn steps(b: &mut Builder, value: Val, by: usize) -> Val {
+    let zero = b.index(0);
+    let value = b.bin(Bin::MaxS, value, zero);
+    let value = b.add_int(value, by as i64 - 1);
+    product::divmod(b, value, by).0
+}
+
+/// Stores a plane of sums: rows of phases become rows of pixels.
+fn finish(b: &mut Builder, s: &Shape, mac: Mac, rows: usize, sums: Val, out: &Output) {
+    let bytes = mac.bytes();
+    let (width, stride, phase) = (s.output[s.last()], s.strides[s.last()], s.phase());
+    let lanes = mac.lanes();
+    let zero = b.index(0);
+    let store = |b: &mut Builder, row: Val, x: Val, value: Val, count: usize| {
+        let at = b.mul_int(row, width as i64);
+        let at = b.add(at, x);
+        let out = Output { base: b.add(out.base, at), extras: out.extras.clone(), ..*out };
+        out.store(b, zero, zero, Tile { rows: 1, vecs: 1 }, count, &[value]);
+    };
+    b.each(rows, |b, row| {
+        let sums = b.element(sums, row, s.row() * bytes);
+        // A vector of pixels takes turns in the phases.
+        let together = lanes % stride == 0;
+        let step = if together { lanes } else { stride };
+        let group = |b: &mut Builder, x: Val, count: usize| {
+            let (m, _) = product::divmod(b, x, stride);
+            let at = b.element(sums, m, bytes);
+            if !together {
+                for r in 0..count {
+                    let v = b.load(Ty::scalar(mac.ty.elem), at, (r * phase * bytes) as i32);
+                    let x = b.add_int(x, r as i64);
+                    store(b, row, x, v, 1);
+                }
+                return;
+            }
+            if stride == 1 {
+                let v = b.load_part(mac.ty, at, 0, count);
+                return store(b, row, x, v, count);
+            }
+            let mut v = b.int(mac.ty, 0);
+            for lane in 0..count {
+                let one = b.load(Ty::scalar(mac.ty.elem), at, ((lane % stride * phase + lane / stride) * bytes) as i32);
+                v = b.insert(v, one, lane as u8);
+            }
+            store(b, row, x, v, count);
+        };
+        let whole = b.index(width / step * step);
+        b.for_range(zero, whole, step as i64, &[], |b, x, _| {
+            group(b, x, step);
+            vec![]
+        });
+        if width % step > 0 {
+            group(b, whole, width % step);
+        }
     });
-    builder.finish()
 }

@@ -80,3 +80,33 @@ fn transposed_convolutions_give_the_reference() {
         },
     );
 }
+
+#[test]
+fn random_sizes() {
+    let r = &mut Random::new(11);
+    for seed in 0..30 {
+        let rank = [1, 2, 2, 2, 3][r.size(0, 4)];
+        let sizes = |r: &mut Random, low, high| -> Vec<usize> { (0..rank).map(|_| r.size(low, high)).collect() };
+        let ints = |v: &[usize]| v.iter().map(|&n| n as i64).collect::<Vec<i64>>();
+        let (kernel, strides, dilations) = (sizes(r, 1, 4), sizes(r, 1, 3), sizes(r, 1, 2));
+        let input = sizes(r, 1, if rank == 3 { 4 } else { 7 });
+        let full: Vec<usize> = (0..rank).map(|i| (input[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i]).collect();
+        let pads: Vec<usize> = (0..2 * rank).map(|i| r.size(0, 2).min(full[i % rank] / 2)).collect();
+        let extra: Vec<usize> = (0..rank).map(|i| r.size(0, strides[i] - 1)).collect();
+        let groups = [1, 1, 2, 3][r.size(0, 3)];
+        let case = Case {
+            ty: [Type::F32, Type::F32, Type::F16, Type::BF16][r.size(0, 3)],
+            x: [vec![r.size(1, 2), r.size(1, 5) * groups], input].concat(),
+            outputs: r.size(1, 6) * groups,
+            kernel,
+            strides: ints(&strides),
+            pads: ints(&pads),
+            dilations: ints(&dilations),
+            extra: ints(&extra),
+            groups,
+            known: r.size(0, 1) == 1,
+            bias: r.size(0, 1) == 1,
+        };
+        run(seed, case);
+    }
+}
