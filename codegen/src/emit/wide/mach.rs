@@ -60,6 +60,16 @@ pub enum Arg {
     LateUse(V, View),
 }
 
+/// A vector register as an operand of 16 bytes (or the part of them that the instruction reads).
+pub fn x(v: V) -> Arg {
+    Arg::Use(v, View::X)
+}
+
+/// An immediate of an 8-bit operand field.
+pub fn imm8(n: u8) -> Arg {
+    Arg::Imm(OpKind::Immediate8, i64::from(n))
+}
+
 /// Condition codes by their encoding; `cc ^ 1` is the opposite.
 pub mod cc {
     pub const B: u8 = 2;
@@ -140,6 +150,7 @@ pub struct Mach {
 }
 
 impl Mach {
+    /// A new register.
     pub fn fresh(&mut self, class: RegClass) -> V {
         self.registers += 1;
         V::new(self.registers - 1, class)

@@ -1,14 +1,18 @@
 //! kir to x86-64 with AVX2, FMA, F16C and BMI2: 256-bit vectors through `regalloc2` and `iced-x86`.
 //!
-//! A kernel is read once for facts (`facts`), lowered to instructions over virtual registers (`lower`, `scalar`, `vector`,
-//! `shuffle`), given registers, and encoded (`encode`). Lowering is free to compute what it may not need: what stays unused is
+//! A kernel is read once for facts (`facts`), lowered to instructions over virtual registers (`lower` and what stands beside it),
+//! given registers, and encoded (`encode`). Lowering is free to compute what it may not need: what stays unused is
 //! dropped before registers are given. The result is one run of bytes, code and then constants, that needs no relocation;
 //! it wants to lie at a multiple of [`ALIGN`] but does not have to.
 
+mod address;
+mod control;
+mod convert;
 mod encode;
 mod facts;
 mod lower;
 mod mach;
+mod memory;
 mod scalar;
 mod shuffle;
 mod vector;

@@ -1,26 +1,21 @@
-//! Integers, scalar masks and conversions in general registers; loads and stores of scalars.
+//! Integers and scalar masks in general registers.
 //!
 //! Bits above the width of an I8, I16 or I32 are undefined. A scalar mask is 0 or −1 in 64 bits of a general register, or, where
 //! floats were compared, in the low lane of a vector register.
 
 use super::lower::{Compare, Lower, compare_code, sized};
-use super::mach::{Arg, Kind, Mem, V, View, cc, gpr};
-use crate::kir::{Bin, Cmp, Conv, Elem, Op, Ty, Un, Val};
+use super::mach::{Arg, Kind, V, View, cc, gpr, imm8};
+use crate::kir::{Bin, Cmp, Elem, Op, Ty, Un, Val};
 use iced_x86::Code::{self, *};
 use iced_x86::OpKind;
 use regalloc2::RegClass;
 
 /// How narrow integers are made 32 bits wide.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sign {
+pub enum Sign {
     Any,
     Signed,
     Unsigned,
-}
-
-/// An immediate of an 8-bit operand field.
-pub fn imm8(n: u8) -> Arg {
-    Arg::Imm(OpKind::Immediate8, i64::from(n))
 }
 
 fn view_of(elem: Elem) -> View {
@@ -60,7 +55,7 @@ impl Lower<'_> {
     }
 
     /// A scalar integer with its bits up to 32 defined as `sign` wants.
-    fn extended(&mut self, v: Val, sign: Sign) -> V {
+    pub fn extended(&mut self, v: Val, sign: Sign) -> V {
         let elem = self.ty(v).elem;
         let (from, code) = match (elem.bytes(), sign) {
             (1, Sign::Signed) => (View::B, Movsx_r32_rm8),
@@ -108,7 +103,7 @@ impl Lower<'_> {
     }
 
     /// `flags ? yes : no` of general registers.
-    fn choose(&mut self, c: Compare, yes: V, no: V) -> V {
+    pub fn choose(&mut self, c: Compare, yes: V, no: V) -> V {
         let d = self.int_register();
         self.m.push_after(Some(c.code), &c.args, Kind::Op(cmov_code(c.cc)), &[Arg::Mod(no, d, View::Q), Arg::Use(yes, View::Q)]);
         d
@@ -350,266 +345,7 @@ impl Lower<'_> {
         }
         result
     }
-
-    /// Change of type of a scalar.
-    fn scalar_conv(&mut self, op: Conv, a: Val, from: Elem, to: Elem) -> Result<V, String> {
-        let x = |v: V| Arg::Use(v, View::X);
-        Ok(match op {
-            Conv::Sext | Conv::Zext => self.extend(a, from, op == Conv::Sext, to),
-            Conv::Wrap => self.int(a),
-            Conv::MaskToInt => self.int(a),
-            Conv::Bits => {
-                let into_vector = to.is_float();
-                let r = if from.is_float() { self.reg(a, 0) } else { self.int(a) };
-                let wide = to.bytes() == 8;
-                match (into_vector, r.class()) {
-                    (true, RegClass::Int) => {
-                        let (code, view) = if wide { (VEX_Vmovq_xmm_rm64, View::Q) } else { (VEX_Vmovd_xmm_rm32, View::D) };
-                        self.vec_op(code, View::X, &[Arg::Use(r, view)])
-                    }
-                    (false, RegClass::Float) => {
-                        let (code, view) = if wide { (VEX_Vmovq_rm64_xmm, View::Q) } else { (VEX_Vmovd_rm32_xmm, View::D) };
-                        self.int_op(code, view, &[x(r)])
-                    }
-                    _ => r,
-                }
-            }
-            Conv::IntToFloat => {
-                let (view, r) = match from.bytes() {
-                    8 => (View::Q, self.int(a)),
-                    _ => (View::D, self.extended(a, Sign::Signed)),
-                };
-                self.int_to_float(r, view, to)
-            }
-            Conv::UintToFloat => match from.bytes() {
-                8 => {
-                    let r = self.int(a);
-                    self.u64_to_float(r, to)
-                }
-                _ => {
-                    let r = self.extend(a, from, false, Elem::I64);
-                    self.int_to_float(r, View::Q, to)
-                }
-            },
-            Conv::FloatToInt => {
-                let r = self.reg(a, 0);
-                self.float_to_int(r, from, to)
-            }
-            Conv::FloatToUint => {
-                let r = self.reg(a, 0);
-                self.float_to_uint(r, from, to)
-            }
-            Conv::FloatToFloat if from == to => self.reg(a, 0),
-            Conv::FloatToFloat => {
-                let r = self.reg(a, 0);
-                let code = if to == Elem::F64 { VEX_Vcvtss2sd_xmm_xmm_xmmm32 } else { VEX_Vcvtsd2ss_xmm_xmm_xmmm64 };
-                self.vec_op(code, View::X, &[x(r), x(r)])
-            }
-            Conv::HalfToFloat => {
-                let r = self.extended(a, Sign::Unsigned);
-                let h = self.vec_op(VEX_Vmovd_xmm_rm32, View::X, &[Arg::Use(r, View::D)]);
-                self.vec_op(VEX_Vcvtph2ps_xmm_xmmm64, View::X, &[x(h)])
-            }
-            Conv::FloatToHalf => {
-                let r = self.reg(a, 0);
-                let h = self.vec_op(VEX_Vcvtps2ph_xmmm64_xmm_imm8, View::X, &[x(r), imm8(0)]);
-                self.int_op(VEX_Vmovd_rm32_xmm, View::D, &[x(h)])
-            }
-        })
-    }
-
-    fn extend(&mut self, a: Val, from: Elem, signed: bool, to: Elem) -> V {
-        let wide = to.bytes() == 8;
-        let (code, read, view) = match (from.bytes(), signed, wide) {
-            (1, true, true) => (Movsx_r64_rm8, View::B, View::Q),
-            (1, true, false) => (Movsx_r32_rm8, View::B, View::D),
-            (1, false, _) => (Movzx_r32_rm8, View::B, View::D),
-            (2, true, true) => (Movsx_r64_rm16, View::W, View::Q),
-            (2, true, false) => (Movsx_r32_rm16, View::W, View::D),
-            (2, false, _) => (Movzx_r32_rm16, View::W, View::D),
-            (4, true, true) => (Movsxd_r64_rm32, View::D, View::Q),
-            (4, false, true) => (Mov_r32_rm32, View::D, View::D),
-            _ => return self.int(a),
-        };
-        let arg = match self.load_of(a) {
-            Some(mem) => Arg::Mem(mem),
-            None => Arg::Use(self.int(a), read),
-        };
-        self.int_op(code, view, &[arg])
-    }
-
-    /// A signed integer register to a float. The zero cuts the dependency on the register's old value.
-    fn int_to_float(&mut self, r: V, view: View, to: Elem) -> V {
-        let code = match (view, to) {
-            (View::Q, Elem::F64) => VEX_Vcvtsi2sd_xmm_xmm_rm64,
-            (View::Q, _) => VEX_Vcvtsi2ss_xmm_xmm_rm64,
-            (_, Elem::F64) => VEX_Vcvtsi2sd_xmm_xmm_rm32,
-            (..) => VEX_Vcvtsi2ss_xmm_xmm_rm32,
-        };
-        let zero = self.zero();
-        self.vec_op(code, View::X, &[Arg::Use(zero, View::X), Arg::Use(r, view)])
-    }
-
-    /// Above the signed range: half of it, with the lost bit kept for rounding, converted and doubled.
-    fn u64_to_float(&mut self, r: V, to: Elem) -> V {
-        let q = |v: V| Arg::Use(v, View::Q);
-        let half = self.in_place(Shr_rm64_imm8, View::Q, r, &[imm8(1)]);
-        let odd = self.in_place(And_rm32_imm8, View::D, r, &[Arg::Imm(OpKind::Immediate8to32, 1)]);
-        let half = self.in_place(Or_r64_rm64, View::Q, half, &[q(odd)]);
-        let big = Compare { code: Test_rm64_r64, args: [q(r), q(r)], cc: cc::L };
-        let signed = self.choose(big, half, r);
-        let once = self.int_to_float(signed, View::Q, to);
-        let ty = Ty::scalar(to);
-        let twice = self.vec_op(float_code(Bin::Add, ty).expect("add"), View::X, &[Arg::Use(once, View::X); 2]);
-        // The blend goes by the top bit of the lane.
-        let top = if to == Elem::F64 { r } else { self.in_place(Shr_rm64_imm8, View::Q, r, &[imm8(32)]) };
-        let top = self.vec_op(VEX_Vmovq_xmm_rm64, View::X, &[q(top)]);
-        let blend = if to == Elem::F64 { VEX_Vblendvpd_xmm_xmm_xmmm128_xmm } else { VEX_Vblendvps_xmm_xmm_xmmm128_xmm };
-        self.vec_op(blend, View::X, &[once, twice, top].map(|v| Arg::Use(v, View::X)))
-    }
-
-    fn float_constant(&mut self, elem: Elem, value: f64) -> Arg {
-        let bits = if elem == Elem::F32 { u64::from((value as f32).to_bits()) } else { value.to_bits() };
-        Arg::Mem(self.constant_in_memory(Ty::scalar(elem), bits))
-    }
-
-    /// A comparison of scalar floats with a constant, as a mask.
-    fn compare_constant(&mut self, r: V, elem: Elem, value: f64, predicate: u8) -> V {
-        let code = if elem == Elem::F32 { VEX_Vcmpss_xmm_xmm_xmmm32_imm8 } else { VEX_Vcmpsd_xmm_xmm_xmmm64_imm8 };
-        let c = self.float_constant(elem, value);
-        self.vec_op(code, View::X, &[Arg::Use(r, View::X), c, imm8(predicate)])
-    }
-
-    /// The number, or 0 for NaN.
-    fn number_or_zero(&mut self, r: V, elem: Elem) -> V {
-        let x = Arg::Use(r, View::X);
-        let code = if elem == Elem::F32 { VEX_Vcmpss_xmm_xmm_xmmm32_imm8 } else { VEX_Vcmpsd_xmm_xmm_xmmm64_imm8 };
-        let ordered = self.vec_op(code, View::X, &[x, x, imm8(7)]);
-        self.vec_op(VEX_Vandps_xmm_xmm_xmmm128, View::X, &[x, Arg::Use(ordered, View::X)])
-    }
-
-    fn clamp(&mut self, r: V, elem: Elem, op: Bin, limit: f64) -> V {
-        let c = self.float_constant(elem, limit);
-        let code = float_code(op, Ty::scalar(elem)).expect("min and max");
-        self.vec_op(code, View::X, &[Arg::Use(r, View::X), c])
-    }
-
-    fn truncated(&mut self, r: V, from: Elem, view: View) -> V {
-        let code = match (from, view) {
-            (Elem::F32, View::Q) => VEX_Vcvttss2si_r64_xmmm32,
-            (Elem::F32, _) => VEX_Vcvttss2si_r32_xmmm32,
-            (_, View::Q) => VEX_Vcvttsd2si_r64_xmmm64,
-            (..) => VEX_Vcvttsd2si_r32_xmmm64,
-        };
-        self.int_op(code, view, &[Arg::Use(r, View::X)])
-    }
-
-    fn float_to_int(&mut self, r: V, from: Elem, to: Elem) -> V {
-        let t = self.number_or_zero(r, from);
-        if to.bytes() == 8 {
-            // Too large gives MIN, whose bits flipped are MAX.
-            let big = self.compare_constant(t, from, 2f64.powi(63), GE);
-            let flip = self.mask_in_int(big, from);
-            let n = self.truncated(t, from, View::Q);
-            return self.in_place(Xor_r64_rm64, View::Q, n, &[Arg::Use(flip, View::Q)]);
-        }
-        if to.bytes() == 4 && from == Elem::F32 {
-            let big = self.compare_constant(t, from, 2f64.powi(31), GE);
-            let flip = self.mask_in_int(big, from);
-            let n = self.truncated(t, from, View::D);
-            return self.in_place(Xor_r32_rm32, View::D, n, &[Arg::Use(flip, View::D)]);
-        }
-        let most = 2f64.powi(to.bytes() as i32 * 8 - 1);
-        let t = self.clamp(t, from, Bin::Min, most - 1.0);
-        let t = self.clamp(t, from, Bin::Max, -most);
-        self.truncated(t, from, View::D)
-    }
-
-    fn float_to_uint(&mut self, r: V, from: Elem, to: Elem) -> V {
-        let t = self.number_or_zero(r, from);
-        let t = self.clamp(t, from, Bin::Max, 0.0);
-        if to.bytes() < 4 || to.bytes() == 4 && from == Elem::F64 {
-            let t = self.clamp(t, from, Bin::Min, 2f64.powi(to.bytes() as i32 * 8) - 1.0);
-            return self.truncated(t, from, View::Q);
-        }
-        if to.bytes() == 4 {
-            let n = self.truncated(t, from, View::Q);
-            let big = self.compare_constant(t, from, 2f64.powi(32), GE);
-            let all = self.mask_in_int(big, from);
-            return self.in_place(Or_r64_rm64, View::Q, n, &[Arg::Use(all, View::Q)]);
-        }
-        // Below 2⁶³ directly; from there on the rest above 2⁶³ with the top bit set; from 2⁶⁴ on all ones.
-        let low = self.truncated(t, from, View::Q);
-        let top = self.float_constant(from, 2f64.powi(63));
-        let rest = self.vec_op(float_code(Bin::Sub, Ty::scalar(from)).expect("sub"), View::X, &[Arg::Use(t, View::X), top]);
-        let high = self.truncated(rest, from, View::Q);
-        let sign = self.in_place(Sar_rm64_imm8, View::Q, low, &[imm8(63)]);
-        let high = self.in_place(And_r64_rm64, View::Q, high, &[Arg::Use(sign, View::Q)]);
-        let both = self.in_place(Or_r64_rm64, View::Q, low, &[Arg::Use(high, View::Q)]);
-        let big = self.compare_constant(t, from, 2f64.powi(64), GE);
-        let all = self.mask_in_int(big, from);
-        self.in_place(Or_r64_rm64, View::Q, both, &[Arg::Use(all, View::Q)])
-    }
-
-    /// A scalar mask from a vector register, sign-extended.
-    fn mask_in_int(&mut self, mask: V, elem: Elem) -> V {
-        if elem == Elem::F64 {
-            return self.int_op(VEX_Vmovq_rm64_xmm, View::Q, &[Arg::Use(mask, View::X)]);
-        }
-        let low = self.int_op(VEX_Vmovd_rm32_xmm, View::D, &[Arg::Use(mask, View::X)]);
-        self.int_op(Movsxd_r64_rm32, View::Q, &[Arg::Use(low, View::D)])
-    }
-
-    /// Reads a scalar.
-    pub fn load_scalar(&mut self, elem: Elem, mem: Mem) -> Result<V, String> {
-        let mem = [Arg::Mem(mem)];
-        Ok(match elem {
-            Elem::I8 => self.int_op(Movzx_r32_rm8, View::D, &mem),
-            Elem::I16 => self.int_op(Movzx_r32_rm16, View::D, &mem),
-            Elem::I32 => self.int_op(Mov_r32_rm32, View::D, &mem),
-            Elem::I64 | Elem::Ptr => self.int_op(Mov_r64_rm64, View::Q, &mem),
-            Elem::F32 => self.vec_op(VEX_Vmovss_xmm_m32, View::X, &mem),
-            Elem::F64 => self.vec_op(VEX_Vmovsd_xmm_m64, View::X, &mem),
-            _ => return Err(format!("a mask is read from memory in {}", self.func.name)),
-        })
-    }
-
-    /// Writes a scalar.
-    pub fn store_scalar(&mut self, mem: Mem, val: Val) -> Result<(), String> {
-        let elem = self.ty(val).elem;
-        if elem.is_mask() {
-            return Err(format!("a mask is written to memory in {}", self.func.name));
-        }
-        let to = Arg::Mem(mem);
-        if let Some(bits) = self.constant(val) {
-            let n = sign_extended(elem.int(), bits);
-            let stored = match elem.bytes() {
-                1 => Some((Mov_rm8_imm8, OpKind::Immediate8)),
-                2 => Some((Mov_rm16_imm16, OpKind::Immediate16)),
-                4 => Some((Mov_rm32_imm32, OpKind::Immediate32)),
-                _ => i32::try_from(n).is_ok().then_some((Mov_rm64_imm32, OpKind::Immediate32to64)),
-            };
-            if let Some((code, kind)) = stored {
-                self.m.push(Kind::Op(code), &[to, Arg::Imm(kind, n)]);
-                return Ok(());
-            }
-        }
-        let (code, view) = match elem {
-            Elem::I8 => (Mov_rm8_r8, View::B),
-            Elem::I16 => (Mov_rm16_r16, View::W),
-            Elem::I32 => (Mov_rm32_r32, View::D),
-            Elem::F32 => (VEX_Vmovss_m32_xmm, View::X),
-            Elem::F64 => (VEX_Vmovsd_m64_xmm, View::X),
-            _ => (Mov_rm64_r64, View::Q),
-        };
-        let r = if elem.is_float() { self.reg(val, 0) } else { self.int(val) };
-        self.m.push(Kind::Op(code), &[to, Arg::Use(r, view)]);
-        Ok(())
-    }
 }
-
-/// Predicate of `vcmp`: greater or equal, false for NaN.
-const GE: u8 = 0x1D;
 
 /// Forms of an integer instruction: register or memory, short and long immediate; 32 bits, then 64.
 type Row = [Code; 6];
@@ -641,7 +377,7 @@ fn immediate(n: i64, view: View) -> Option<Arg> {
 }
 
 /// The bits of a number as a signed integer; a mask that is set is −1.
-fn sign_extended(elem: Elem, bits: u64) -> i64 {
+pub fn sign_extended(elem: Elem, bits: u64) -> i64 {
     if elem.is_mask() {
         return -i64::from(bits != 0);
     }

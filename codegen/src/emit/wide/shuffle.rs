@@ -1,8 +1,7 @@
 //! Any rearrangement of lanes, as a rearrangement of bytes: the cheapest instruction that does it, else byte shuffles joined by or.
 
 use super::lower::{Lower, sized};
-use super::mach::{Arg, V, View};
-use super::scalar::imm8;
+use super::mach::{Arg, V, View, imm8};
 use crate::kir::{Ty, Val};
 use iced_x86::Code::*;
 

@@ -1,16 +1,12 @@
 //! Operations on vectors, and on scalar floats, which are the low lane of one. Vectors of more than 32 bytes are several registers.
 
 use super::lower::{Compare, Lower, sized};
-use super::mach::{Arg, Kind, Mem, V, View, cc};
-use super::scalar::{float_code, imm8};
-use crate::kir::{Bin, Cmp, Conv, Elem, Fold, Op, Ty, Un, Val};
+use super::mach::{Arg, V, View, cc, imm8, x};
+use super::scalar::float_code;
+use crate::kir::{Bin, Cmp, Elem, Fold, Op, Ty, Un, Val};
 use iced_x86::Code::{self, *};
 use iced_x86::OpKind;
 use regalloc2::RegClass;
-
-fn x(v: V) -> Arg {
-    Arg::Use(v, View::X)
-}
 
 impl Lower<'_> {
     /// Whether an operation works in vector registers.
@@ -65,7 +61,7 @@ impl Lower<'_> {
     }
 
     /// Does an operation that has no vector form once a lane.
-    fn lane_by_lane(&mut self, ty: Ty, operands: &[Val], op: impl Fn(&[Val]) -> Op) -> Result<Vec<V>, String> {
+    pub fn lane_by_lane(&mut self, ty: Ty, operands: &[Val], op: impl Fn(&[Val]) -> Op) -> Result<Vec<V>, String> {
         let mut lanes = vec![];
         for lane in 0..ty.lanes {
             let mut scalars = vec![];
@@ -82,12 +78,12 @@ impl Lower<'_> {
     }
 
     /// An instruction of two operands of the same width.
-    fn op2(&mut self, code: Code, w: View, a: V, b: Arg) -> V {
+    pub fn op2(&mut self, code: Code, w: View, a: V, b: Arg) -> V {
         self.vec_op(sized(code, w), w, &[Arg::Use(a, w), b])
     }
 
     /// A constant in every lane of `elem`, as an operand.
-    fn splat_in_memory(&mut self, elem: Elem, w: View, bits: u64) -> Arg {
+    pub fn splat_in_memory(&mut self, elem: Elem, w: View, bits: u64) -> Arg {
         Arg::Mem(self.constant_in_memory(Ty::vector(elem, (w.bytes() / elem.bytes()) as u8), bits))
     }
 
@@ -295,7 +291,7 @@ impl Lower<'_> {
     }
 
     /// a·b + c in the form that overwrites an operand that is not needed any more and reads another from memory.
-    fn fma(&mut self, ty: Ty, a: Val, b: Val, c: Val, p: usize) -> Result<V, String> {
+    pub fn fma(&mut self, ty: Ty, a: Val, b: Val, c: Val, p: usize) -> Result<V, String> {
         if !ty.elem.is_float() {
             return Err(format!("a fused multiply-add of {ty:?} in {}", self.func.name));
         }
@@ -412,91 +408,6 @@ impl Lower<'_> {
         let yes = if ty.is_vector() { self.rm(a, p) } else { Arg::Use(self.reg(a, p), w) };
         let no = self.reg(b, p);
         self.vec_op(sized(code, w), w, &[Arg::Use(no, w), yes, Arg::Use(m, w)])
-    }
-
-    // Conversions
-
-    fn vec_conv(&mut self, op: Conv, a: Val, ty: Ty) -> Result<Vec<V>, String> {
-        let from = self.ty(a);
-        let w = Self::width(ty);
-        let parts = Self::parts_of(ty);
-        let widening = |signed: bool| widening(from.elem.bytes(), ty.elem.bytes(), signed);
-        match (op, from.elem, ty.elem) {
-            (Conv::Bits | Conv::MaskToInt, ..) => Ok(self.regs(a)),
-            (Conv::Sext | Conv::Zext | Conv::Wrap, f, t) if f.bytes() == t.bytes() => Ok(self.regs(a)),
-            (Conv::Sext | Conv::Zext, ..) => {
-                let code = widening(op == Conv::Sext).ok_or_else(|| format!("{op:?} from {from:?} to {ty:?}"))?;
-                Ok((0..parts).map(|p| self.widen(code, a, ty, p)).collect())
-            }
-            (Conv::Wrap, ..) => {
-                let (f, t) = (from.elem.bytes(), ty.elem.bytes());
-                let bytes: Vec<usize> = (0..ty.bytes()).map(|i| i / t * f + i % t).collect();
-                let registers = self.regs(a);
-                Ok(self.permute(&registers, from.bytes(), &bytes))
-            }
-            (Conv::IntToFloat, Elem::I32, Elem::F32) => Ok((0..parts)
-                .map(|p| {
-                    let y = self.rm(a, p);
-                    self.vec_op(sized(VEX_Vcvtdq2ps_xmm_xmmm128, w), w, &[y])
-                })
-                .collect()),
-            (Conv::IntToFloat, Elem::I32, Elem::F64) => Ok((0..parts).map(|p| self.widen(VEX_Vcvtdq2pd_xmm_xmmm64, a, ty, p)).collect()),
-            (Conv::IntToFloat, Elem::I8 | Elem::I16, _) => {
-                let wide = self.make(from.of(Elem::I32), &Op::Conv(Conv::Sext, a))?;
-                self.vec_conv(Conv::IntToFloat, wide, ty)
-            }
-            (Conv::FloatToInt, Elem::F32, Elem::I32) => Ok((0..parts).map(|p| self.floats_to_ints(a, w, p)).collect()),
-            (Conv::FloatToFloat, f, t) if f == t => Ok(self.regs(a)),
-            (Conv::FloatToFloat, Elem::F32, Elem::F64) => Ok((0..parts).map(|p| self.widen(VEX_Vcvtps2pd_xmm_xmmm64, a, ty, p)).collect()),
-            (Conv::FloatToFloat, ..) => Ok(self.narrow(a, ty, VEX_Vcvtpd2ps_xmm_xmmm128, &[])),
-            (Conv::HalfToFloat, ..) => Ok((0..parts).map(|p| self.widen(VEX_Vcvtph2ps_xmm_xmmm64, a, ty, p)).collect()),
-            (Conv::FloatToHalf, ..) => Ok(self.narrow(a, ty, VEX_Vcvtps2ph_xmmm64_xmm_imm8, &[imm8(0)])),
-            _ => self.lane_by_lane(ty, &[a], |l| Op::Conv(op, l[0])),
-        }
-    }
-
-    /// An instruction that reads the low lanes of a register and gives them wider.
-    fn widen(&mut self, code: Code, a: Val, ty: Ty, p: usize) -> V {
-        let from = self.ty(a);
-        let w = Self::width(ty);
-        let lanes = ty.lanes as usize / Self::parts_of(ty);
-        let at = p * lanes * from.elem.bytes();
-        let arg = match self.load_of(a).filter(|_| ty.bytes() >= 16) {
-            Some(mem) => Arg::Mem(Mem { disp: mem.disp + at as i32, ..mem }),
-            None => {
-                let r = self.reg(a, at / 32);
-                x(self.slice(r, at % 32))
-            }
-        };
-        self.vec_op(sized(code, w), w, &[arg])
-    }
-
-    /// An instruction that gives lanes of half the width, in a register of half the width.
-    fn narrow(&mut self, a: Val, ty: Ty, code: Code, more: &[Arg]) -> Vec<V> {
-        let from = self.ty(a);
-        let w = Self::width(from);
-        let halves: Vec<V> = (0..Self::parts_of(from))
-            .map(|p| {
-                let r = self.reg(a, p);
-                let mut args = vec![Arg::Use(r, w)];
-                args.extend_from_slice(more);
-                self.vec_op(sized(code, w), View::X, &args)
-            })
-            .collect();
-        self.assemble(halves, 16, ty.bytes())
-    }
-
-    /// Truncation that saturates: what is too large comes out as MIN, whose bits flipped are MAX; NaN is cleared.
-    fn floats_to_ints(&mut self, a: Val, w: View, p: usize) -> V {
-        let r = self.reg(a, p);
-        let arg = Arg::Use(r, w);
-        let cmp = sized(VEX_Vcmpps_xmm_xmm_xmmm128_imm8, w);
-        let limit = self.splat_in_memory(Elem::F32, w, u64::from(2f32.powi(31).to_bits()));
-        let big = self.vec_op(cmp, w, &[arg, limit, imm8(0x1D)]);
-        let ordered = self.vec_op(cmp, w, &[arg, arg, imm8(7)]);
-        let n = self.vec_op(sized(VEX_Vcvttps2dq_xmm_xmmm128, w), w, &[arg]);
-        let n = self.op2(VEX_Vpxor_xmm_xmm_xmmm128, w, n, Arg::Use(big, w));
-        self.op2(VEX_Vpand_xmm_xmm_xmmm128, w, n, Arg::Use(ordered, w))
     }
 
     // Lanes
@@ -710,7 +621,7 @@ impl Lower<'_> {
     }
 
     /// The test whether a lane of a mask is set.
-    fn any(&mut self, mask: Val) -> Compare {
+    pub fn any(&mut self, mask: Val) -> Compare {
         let ty = self.ty(mask);
         if !ty.is_vector() {
             return self.test(mask);
@@ -779,132 +690,6 @@ impl Lower<'_> {
         self.split_bytes.push((r, even, odd));
         (even, odd)
     }
-
-    // Memory
-
-    /// Reads `count` elements.
-    pub fn load(&mut self, ty: Ty, mem: Mem, count: usize) -> Result<Vec<V>, String> {
-        if !ty.is_vector() {
-            return self.load_scalar(ty.elem, mem).map(|r| vec![r]);
-        }
-        if ty.elem.is_mask() {
-            return Err(format!("a mask is read from memory in {}", self.func.name));
-        }
-        let n = ty.elem.bytes();
-        let bytes = count.min(ty.lanes as usize) * n;
-        Ok((0..Self::parts_of(ty)).map(|p| self.load_bytes(offset(mem, p * 32), bytes.saturating_sub(p * 32).min(32), n)).collect())
-    }
-
-    /// Reads `bytes` bytes of elements of `n` bytes; the others are zero.
-    fn load_bytes(&mut self, mem: Mem, bytes: usize, n: usize) -> V {
-        let at = Arg::Mem(mem);
-        match bytes {
-            32 => self.vec_op(VEX_Vmovups_ymm_ymmm256, View::Y, &[at]),
-            16 => self.vec_op(VEX_Vmovups_xmm_xmmm128, View::X, &[at]),
-            8 => self.vec_op(VEX_Vmovq_xmm_xmmm64, View::X, &[at]),
-            4 => self.vec_op(VEX_Vmovd_xmm_rm32, View::X, &[at]),
-            0 => self.zero(),
-            _ if n >= 4 => {
-                let w = if bytes > 16 { View::Y } else { View::X };
-                let pattern: Vec<u8> = (0..w.bytes()).map(|i| if i < bytes { 0xFF } else { 0 }).collect();
-                let pattern = Arg::Mem(self.m.pool(pattern));
-                let mask = self.vec_op(sized(VEX_Vmovups_xmm_xmmm128, w), w, &[pattern]);
-                self.vec_op(sized(VEX_Vmaskmovps_xmm_xmm_m128, w), w, &[Arg::Use(mask, w), at])
-            }
-            17.. => {
-                let low = self.vec_op(VEX_Vmovups_xmm_xmmm128, View::X, &[at]);
-                let high = self.load_bytes(offset(mem, 16), bytes - 16, n);
-                self.join_low(low, high, 16)
-            }
-            _ => {
-                let start = if bytes >= 8 { 8 } else { bytes / 4 * 4 };
-                let mut r = self.load_bytes(mem, start, n);
-                let mut done = start;
-                for (size, code) in
-                    [(4, VEX_Vpinsrd_xmm_xmm_rm32_imm8), (2, VEX_Vpinsrw_xmm_xmm_r32m16_imm8), (1, VEX_Vpinsrb_xmm_xmm_r32m8_imm8)]
-                {
-                    if bytes - done >= size {
-                        r = self.vec_op(code, View::X, &[x(r), Arg::Mem(offset(mem, done)), imm8((done / size) as u8)]);
-                        done += size;
-                    }
-                }
-                r
-            }
-        }
-    }
-
-    /// Reads one element into every lane.
-    pub fn load_splat(&mut self, ty: Ty, mem: Mem) -> Result<V, String> {
-        if !ty.is_vector() {
-            return self.load_scalar(ty.elem, mem);
-        }
-        let w = Self::width(ty);
-        let code = match (ty.elem.bytes(), w) {
-            (1, _) => sized(VEX_Vpbroadcastb_xmm_xmmm8, w),
-            (2, _) => sized(VEX_Vpbroadcastw_xmm_xmmm16, w),
-            (4, _) => sized(VEX_Vbroadcastss_xmm_m32, w),
-            (_, View::Y) => VEX_Vbroadcastsd_ymm_m64,
-            _ => VEX_Vmovddup_xmm_xmmm64,
-        };
-        Ok(self.vec_op(code, w, &[Arg::Mem(mem)]))
-    }
-
-    /// Writes `count` elements.
-    pub fn store(&mut self, ptr: Val, disp: i32, val: Val, count: u8) -> Result<(), String> {
-        let ty = self.ty(val);
-        let mem = self.address(ptr, disp);
-        if !ty.is_vector() {
-            return self.store_scalar(mem, val);
-        }
-        if ty.elem.is_mask() {
-            return Err(format!("a mask is written to memory in {}", self.func.name));
-        }
-        let bytes = count.min(ty.lanes) as usize * ty.elem.bytes();
-        for p in 0..bytes.div_ceil(32) {
-            let r = self.reg(val, p);
-            self.store_bytes(offset(mem, p * 32), r, (bytes - p * 32).min(32));
-        }
-        Ok(())
-    }
-
-    fn store_bytes(&mut self, mem: Mem, r: V, bytes: usize) {
-        let mut put = |code: Code, at: usize, args: &[Arg]| {
-            let mut all = vec![Arg::Mem(offset(mem, at))];
-            all.extend_from_slice(args);
-            self.m.push(Kind::Op(code), &all);
-        };
-        match bytes {
-            32 => put(VEX_Vmovups_ymmm256_ymm, 0, &[Arg::Use(r, View::Y)]),
-            16 => put(VEX_Vmovups_xmmm128_xmm, 0, &[x(r)]),
-            17.. => {
-                put(VEX_Vmovups_xmmm128_xmm, 0, &[x(r)]);
-                let high = self.slice(r, 16);
-                self.store_bytes(offset(mem, 16), high, bytes - 16);
-            }
-            _ => {
-                let mut done = 0;
-                if bytes >= 8 {
-                    put(VEX_Vmovq_xmmm64_xmm, 0, &[x(r)]);
-                    done = 8;
-                }
-                let narrow = [(4, VEX_Vpextrd_rm32_xmm_imm8), (2, VEX_Vpextrw_r32m16_xmm_imm8), (1, VEX_Vpextrb_r32m8_xmm_imm8)];
-                for (size, code) in narrow {
-                    if bytes - done >= size {
-                        match done {
-                            0 if size == 4 => put(VEX_Vmovd_rm32_xmm, 0, &[x(r)]),
-                            _ => put(code, done, &[x(r), imm8((done / size) as u8)]),
-                        }
-                        done += size;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The operand some bytes further.
-fn offset(mem: Mem, by: usize) -> Mem {
-    Mem { disp: mem.disp + by as i32, ..mem }
 }
 
 /// Scalar and packed forms, F32 and F64.
@@ -955,23 +740,4 @@ fn int_code(op: Bin, n: usize) -> Option<Code> {
         _ => return None,
     };
     Some(row[n.ilog2() as usize]).filter(|&c| c != INVALID)
-}
-
-/// The 128-bit instruction that widens integers of `from` bytes to `to`.
-fn widening(from: usize, to: usize, signed: bool) -> Option<Code> {
-    Some(match (from, to, signed) {
-        (1, 2, true) => VEX_Vpmovsxbw_xmm_xmmm64,
-        (1, 4, true) => VEX_Vpmovsxbd_xmm_xmmm32,
-        (1, 8, true) => VEX_Vpmovsxbq_xmm_xmmm16,
-        (2, 4, true) => VEX_Vpmovsxwd_xmm_xmmm64,
-        (2, 8, true) => VEX_Vpmovsxwq_xmm_xmmm32,
-        (4, 8, true) => VEX_Vpmovsxdq_xmm_xmmm64,
-        (1, 2, false) => VEX_Vpmovzxbw_xmm_xmmm64,
-        (1, 4, false) => VEX_Vpmovzxbd_xmm_xmmm32,
-        (1, 8, false) => VEX_Vpmovzxbq_xmm_xmmm16,
-        (2, 4, false) => VEX_Vpmovzxwd_xmm_xmmm64,
-        (2, 8, false) => VEX_Vpmovzxwq_xmm_xmmm32,
-        (4, 8, false) => VEX_Vpmovzxdq_xmm_xmmm64,
-        _ => return None,
-    })
 }
