@@ -18,7 +18,7 @@ fn numbers(t: &Tensor) -> Vec<f64> {
     cast[0].values::<f64>().to_vec()
 }
 
-fn differ(want: &Tensor, got: &Tensor) -> Option<String> {
+fn differ(want: &Tensor, got: &Tensor, [rtol, atol]: [f64; 2]) -> Option<String> {
     if want.ty() != got.ty() {
         return Some(format!("{}, want {}", got.ty(), want.ty()));
     }
@@ -28,7 +28,7 @@ fn differ(want: &Tensor, got: &Tensor) -> Option<String> {
             numbers(want).iter().zip(numbers(got)).filter(|(a, b)| a.to_bits() != b.to_bits() && !(a.is_nan() && b.is_nan())).count();
         return (wrong > 0 && want.bytes() != got.bytes()).then(|| format!("{wrong} of {} elements differ", want.len()));
     }
-    let (rtol, atol) = (if want.ty().ty == Type::BF16 { 1.0 / 64.0 } else { 1e-3 }, 1e-7);
+    let rtol = if want.ty().ty == Type::BF16 { rtol.max(1.0 / 64.0) } else { rtol };
     let close = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= atol + rtol * a.abs();
     let (want, got) = (numbers(want), numbers(got));
     let wrong: Vec<usize> = (0..want.len()).filter(|&i| !close((&want[i], &got[i]))).collect();
@@ -43,6 +43,9 @@ fn tensors(folder: &Path, kind: &str) -> Result<Vec<Tensor>, String> {
 
 fn run(folder: &Path) -> Result<(), String> {
     let model = Model::load(&folder.join("model.onnx"), &Limits::default()).map_err(|e| e.to_string())?;
+    // A test may bring tolerances of its own.
+    let own: serde_json::Value = fs::read(folder.join("data.json")).ok().and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default();
+    let tolerance = [("rtol", 1e-3), ("atol", 1e-7)].map(|(name, usual)| own[name].as_f64().unwrap_or(usual));
     for set in (0..).map(|i| folder.join(format!("test_data_set_{i}"))).take_while(|p| p.exists()) {
         let (inputs, wanted) = (tensors(&set, "input")?, tensors(&set, "output")?);
         let execute = |graph: &dnnc_ir::Graph, inputs: &[Tensor]| eval::eval(graph, inputs).map_err(|e| e.to_string());
@@ -51,7 +54,7 @@ fn run(folder: &Path) -> Result<(), String> {
             return Err(format!("{} results, want {}", results.len(), wanted.len()));
         }
         for (i, (want, got)) in wanted.iter().zip(&results).enumerate() {
-            if let Some(how) = differ(want, got) {
+            if let Some(how) = differ(want, got, tolerance) {
                 return Err(format!("output {i}: {how}"));
             }
         }

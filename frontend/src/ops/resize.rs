@@ -30,6 +30,8 @@ struct Axis {
     axis: usize,
     scale: f64,
     out: usize,
+    /// The size of the result as coordinates count it: with the fraction that a scale may give, or without.
+    length: f64,
     roi: [f64; 2],
 }
 
@@ -61,7 +63,7 @@ fn upsample(b: &mut Build, n: &Node) -> Outputs {
         _ => b.need_f64s(n.input(1)?)?,
     };
     let all: Vec<usize> = (0..b.rank(x)).collect();
-    let axes = by_scales(&b.shape(x), &all, &scales)?;
+    let axes = by_scales(&b.shape(x), &all, &scales, true)?;
     one(apply(b, x, &Plan { mode: mode(n)?, ..OLD }, &axes))
 }
 
@@ -70,7 +72,7 @@ fn resize(b: &mut Build, n: &Node) -> Outputs {
     let shape = b.shape(x);
     if n.opset < 11 {
         let all: Vec<usize> = (0..shape.len()).collect();
-        let axes = by_scales(&shape, &all, &b.need_f64s(n.input(1)?)?)?;
+        let axes = by_scales(&shape, &all, &b.need_f64s(n.input(1)?)?, true)?;
         return one(apply(b, x, &Plan { mode: mode(n)?, ..OLD }, &axes));
     }
     let over: Vec<usize> = match n.ints("axes")? {
@@ -92,7 +94,7 @@ fn resize(b: &mut Build, n: &Node) -> Outputs {
     // An input of no elements is one that is left out.
     let given = |b: &Build, i: usize| n.opt(i).filter(|&x| !b.shape(x).contains(&0));
     let mut found = match (given(b, 2), given(b, 3)) {
-        (Some(scales), None) => by_scales(&shape, &over, &b.need_f64s(scales)?)?,
+        (Some(scales), None) => by_scales(&shape, &over, &b.need_f64s(scales)?, b.is_constant(scales))?,
         (None, Some(wanted)) => by_sizes(&shape, &over, &sizes(&b.need_i64s(wanted)?)?, n.string("keep_aspect_ratio_policy", "stretch")?)?,
         (None, None) if count(&shape)? == 0 => return Ok(vec![x]),
         _ => return invalid!("either scales or sizes must be given"),
@@ -110,7 +112,11 @@ fn resize(b: &mut Build, n: &Node) -> Outputs {
     one(apply(b, x, &plan, &found))
 }
 
-fn by_scales(shape: &[usize], over: &[usize], scales: &[f64]) -> Result<Vec<Axis>> {
+/// The axes resized by scales.
+///
+/// The test suite of the standard, whose scales are inputs, counts sizes with their fraction; PyTorch, from where constant scales come, and
+/// ONNX Runtime count whole elements: `whole`.
+fn by_scales(shape: &[usize], over: &[usize], scales: &[f64], whole: bool) -> Result<Vec<Axis>> {
     if scales.len() != over.len() {
         return invalid!("{} scales for {} axes", scales.len(), over.len());
     }
@@ -119,7 +125,8 @@ fn by_scales(shape: &[usize], over: &[usize], scales: &[f64]) -> Result<Vec<Axis
         if !(scale > 0.0 && out < 1e15) {
             return invalid!("a scale of {scale}");
         }
-        Ok(Axis { axis, scale, out: size(out as i64)?, roi: [0.0, 1.0] })
+        let length = if whole { out } else { shape[axis] as f64 * scale };
+        Ok(Axis { axis, scale, out: size(out as i64)?, length, roi: [0.0, 1.0] })
     };
     over.iter().zip(scales).map(each).collect()
 }
@@ -136,8 +143,11 @@ fn by_sizes(shape: &[usize], over: &[usize], wanted: &[usize], policy: &str) -> 
         other => return invalid!("attribute `keep_aspect_ratio_policy` is {other:?}"),
     };
     let each = |(&axis, &wanted): (&usize, &usize)| match common {
-        None => Ok(Axis { axis, scale: wanted as f64 / shape[axis].max(1) as f64, out: wanted, roi: [0.0, 1.0] }),
-        Some(scale) => Ok(Axis { axis, scale, out: size((scale * shape[axis] as f64 + 0.5).floor() as i64)?, roi: [0.0, 1.0] }),
+        None => Ok(Axis { axis, scale: wanted as f64 / shape[axis].max(1) as f64, out: wanted, length: wanted as f64, roi: [0.0, 1.0] }),
+        Some(scale) => {
+            let length = scale * shape[axis] as f64;
+            Ok(Axis { axis, scale, out: size((length + 0.5).floor() as i64)?, length, roi: [0.0, 1.0] })
+        }
     };
     over.iter().zip(wanted).map(each).collect()
 }
@@ -203,7 +213,7 @@ fn apply(b: &mut Build, x: Value, plan: &Plan, all: &[Axis]) -> Result<Value> {
 
 /// Where output element `o` lies among `n` input elements.
 fn place(coordinates: &str, axis: &Axis, n: usize, o: f64) -> Result<f64> {
-    let (n, scale, out) = (n as f64, axis.scale, axis.scale * n as f64);
+    let (n, scale, out, length) = (n as f64, axis.scale, axis.scale * n as f64, axis.length);
     let half_pixel = (o + 0.5) / scale - 0.5;
     Ok(match coordinates {
         "half_pixel" => half_pixel,
@@ -218,16 +228,16 @@ fn place(coordinates: &str, axis: &Axis, n: usize, o: f64) -> Result<f64> {
         }
         "tf_half_pixel_for_nn" => (o + 0.5) / scale,
         "align_corners" => {
-            if out == 1.0 {
+            if length == 1.0 {
                 0.0
             } else {
-                o * (n - 1.0) / (out - 1.0)
+                o * (n - 1.0) / (length - 1.0)
             }
         }
         "asymmetric" => o / scale,
         "tf_crop_and_resize" => {
             let [start, end] = axis.roi;
-            let within = if out == 1.0 { (end - start) * (n - 1.0) / 2.0 } else { o * (end - start) * (n - 1.0) / (out - 1.0) };
+            let within = if length == 1.0 { (end - start) * (n - 1.0) / 2.0 } else { o * (end - start) * (n - 1.0) / (length - 1.0) };
             start * (n - 1.0) + within
         }
         other => return invalid!("attribute `coordinate_transformation_mode` is {other:?}"),
