@@ -8,6 +8,7 @@ use crate::import::{Item, Source, State, Stop};
 use crate::net::{Net, NetNode, Slot};
 use crate::ops::{OpImport, Operator};
 use dnnc_ir::{Attr, Graph, Kind, Tensor, TensorType, Type, Value};
+use indexmap::IndexSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -104,14 +105,14 @@ impl State {
 
     /// The values of captures that depend on inputs of the model, each once.
     fn captured(&self, nets: &[Arc<Net>], base: Slot) -> Result<Vec<Value>, Stop> {
-        let mut values = vec![];
+        let mut values = IndexSet::new();
         for (outer, _) in nets.iter().flat_map(|n| &n.captures) {
             let v = self.value(base + outer)?;
-            if !self.build.is_constant(v) && !values.contains(&v) {
-                values.push(v);
+            if !self.build.is_constant(v) {
+                values.insert(v);
             }
         }
-        Ok(values)
+        Ok(values.into_iter().collect())
     }
 
     /// An import of `net` as a graph of its own whose captures are the next inputs; `inputs` are in that import's graph.

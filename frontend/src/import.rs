@@ -9,6 +9,7 @@ use crate::model::Checked;
 use crate::net::{Import, Net, NetNode, Slot};
 use crate::refusal::{Refusal, RefusalKind, Refusals};
 use dnnc_ir::{Graph, Tensor, TensorType, Type, Value};
+use indexmap::IndexSet;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -420,12 +421,7 @@ impl State {
             let graph = self.build.finish(&outputs);
             return Ok(Stage { graph, finished, cut: None });
         }
-        let mut needed: Vec<Value> = vec![];
-        self.waiting.iter().filter_map(|(_, need)| *need).for_each(|v| {
-            if !needed.contains(&v) {
-                needed.push(v)
-            }
-        });
+        let needed: IndexSet<Value> = self.waiting.iter().filter_map(|(_, need)| *need).collect();
         if needed.is_empty() || needed.iter().any(|&v| self.build.known(v).is_some()) {
             let reason = "import does not make progress; this is a bug in dnnc";
             let names = self.waiting.iter().filter_map(|(item, _)| item.node()).take(1);
@@ -437,15 +433,10 @@ impl State {
         self.bound.retain(|slot, _| used.contains(slot));
         let mut slots: Vec<(Slot, Value)> = self.bound.iter().filter_map(|(s, v)| Some((*s, (*v)?))).collect();
         slots.sort_unstable();
-        let mut live: Vec<Value> = vec![];
-        for (_, v) in slots {
-            if !self.build.is_constant(v) && !needed.contains(&v) && !live.contains(&v) {
-                live.push(v);
-            }
-        }
-        for leaf in self.build.leaves(&needed, &live) {
-            live.push(leaf);
-        }
+        let among = |v: &Value| !self.build.is_constant(*v) && !needed.contains(v);
+        let live: IndexSet<Value> = slots.into_iter().map(|(_, v)| v).filter(among).collect();
+        let (needed, mut live): (Vec<Value>, Vec<Value>) = (needed.into_iter().collect(), live.into_iter().collect());
+        live.extend(self.build.leaves(&needed, &live));
         outputs.extend(live.iter().enumerate().map(|(i, &v)| (format!("live_{i}"), v)));
         outputs.extend(needed.iter().enumerate().map(|(i, &v)| (format!("needed_{i}"), v)));
         let graph = self.build.finish(&outputs);

@@ -10,13 +10,16 @@ mod import;
 mod limits;
 mod model;
 mod net;
+mod node;
 mod ops;
+mod order;
 mod proto;
 mod refusal;
 mod schema;
 mod tensor_file;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use driver::{RunError, run_with};
 pub use import::{Cut, Stage};

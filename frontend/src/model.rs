@@ -2,9 +2,11 @@
 
 use crate::import::{Stage, State};
 use crate::net::{self, Net};
+use crate::order::initialised;
 use crate::proto::{ModelProto, TypeProto, ValueInfoProto};
 use crate::refusal::{Refusal, RefusalKind, Refusals};
 use crate::tensor_file::read_file;
+use crate::wire::check_parts;
 use crate::{Limits, build::element_type};
 use dnnc_ir::{Tensor, TensorType, Type};
 use prost::Message;
@@ -195,6 +197,10 @@ impl Model {
 
 fn check(name: String, bytes: Bytes, folder: Option<&Path>, limits: &Limits, refusals: &mut Vec<Refusal>) -> Option<Checked> {
     let refuse = |list: &mut Vec<Refusal>, kind, reason: String| list.push(Refusal::new(kind, "model", "", reason));
+    if let Err(reason) = check_parts(&bytes) {
+        refuse(refusals, RefusalKind::TooLarge, reason);
+        return None;
+    }
     let proto = match ModelProto::decode(bytes) {
         Ok(proto) => proto,
         Err(e) => {
@@ -218,7 +224,7 @@ fn check(name: String, bytes: Bytes, folder: Option<&Path>, limits: &Limits, ref
         _ => {}
     }
     let net = net::check(&proto, graph, folder, limits, refusals);
-    let defaults: HashSet<&str> = net::initialised(graph).collect();
+    let defaults: HashSet<&str> = initialised(graph).collect();
     let inputs = graph.input.iter().filter(|i| !defaults.contains(i.name.as_str())).map(|i| port(i, "input", refusals)).collect();
     let outputs = graph.output.iter().map(|o| port(o, "output", refusals)).collect();
     if graph.output.is_empty() {

@@ -4,13 +4,13 @@ use crate::Limits;
 use crate::build::{Attribute, element_type};
 use crate::import::qualified;
 use crate::ops::{self, OpImport};
+use crate::order::{initialised, order, sort};
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, attribute_kind};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::schema::{self, Known, Schema};
 use crate::tensor_file::{dense, sparse};
 use dnnc_ir::{Tensor, Type};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -180,30 +180,21 @@ impl<'p> Loader<'p, '_> {
 
     /// Refuses functions that call one another in a circle, used or not.
     fn check_calls(&mut self, functions: &'p [FunctionProto]) {
-        let key = |f: &'p FunctionProto| (domain(&f.domain), f.name.as_str(), f.overload.as_str());
-        let mut calls: HashMap<_, Vec<_>> = HashMap::new();
+        let index: HashMap<_, usize> =
+            functions.iter().enumerate().map(|(i, f)| ((domain(&f.domain), f.name.as_str(), f.overload.as_str()), i)).collect();
+        let mut callees = vec![];
         for f in functions {
+            let mut called = BTreeSet::new();
             let mut nodes: Vec<&NodeProto> = f.node.iter().collect();
             while let Some(n) = nodes.pop() {
-                let callee = (domain(&n.domain), n.op_type.as_str(), n.overload.as_str());
-                if self.functions.contains_key(&callee) {
-                    calls.entry(key(f)).or_default().push(callee);
-                }
+                called.extend(index.get(&(domain(&n.domain), n.op_type.as_str(), n.overload.as_str())));
                 nodes.extend(n.attribute.iter().filter_map(|a| a.g.as_deref()).flat_map(|g| &g.node));
             }
+            callees.push(called.into_iter().collect());
         }
-        // A function that is left when those without calls are taken away, again and again, is in a circle or calls one.
-        let mut left: Vec<_> = functions.iter().map(key).collect();
-        loop {
-            let free = |f: &_| !calls.get(f).is_some_and(|callees| callees.iter().any(|c| left.contains(c)));
-            let stay: Vec<_> = left.iter().copied().filter(|f| !free(f)).collect();
-            if stay.len() == left.len() {
-                break;
-            }
-            left = stay;
-        }
-        for (_, name, _) in left {
-            self.refuse(RefusalKind::Invalid, "function", name, "it calls itself, or functions that do");
+        if let Err(cycle) = sort(&callees) {
+            let names: Vec<&str> = cycle.iter().rev().map(|&i| functions[i].name.as_str()).collect();
+            self.refuse(RefusalKind::Invalid, "function", names[0], format!("a function that calls itself: {}", names.join(" → ")));
         }
     }
 
@@ -325,13 +316,14 @@ impl<'p> Loader<'p, '_> {
                 self.draft().net.inputs.push(slot);
             }
         }
+        let inputs: HashMap<&str, &ValueInfoProto> = graph.input.iter().map(|i| (i.name.as_str(), i)).collect();
         for tensor in &graph.initializer {
             if tensor.name.is_empty() {
                 self.refuse(RefusalKind::Invalid, "tensor", "", "an initializer has no name");
             }
             match dense(tensor, self.folder, self.limits) {
                 Ok(t) => {
-                    if let Some(reason) = graph.input.iter().find(|i| i.name == tensor.name).and_then(|i| contradiction(i, &t)) {
+                    if let Some(reason) = inputs.get(tensor.name.as_str()).and_then(|i| contradiction(i, &t)) {
                         self.refuse(RefusalKind::Invalid, "tensor", &tensor.name, reason);
                     }
                     self.constant(&tensor.name, t);
@@ -578,8 +570,9 @@ impl<'p> Loader<'p, '_> {
 
     fn attributes(&mut self, node: &'p NodeProto, opset: i64, bindings: &Bindings<'p>) -> Vec<(String, Attr<'p>)> {
         let mut all: Vec<(String, Attr<'p>)> = Vec::with_capacity(node.attribute.len());
+        let mut seen = HashSet::new();
         for attribute in &node.attribute {
-            if attribute.name.is_empty() || all.iter().any(|(name, _)| *name == attribute.name) {
+            if attribute.name.is_empty() || !seen.insert(&attribute.name) {
                 let reason = if attribute.name.is_empty() {
                     "an attribute without a name".into()
                 } else {
@@ -727,79 +720,4 @@ fn constant(node: &NodeProto, attributes: &[(String, Attr)], opset: i64) -> Resu
         }
         (name, _) => return invalid(&format!("attribute `{name}` does not hold a value")),
     })
-}
-
-/// The names of the constants of a graph.
-pub(crate) fn initialised(graph: &GraphProto) -> impl Iterator<Item = &str> {
-    let sparse = graph.sparse_initializer.iter().filter_map(|s| Some(s.values.as_ref()?.name.as_str()));
-    graph.initializer.iter().map(|t| t.name.as_str()).chain(sparse)
-}
-
-/// The names that a graph uses and does not make: those of the graphs around it.
-fn free_names<'p>(graph: &'p GraphProto, free: &mut HashSet<&'p str>) {
-    let mut inner = HashSet::new();
-    let mut made: HashSet<&str> = graph.input.iter().map(|i| i.name.as_str()).chain(initialised(graph)).collect();
-    for node in &graph.node {
-        made.extend(node.output.iter().map(String::as_str));
-        uses(node, &mut inner);
-    }
-    inner.extend(graph.output.iter().map(|o| o.name.as_str()));
-    free.extend(inner.difference(&made));
-}
-
-/// The names that a node and its bodies use.
-fn uses<'p>(node: &'p NodeProto, names: &mut HashSet<&'p str>) {
-    names.extend(node.input.iter().map(String::as_str).filter(|n| !n.is_empty()));
-    node.attribute.iter().filter_map(|a| a.g.as_deref()).for_each(|g| free_names(g, names));
-}
-
-/// An order in which the nodes can run, that of the file where it does; or the nodes of a cycle.
-fn order(nodes: &[NodeProto]) -> Result<Vec<usize>, Vec<usize>> {
-    let mut maker = HashMap::new();
-    for (i, node) in nodes.iter().enumerate() {
-        for name in node.output.iter().filter(|n| !n.is_empty()) {
-            maker.entry(name.as_str()).or_insert(i);
-        }
-    }
-    let mut before: Vec<Vec<usize>> = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        let mut names = HashSet::new();
-        uses(node, &mut names);
-        let mut makers: Vec<usize> = names.iter().filter_map(|n| maker.get(n).copied()).collect();
-        makers.sort_unstable();
-        makers.dedup();
-        before.push(makers);
-    }
-    if before.iter().enumerate().all(|(i, makers)| makers.last().is_none_or(|&m| m < i)) {
-        return Ok((0..nodes.len()).collect());
-    }
-    let mut after = vec![vec![]; nodes.len()];
-    let mut missing: Vec<usize> = before.iter().map(Vec::len).collect();
-    before.iter().enumerate().for_each(|(i, makers)| makers.iter().for_each(|&m| after[m].push(i)));
-    let mut ready: BinaryHeap<Reverse<usize>> = (0..nodes.len()).filter(|&i| missing[i] == 0).map(Reverse).collect();
-    let mut order = Vec::with_capacity(nodes.len());
-    while let Some(Reverse(i)) = ready.pop() {
-        order.push(i);
-        for &j in &after[i] {
-            missing[j] -= 1;
-            if missing[j] == 0 {
-                ready.push(Reverse(j));
-            }
-        }
-    }
-    if order.len() == nodes.len() {
-        return Ok(order);
-    }
-    // Every node left waits for another one left: going from one to the next ends in a cycle.
-    let mut path = vec![];
-    let mut at = missing.iter().position(|&m| m > 0).expect("a node is left");
-    while !path.contains(&at) {
-        path.push(at);
-        at = before[at].iter().copied().find(|&m| missing[m] > 0).expect("it waits for a node that is left");
-    }
-    let start = path.iter().position(|&i| i == at).expect("seen before");
-    let mut cycle = path.split_off(start);
-    cycle.push(at);
-    cycle.reverse();
-    Err(cycle)
 }
