@@ -11,6 +11,8 @@ const KERNEL_NS: f64 = 300.0;
 /// What choosing a term costs at least: so that of equal programs the one with fewer terms wins and no term is free in a circle.
 const TERM_NS: f64 = 0.5;
 
+/// A general power takes so many operations: it is a logarithm and an exponential beyond the precision of the type.
+const POW: f64 = 40.0;
 /// What stands there already.
 const LEAF_NS: f64 = 0.1;
 
@@ -64,7 +66,7 @@ impl Model {
         let owned: Vec<TensorType> = inputs.iter().map(|t| (*t).clone()).collect();
         let work = (op.def.work)(&op.attrs, &owned, &fact.types) as f64;
         // Scalar operations run a lane each, one register a cycle.
-        let scalar = work / (self.lanes * self.ghz);
+        let scalar = work / (self.lanes * self.ghz) * if op.kind() == Kind::Pow { POW } else { 1.0 };
         match op.kind() {
             Kind::Input | Kind::Const => LEAF_NS,
             Kind::Reshape => TERM_NS,
@@ -78,29 +80,42 @@ impl Model {
             }
             Kind::MatMul => KERNEL_NS + traffic.max(self.product(&fact.types[0], work)),
             Kind::ConvTranspose => KERNEL_NS + traffic.max(work / (self.macs * 0.3)),
-            Kind::Attention => KERNEL_NS + traffic.max(work / (self.macs * 0.75)),
+            Kind::Attention => KERNEL_NS + traffic.max(work / (self.macs * 0.9)),
             Kind::Lstm | Kind::Gru | Kind::Rnn => KERNEL_NS + traffic.max(work / (self.macs * 0.3)),
+            // Few channels fill no block: then windows are read one by one.
             Kind::MaxPool | Kind::AvgPool => {
-                let slow = if op.attrs.int("block") > 0 || !self.layouts { 2.0 } else { 8.0 };
-                KERNEL_NS + traffic.max(scalar * slow)
+                let packed = op.attrs.int("block") > 0 || !self.layouts && inputs[0].shape[1] as f64 >= self.lanes / 2.0;
+                KERNEL_NS + traffic.max(scalar * if packed { 2.0 } else { 40.0 })
             }
             Kind::Norm | Kind::RmsNorm | Kind::Softmax | Kind::LogSoftmax => KERNEL_NS + traffic.max(scalar),
             _ => match op.def.class {
-                // Most element-wise operators run on the registers of the kernel before them: what they add is arithmetic and the
-                // operands that do not come from there.
+                // An element-wise operator on the registers of the kernel before it adds arithmetic, the operands that do not come from
+                // there, and the memory that the longer kernel keeps busy; elsewhere it is a kernel of its own.
                 Class::Map => {
-                    let main = inputs.iter().position(|t| t.len() == fact.types[0].len());
+                    let whole = |t: &&TensorType| t.len() == fact.types[0].len();
+                    let main = inputs.iter().position(whole);
+                    let fused = (0..inputs.len()).any(|i| whole(&inputs[i]) && self.is_on_registers(classes, term.children[i]));
                     let others: usize = inputs.iter().enumerate().filter(|(i, _)| Some(*i) != main).map(|(_, t)| t.bytes()).sum();
-                    // Kernels on blocks of channels take what follows them on their registers; an unpacked result has been through memory.
-                    let packed = fact.types[0].rank() > 3 && fact.types[0].shape.last() == Some(&(self.lanes as usize));
-                    let again = if packed { 0.1 } else { 0.2 };
-                    TERM_NS + scalar + self.traffic(others) + again * self.traffic(2 * written)
+                    let own = if fused { 0.1 * self.traffic(2 * written) } else { KERNEL_NS + self.traffic(2 * written) };
+                    TERM_NS + scalar + self.traffic(others) + own
                 }
                 Class::View => TERM_NS,
                 Class::Move => KERNEL_NS + traffic * self.gather(op.kind()),
                 _ => KERNEL_NS + traffic.max(scalar * 2.0),
             },
         }
+    }
+
+    /// Whether a value leaves a kernel that computes further on it before it is stored. What is unpacked has been through memory.
+    fn is_on_registers(&self, classes: &Classes, id: Id) -> bool {
+        use Kind::*;
+        let kernel = |t: &Term| {
+            t.op().is_some_and(|op| {
+                op.def.class == Class::Map || matches!(op.kind(), Conv | MatMul | MaxPool | AvgPool | Norm | RmsNorm | Softmax | LogSoftmax)
+            })
+        };
+        let nodes = &classes[id].nodes;
+        nodes.iter().any(kernel) && !nodes.iter().any(|t| t.kind() == Some(Unpack))
     }
 
     /// Cost of a graph as it stands, in nanoseconds.
@@ -133,10 +148,10 @@ impl Model {
         let whole = groups == 1 || depthwise || per_group.is_multiple_of(block) && (w.shape[0] / groups).is_multiple_of(block);
         let images = result.rank() == if packed { 5 } else { 4 };
         let efficiency = match (packed || !self.layouts && images && whole, depthwise) {
-            (true, false) => 0.7,
+            (true, false) => 0.9,
             // Bound by loads: each serves one multiply-add.
-            (true, true) => 0.3,
-            (false, _) => 0.08,
+            (true, true) => 0.6,
+            (false, _) => 0.12,
         };
         // Lanes of the last block that hold no channel work in vain.
         let wasted = if packed { (w.shape[0] as f64 / self.lanes).ceil() * self.lanes / w.shape[0] as f64 } else { 1.0 };
@@ -148,7 +163,7 @@ impl Model {
         let columns = result.shape.last().copied().unwrap_or(1) as f64;
         let rows = result.shape.iter().rev().nth(1).copied().unwrap_or(1) as f64;
         let wasted = ((columns / self.lanes).ceil() * self.lanes / columns).min(self.lanes);
-        let reuse = if rows < 4.0 { 0.25 } else { 0.7 };
+        let reuse = if rows < 4.0 { 0.25 } else { 0.9 };
         work * wasted / (self.macs * reuse)
     }
 }

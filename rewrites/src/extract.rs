@@ -168,11 +168,9 @@ impl Choices {
         let mut done = vec![false; self.ids.len()];
         let ready = |class: usize, done: &[bool]| self.candidates[class].iter().any(|c| c.needs.iter().all(|&n| done[n]));
         let mut order: Vec<usize> = Vec::with_capacity(self.ids.len());
-        for class in 0..self.ids.len() {
-            if !done[class] && self.candidates[class].iter().any(|c| c.needs.is_empty()) {
-                done[class] = true;
-                order.push(class);
-            }
+        for (class, _) in self.candidates.iter().enumerate().filter(|(_, c)| c.iter().any(|c| c.needs.is_empty())) {
+            done[class] = true;
+            order.push(class);
         }
         let mut at = 0;
         while at < order.len() {

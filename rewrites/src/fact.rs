@@ -21,6 +21,8 @@ pub struct Fact {
     pub value: Option<Tensor>,
     /// The number that every element is.
     pub splat: Option<f64>,
+    /// Read in more than one place of the graph as it came in.
+    pub shared: bool,
     /// Names by operator: what the term of that operator in this class is known as.
     pub names: Vec<(Kind, Arc<str>)>,
 }
@@ -66,7 +68,7 @@ impl Analysis<Term> for Facts {
             Head::Result(index) => {
                 let tuple = &classes[term.children[0]].data;
                 let types = vec![tuple.types[*index as usize].clone()];
-                return Fact { types, constant: tuple.constant, value: None, splat: None, names: tuple.names.clone() };
+                return Fact { types, constant: tuple.constant, value: None, splat: None, shared: false, names: tuple.names.clone() };
             }
         };
         let inferred = classes.analysis.inferred.take();
@@ -99,7 +101,7 @@ impl Analysis<Term> for Facts {
         let origin = &classes.analysis.origin;
         let named = origin.iter().find(|(k, _)| *k == op.kind()).or(origin.first());
         let names = named.map(|(_, name)| (op.kind(), name.clone())).into_iter().collect();
-        Fact { types, constant, value, splat, names }
+        Fact { types, constant, value, splat, shared: false, names }
     }
 
     fn merge(&mut self, a: &mut Fact, b: Fact) -> DidMerge {
@@ -110,6 +112,7 @@ impl Analysis<Term> for Facts {
         let before = (a.constant, a.value.is_some(), a.splat);
         let other = (b.constant, b.value.is_some(), b.splat);
         a.constant |= b.constant;
+        a.shared |= b.shared;
         a.value = a.value.take().or(b.value);
         a.splat = a.splat.or(b.splat);
         for (kind, name) in b.names {

@@ -16,6 +16,7 @@ const BLOCK: usize = 4;
 /// Left sides that look into lists: what stands in the list.
 const INSTANCES: &[(&str, &[&str])] = &[
     ("concat of transposes", &["(concat[c] (transpose[p] x) (transpose[p] y))"]),
+    ("function of concat", &["(map[f] (concat[c] x y))"]),
     ("concat of pieces", &["(concat[p] (slice[a] x) (slice[b] x))", "(concat[p] x)"]),
     ("concat of concat", &["(concat[p] (concat[p] x y) z)"]),
     ("quantise what was dequantised", &["(round (div (mul (cast[c] a) s) s))", "(round (div (mul (sub (cast[c] a) 3) s) s))"]),
@@ -313,7 +314,11 @@ impl Instance<'_> {
         let asks = |name: &str| self.rule.conditions.iter().any(|(n, ..)| *n == name);
         let (dense, grouped, few) = (asks("dense"), asks("depthwise"), asks("few_groups"));
         let r = &mut *self.random;
+        let column = asks("column");
         let image = |r: &mut Random| {
+            if column {
+                return vec![1 + r.below(2), 1 + r.below(4), 2 + r.below(5), 1];
+            }
             let mut shape = vec![1 + r.below(2), r.pick(&[1, 2, 3, 4, 6, 8])];
             let axes = if r.chance(20) { 1 } else { 2 };
             shape.extend((0..axes).map(|_| 1 + r.below(6)));
@@ -343,6 +348,10 @@ impl Instance<'_> {
                 let outputs = groups * if r.chance(50) { (x[1] / groups).max(1) } else { 1 + r.below(6) };
                 let kernel = *[1, 1, 3, 3, 2].get(r.below(5)).unwrap_or(&1);
                 let mut shape = vec![outputs, (x[1] / groups).max(1)];
+                if column {
+                    shape.extend([kernel, 1]);
+                    return Some(TensorType::new(elem, shape));
+                }
                 shape.extend(x[2..].iter().map(|&s| if x.len() == 4 { kernel } else { kernel.min(s) }));
                 shape
             }
@@ -394,6 +403,7 @@ impl Instance<'_> {
                 shape
             }
             (Kind::Pack, _) => image(r),
+            (Kind::Gather, 1) if asks("spatial_axis") => return Some(TensorType::new(Type::I64, [1 + r.below(3)])),
             (Kind::Gather, 1) if types[0].rank() >= 3 => return Some(TensorType::new(Type::I64, [types[0].shape[1]])),
             (Kind::Gather, 1) => return Some(TensorType::new(Type::I64, vec![1 + r.below(3); r.below(2)])),
             (Kind::Resample, 1) => return Some(TensorType::new(Type::I64, [1 + r.below(4), 2])),
@@ -477,6 +487,7 @@ impl Instance<'_> {
             Kind::ReduceSum | Kind::ReduceProd | Kind::ReduceMax | Kind::ReduceMin | Kind::ReduceMean => {
                 vec![("axes", Attr::from(axes(r))), ("keepdims", Attr::from(kept || r.chance(50)))]
             }
+            Kind::Gather if asks("spatial_axis") => vec![("axis", Attr::Int(2 + r.below(2) as i64))],
             Kind::Gather if rank >= 3 => vec![("axis", Attr::Int(1))],
             Kind::Softmax | Kind::LogSoftmax | Kind::Concat | Kind::Gather | Kind::Resample => {
                 let along = if spatial || kind == Kind::Resample { Attr::Int(2 + r.below(2) as i64) } else { axis(r) };
@@ -501,7 +512,11 @@ impl Instance<'_> {
                     let half: Vec<i64> = x[1].shape[2..].iter().map(|&k| (k as i64 - 1) / 2).collect();
                     Attr::from([half.clone(), half].concat())
                 } else {
-                    each(r, 2 * spatial_rank, 2)
+                    let mut pads: Vec<i64> = (0..2 * spatial_rank).map(|_| r.below(3) as i64).collect();
+                    if asks("column") {
+                        pads.iter_mut().skip(1).step_by(2).for_each(|p| *p = 0);
+                    }
+                    Attr::from(pads)
                 };
                 let mut attrs = vec![("strides", strides), ("pads", pads), ("dilations", dilations), ("groups", Attr::Int(groups as i64))];
                 if kind == Kind::ConvTranspose {
@@ -510,13 +525,17 @@ impl Instance<'_> {
                 attrs
             }
             Kind::MaxPool | Kind::AvgPool => {
-                let kernel: Vec<i64> = (0..spatial_rank).map(|_| 1 + r.below(3) as i64).collect();
+                let mut kernel: Vec<i64> = (0..spatial_rank).map(|_| 1 + r.below(3) as i64).collect();
+                let few = asks("few");
+                if few || asks("column") {
+                    kernel[1..].fill(1);
+                }
                 let bare = unpadded || r.chance(40);
                 let pads: Vec<i64> =
                     [&kernel[..], &kernel[..]].concat().iter().map(|&k| if bare { 0 } else { r.below(k as usize) as i64 }).collect();
                 let mut attrs = vec![
                     ("kernel", Attr::from(kernel)),
-                    ("strides", Attr::from((0..spatial_rank).map(|_| 1 + r.below(2) as i64).collect::<Vec<_>>())),
+                    ("strides", Attr::from((0..spatial_rank).map(|_| if few { 1 } else { 1 + r.below(2) as i64 }).collect::<Vec<_>>())),
                     ("pads", Attr::from(pads)),
                     ("dilations", Attr::from(vec![1; spatial_rank])),
                 ];
@@ -725,7 +744,9 @@ fn check(rule: &'static Rule, random: &mut Random) -> Result<bool, String> {
         compared = true;
         // Dead lanes of packed values may differ.
         let live = |t: &Tensor| match (&rule.left, place_pack(&graph, root)) {
-            (Pattern::Op(What::Kind(Kind::Pack), ..), Some(unpack)) => eval_op(&unpack, &[t.clone()]).expect("unpacked").remove(0),
+            (Pattern::Op(What::Kind(Kind::Pack), ..), Some(unpack)) => {
+                eval_op(&unpack, std::slice::from_ref(t)).expect("unpacked").remove(0)
+            }
             _ => t.clone(),
         };
         compare(&live(&expected), &live(&found), exact, relaxed).map_err(|e| format!("{e}\nas {term:?}\nof {graph:?}"))?;
@@ -754,7 +775,7 @@ fn compare(a: &Tensor, b: &Tensor, exact: bool, finite: bool) -> Result<(), Stri
     };
     for (x, y) in x.into_iter().zip(y) {
         let same = x == y || x.is_nan() && y.is_nan() || (x - y).abs() <= relative * (1.0 + x.abs());
-        if !same && !(finite && !x.is_finite()) {
+        if !same && (!finite || x.is_finite()) {
             return Err(format!("{x} is not {y}"));
         }
     }

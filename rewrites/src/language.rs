@@ -280,6 +280,10 @@ pub fn import(graph: &Graph, facts: Facts) -> Imported {
         roots.push(class);
     }
     classes.rebuild();
+    let mut uses: std::collections::HashMap<Id, usize> = std::collections::HashMap::new();
+    let children = written.iter().flat_map(|(_, t)| &t.children).chain(&roots);
+    children.for_each(|&c| *uses.entry(classes.find(c)).or_default() += 1);
+    classes.classes_mut().for_each(|c| c.data.shared = uses.get(&c.id).is_some_and(|&n| n > 1));
     Imported { classes, roots, written }
 }
 

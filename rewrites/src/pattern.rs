@@ -337,7 +337,7 @@ fn commutes(kind: Kind) -> bool {
 }
 
 /// Depth-first: `goals` are patterns still to be found in their classes.
-fn solve<'p>(classes: &Classes, mut goals: Vec<(&'p Pattern, Id)>, mut m: Match, found: &mut Vec<Match>) {
+fn solve(classes: &Classes, mut goals: Vec<(&Pattern, Id)>, mut m: Match, found: &mut Vec<Match>) {
     loop {
         if found.len() >= MATCHES_A_CLASS {
             return;

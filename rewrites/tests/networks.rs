@@ -156,7 +156,7 @@ fn a_transformer_layer_is_norm_attention_and_gelu() {
     let y = op(&mut g, Kind::Mul, &[y, scale]);
     let y = op(&mut g, Kind::Add, &[y, shift]);
     let split = [1, length as i64, heads, width as i64 / heads];
-    let mut head = |g: &mut Graph, seed, perm: &[i64]| {
+    let head = |g: &mut Graph, seed, perm: &[i64]| {
         let z = linear(g, y, width, width, seed);
         let z = g.apply(Kind::Reshape, [ints("shape", &split)], &[z]).expect("reshape");
         g.apply(Kind::Transpose, [ints("perm", perm)], &[z]).expect("transpose")

@@ -10,11 +10,11 @@ use crate::pattern::Arg;
 use dnnc_ir::{Attr, Kind, Op};
 use egg::Id;
 
-named! { #[doc = "Conditions."] CHECK: Check; images, planar, inverse, whole_groups, spatial_axes, keepdims, spatial_axis, lines }
+named! { #[doc = "Conditions."] CHECK: Check; images, planar, inverse, whole_groups, spatial_axes, keepdims, spatial_axis, list, lines, column, few }
 named! {
     #[doc = "Helpers."]
     MAKE: Make;
-    packed, unpacked, blocked, on_blocks, concat_blocks, slice_blocks, pad_blocks, kept_axes, flat, flat_pack, row, row_of, lines_of
+    packed, unpacked, blocked, on_blocks, concat_blocks, slice_blocks, pad_blocks, kept_axes, flat, flat_pack, row, row_of, lines_of, sum_of_few, turned, lying, upright
 }
 
 rules! {
@@ -32,6 +32,7 @@ rules! {
     "maximum, then drop axes" : (reduce_max[r] (unpack[u] x))       => (kept_axes r u x)                                    if spatial_axes(r, u)
     "norm over places"        : (norm[r] (unpack[u] x))             => (unpack[u] (norm[r] x))                              if spatial_axes(r, u)
     "resample places"         : (resample[r] (unpack[u] x) i w)     => (unpack[u] (resample[r] x i w))                      if spatial_axis(r, u)
+    "gather places"           : (gather[r] (unpack[u] x) i)         => (unpack[u] (gather[r] x i))                          if spatial_axis(r, u), list(i)
     "concat of blocks"        : (concat[c] ..xs)                    => (concat_blocks c xs)
     "slice of blocks"         : (slice[s] (unpack[u] x))            => (slice_blocks s u x)
     "pad of blocks"           : (pad[q] (unpack[u] x) z)            => (pad_blocks q u x z)
@@ -42,6 +43,10 @@ rules! {
 rules! {
     #[doc = "One spatial axis as the second of two: so that lines, too, are packed."]
     LINES;
+    "mean of a few as sum"    : (avg_pool[p] x)                     => (sum_of_few p x)                                     if few(p), loose()
+    "column of convolution"   : (conv[p] x w ..b)                   => (upright p (conv[turned(p)] (lying x) (lying w) ..b)) if column(p, x, w)
+    "column of maximum"       : (max_pool[p] x)                     => (upright p (max_pool[turned(p)] (lying x)))          if column(p, x)
+    "column of average"       : (avg_pool[p] x)                     => (upright p (avg_pool[turned(p)] (lying x)))          if column(p, x)
     "convolution of lines"    : (conv[p] x w ..b)                   => (lines_of p (conv[row(p)] (row_of x) (row_of w) ..b)) if lines(p, x)
     "maximum of lines"        : (max_pool[p] x)                     => (lines_of p (max_pool[row(p)] (row_of x)))    if lines(p, x)
     "average of lines"        : (avg_pool[p] x)                     => (lines_of p (avg_pool[row(p)] (row_of x)))    if lines(p, x)
@@ -90,6 +95,10 @@ fn spatial_axes(_: &Classes, args: &[Arg]) -> Result<(), Why> {
 fn spatial_axis(_: &Classes, args: &[Arg]) -> Result<(), Why> {
     of_channels(args[1].op())?;
     if (2..4).contains(&args[0].op().attrs.int("axis")) { Ok(()) } else { Err(other("the axis is not spatial")) }
+}
+
+fn list(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    if g.shape(args[0].id()).len() == 1 { Ok(()) } else { Err(other("the indices are no list")) }
 }
 
 fn keepdims(_: &Classes, args: &[Arg]) -> Result<(), Why> {
@@ -336,4 +345,89 @@ fn lines_of(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let y = args[1].id();
     let shape = g.shape(y).to_vec();
     Ok(Arg::Value(g.reshape(y, &[shape[0], shape[1], shape[3]])?))
+}
+
+/// A mean of a few neighbours along one axis, in steps of one.
+fn few(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let attrs = &args[0].op().attrs;
+    let bare = attrs.ints("pads").iter().all(|&p| p == 0);
+    let long: Vec<i64> = attrs.ints("kernel").iter().copied().filter(|&k| k != 1).collect();
+    let one = |name| attrs.ints(name).iter().all(|&v| v == 1);
+    let counted = (bare || attrs.flag("include_pad")) && attrs.ints("extra").iter().all(|&e| e == 0);
+    let fits = matches!(long.as_slice(), [2..=9]) && one("strides") && counted && attrs.int("block") == 0;
+    if fits { Ok(()) } else { Err(other("the window is not a few neighbours along one axis")) }
+}
+
+/// A mean of neighbours as the sum of shifted slices, which is one element-wise kernel.
+fn sum_of_few(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let (p, mut x) = (&args[0].op().attrs, args[1].id());
+    let pads = p.ints("pads");
+    let axes = pads.len() / 2;
+    if pads.iter().any(|&n| n != 0) {
+        let all = [&[0, 0], &pads[..axes], &[0, 0], &pads[axes..]].concat();
+        let zero = g.number(g.elem(x), 0.0)?;
+        x = g.op(Kind::Pad, [("pads", Attr::from(all))], &[x, zero])?;
+    }
+    let along = p.ints("kernel").iter().position(|&k| k != 1).ok_or(other("the window is one element"))?;
+    let (k, d) = (p.ints("kernel")[along], p.ints("dilations")[along]);
+    let mut sizes: Vec<i64> = g.shape(x).iter().map(|&n| n as i64).collect();
+    sizes[2 + along] -= (k - 1) * d;
+    let mut sum = None;
+    for t in 0..k {
+        let mut starts = vec![0; sizes.len()];
+        starts[2 + along] = t * d;
+        let attrs = [("starts", Attr::from(starts)), ("sizes", Attr::from(sizes.clone())), ("steps", Attr::from(vec![1i64; sizes.len()]))];
+        let slice = g.op(Kind::Slice, attrs, &[x])?;
+        sum = Some(match sum {
+            Some(sum) => g.sum(sum, slice)?,
+            None => slice,
+        });
+    }
+    let factor = g.number(g.elem(x), 1.0 / k as f64)?;
+    let sum = sum.ok_or(other("the window is empty"))?;
+    Ok(Arg::Value(g.mul(sum, factor)?))
+}
+
+/// Images of one column, and kernels too: rows are walked faster.
+fn column(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let attrs = &args[0].op().attrs;
+    let narrow = args[1..].iter().all(|a| matches!(g.shape(a.id()), [_, _, h, 1] if *h > 1 || args.len() == 3));
+    let (pads, kernel) = (attrs.ints("pads"), if args.len() == 2 { attrs.ints("kernel")[attrs.ints("kernel").len() - 1] } else { 1 });
+    let still = pads.len() == 4 && pads[1] == 0 && pads[3] == 0 && kernel == 1 && attrs.int("block") == 0;
+    if narrow && still && g.shape(args[1].id())[2] > 1 { Ok(()) } else { Err(other("the images are no single columns")) }
+}
+
+/// The operator for rows and columns exchanged.
+fn turned(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let op = args[0].op();
+    let swapped = |name: &str| op.attrs.ints(name).iter().rev().copied().collect::<Vec<_>>();
+    let pads = op.attrs.ints("pads");
+    let mut made = op
+        .with("strides", swapped("strides"))
+        .with("dilations", swapped("dilations"))
+        .with("pads", vec![pads[1], pads[0], pads[3], pads[2]]);
+    if op.kind() != Kind::Conv {
+        made = made.with("kernel", swapped("kernel"));
+    }
+    if op.kind() == Kind::AvgPool {
+        made = made.with("extra", swapped("extra"));
+    }
+    Ok(Arg::Op(made))
+}
+
+/// [A, B, H, 1] as [A, B, 1, H].
+fn lying(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let x = args[0].id();
+    let shape = g.shape(x).to_vec();
+    Ok(Arg::Value(g.reshape(x, &[shape[0], shape[1], shape[3], shape[2]])?))
+}
+
+/// [A, B, 1, H] as [A, B, H, 1].
+fn upright(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let y = args[1].id();
+    let shape = g.shape(y).to_vec();
+    if shape[2] != 1 {
+        return Err(other("the images are no single columns"));
+    }
+    Ok(Arg::Value(g.reshape(y, &[shape[0], shape[1], shape[3], 1])?))
 }

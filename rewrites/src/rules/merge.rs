@@ -65,7 +65,7 @@ fn output_axis(op: &OpRef) -> usize {
 }
 
 /// The only user of a class, if it has one and is no result of the graph.
-fn only_user<'a>(imported: &'a Imported, id: Id) -> Option<(Id, &'a Term)> {
+fn only_user(imported: &Imported, id: Id) -> Option<(Id, &Term)> {
     let g = &imported.classes;
     let mut users = g[id].parents().map(|p| g.find(p));
     let user = users.next()?;

@@ -10,7 +10,7 @@ named! { #[doc = "Conditions."] CHECK: Check; same_rank, order_kept, only_ones_m
 named! {
     #[doc = "Helpers."]
     MAKE: Make;
-    reordered, outside, reshaped, after, transposed, reduced, on_axis, flip_a, flip_b, pads_before, slice_before, dropped, reshaped_as, slice_of_slice, slice_of_concat, joined, flattened, padded_twice,
+    on_parts, reordered, outside, reshaped, after, transposed, reduced, on_axis, flip_a, flip_b, pads_before, slice_before, dropped, reshaped_as, slice_of_slice, slice_of_concat, joined, flattened, padded_twice,
     of_transposed, slice_of_gather, sole
 }
 
@@ -55,6 +55,7 @@ rules! {
     "concat of transposes"        : (concat[c] ..xs)                                  => (of_transposed c xs)
     "transpose into left"         : (matmul[p] (transpose[q] a) b)                    => (matmul[flip_a(p)] a b)                        if only_last_axes(q)
     "transpose into right"        : (matmul[p] a (transpose[q] b))                    => (matmul[flip_b(p)] a b)                        if only_last_axes(q)
+    "function of concat"          : (map[f] (concat[c] ..xs))                         => (on_parts f c xs)
     "slice of everything"         : (slice[p] x)                                      => x                                              if copies_all(p, x)
     "slice of slice"              : (slice[p] (slice[q] x))                           => (slice[slice_of_slice(p, q)] x)
     "slice of concat"             : (slice[p] (concat[q] ..xs))                       => (slice_of_concat p q xs)
@@ -121,6 +122,15 @@ fn reshaped_as(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 /// `x` itself if it has the shape already.
 fn sole(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     if args[0].op().attrs.sizes("shape") == g.shape(args[1].id()) { Ok(args[1].clone()) } else { Err(other("the shape changes")) }
+}
+
+/// A function of a concatenation as one of each part, which may then run on the registers of the kernel that makes the part.
+fn on_parts(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let mut parts = Vec::new();
+    for &x in args[2].ids() {
+        parts.push(g.apply(args[0].op(), &[x])?);
+    }
+    Ok(Arg::Value(g.apply(args[1].op(), &parts)?))
 }
 
 /// As [`transposed`], for a value of which at most one axis is longer than 1: its bytes do not move.
@@ -359,7 +369,14 @@ fn adjacent(g: &Classes, a: Id, b: Id, axis: usize) -> Option<(Id, OpRef)> {
 /// Parts that are concatenations along the same axis, spelled out.
 fn flattened(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (p, xs) = (args[0].op(), args[1].ids());
-    let inner = |x: Id| g[x].nodes.iter().find(|t| t.op() == Some(p) && t.children.len() > 1 && !t.children.contains(&x));
+    // A part that is read elsewhere, too, exists as it is.
+    let inner = |x: Id| {
+        if g[x].data.shared {
+            None
+        } else {
+            g[x].nodes.iter().find(|t| t.op() == Some(p) && t.children.len() > 1 && !t.children.contains(&x))
+        }
+    };
     if xs.iter().all(|&x| inner(x).is_none()) {
         return Err(other("no part is a concatenation"));
     }
