@@ -140,3 +140,17 @@ fn bad_models_are_refused_by_name() {
         assert!(names.is_empty() || names.iter().any(|n| message.contains(&n.to_lowercase())), "{file}: {message}");
     }
 }
+
+#[test]
+fn a_reader_that_leaves_is_no_panic() {
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dnnc"))
+        .arg("ops")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary was built");
+    drop(child.stdout.take()); // closes the pipe before anything is read
+    let out = child.wait_with_output().expect("the end");
+    assert!(!text(&out.stderr).contains("panicked"), "{}", text(&out.stderr));
+}

@@ -70,10 +70,10 @@ impl Bench {
             print_json(&out);
             return Ok(());
         }
-        println!("latency_ms: {median:.4}");
-        println!("min_ms: {:.4}", times[0]);
-        println!("p95_ms: {p95:.4}");
-        println!(
+        say!("latency_ms: {median:.4}");
+        say!("min_ms: {:.4}", times[0]);
+        say!("p95_ms: {p95:.4}");
+        say!(
             "runs: {}, first {first:.4} ms, compiled in {:.0} ms, arena {}",
             times.len(),
             compile.as_secs_f64() * 1e3,
@@ -98,7 +98,7 @@ impl Bench {
                     format!("{:.1}", r.traffic as f64 / (r.ms * 1e-3) / 1e9),
                 ]);
             }
-            println!("\n{out}\nsum of steps: {total:.4} ms; peak of a core, measured on registers: {:.1} GFLOP/s", 2e-9 * core);
+            say!("\n{out}\nsum of steps: {total:.4} ms; peak of a core, measured on registers: {:.1} GFLOP/s", 2e-9 * core);
         }
         Ok(())
     }

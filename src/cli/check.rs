@@ -61,13 +61,13 @@ impl Check {
             if self.json {
                 rows.push(serde_json::json!({"name": name, "verdict": word, "reason": reason}));
             } else {
-                println!("{}", format!("{word} {name} {reason}").trim_end());
+                say!("{}", format!("{word} {name} {reason}").trim_end());
             }
         }
         if self.json {
             print_json(&rows.into());
         } else if self.dirs.len() > 1 {
-            println!("{passed} of {checked} passed via {}", self.via.name());
+            say!("{passed} of {checked} passed via {}", self.via.name());
         }
         ExitCode::from(worst)
     }

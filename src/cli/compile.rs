@@ -79,7 +79,7 @@ impl Compile {
         for (path, data) in &files {
             match path {
                 Some(path) => std::fs::write(path, data).map_err(|e| Error::File { path: path.clone(), source: e })?,
-                None => print!("{}", String::from_utf8_lossy(data)),
+                None => say!("{}", String::from_utf8_lossy(data).trim_end()),
             }
         }
         let Some(output) = &self.output else { return Ok(()) };
@@ -90,7 +90,7 @@ impl Compile {
                 "object_bytes": object.bytes.len(), "code_bytes": sizes.code, "weight_bytes": sizes.weights, "arena_bytes": sizes.arena,
             }));
         } else {
-            println!(
+            say!(
                 "{} ({}) for {}: code {}, weights {}, arena {}",
                 output.display(),
                 bytes(object.bytes.len()),

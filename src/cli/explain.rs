@@ -44,23 +44,23 @@ impl Explain {
         }
         match &built.report {
             Some(report) => show(report),
-            None => println!("no rewrites (--plain)"),
+            None => say!("no rewrites (--plain)"),
         }
         let mut out = table(&["step", "kernel", "tasks", "node"]);
         for c in steps {
             out.add_row([c.label.clone(), built.program.kernels[c.kernel].name.clone(), c.tasks.to_string(), c.node.clone()]);
         }
-        println!("{out}");
+        say!("{out}");
         let (placed, copied) = built.notes.concat;
         if placed + copied > 0 {
-            println!("concatenation: {placed} operands are made in place, {copied} are copied");
+            say!("concatenation: {placed} operands are made in place, {copied} are copied");
         }
         Ok(())
     }
 }
 
 fn show(report: &dnnc::rewrites::Report) {
-    println!(
+    say!(
         "predicted {:.1} µs as written, {:.1} µs as rewritten; {} iterations, {} nodes in the largest e-graph",
         report.before / 1e3,
         report.after / 1e3,
@@ -73,7 +73,7 @@ fn show(report: &dnnc::rewrites::Report) {
     for (rule, n) in fired {
         out.add_row([rule.to_string(), n.to_string()]);
     }
-    println!("{out}");
+    say!("{out}");
     if report.near_misses.is_empty() {
         return;
     }
@@ -81,5 +81,5 @@ fn show(report: &dnnc::rewrites::Report) {
     for m in &report.near_misses {
         out.add_row([m.rule, &m.node, m.why]);
     }
-    println!("{out}");
+    say!("{out}");
 }

@@ -47,14 +47,14 @@ impl Inspect {
             return Ok(());
         }
         for p in ports(model.inputs()) {
-            println!("input   {p}");
+            say!("input   {p}");
         }
         for p in ports(model.outputs()) {
-            println!("output  {p}");
+            say!("output  {p}");
         }
         let mut list: Vec<(String, usize)> = operators.into_iter().collect();
         list.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-        println!("operators  {}", list.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", "));
+        say!("operators  {}", list.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", "));
         let mut out = table(&["", ""]);
         out.add_row(["multiply-accumulates", &count(macs)]);
         out.add_row(["parameters", &count(parameters as u64)]);
@@ -70,9 +70,9 @@ impl Inspect {
         out.add_row(["code (flash)", &format!("{} in {} kernels", bytes(sizes.code), object.built.program.kernels.len())]);
         out.add_row(["weights (flash)", &bytes(sizes.weights)]);
         out.add_row(["target", options.target.name]);
-        println!("{out}");
+        say!("{out}");
         if stage.cut.is_some() {
-            println!("a size depends on data: the figures are those of the part before it");
+            say!("a size depends on data: the figures are those of the part before it");
         }
         Ok(())
     }

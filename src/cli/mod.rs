@@ -1,5 +1,15 @@
 //! One subcommand, one file, one clap struct: its doc comment is its help.
 
+/// Prints a line; ends the program quietly when nobody reads on (`dnnc ops | head`).
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write;
+        if writeln!(std::io::stdout(), $($arg)*).is_err() {
+            std::process::exit(0);
+        }
+    }};
+}
+
 mod bench;
 mod check;
 mod compile;
@@ -156,7 +166,7 @@ fn count(n: u64) -> String {
 }
 
 fn print_json(value: &serde_json::Value) {
-    println!("{}", serde_json::to_string_pretty(value).expect("a JSON value can be written"));
+    say!("{}", serde_json::to_string_pretty(value).expect("a JSON value can be written"));
 }
 
 fn table(header: &[&str]) -> comfy_table::Table {

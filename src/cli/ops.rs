@@ -23,16 +23,16 @@ impl Ops {
                 .collect();
             print_json(&rows.into());
         } else if self.markdown {
-            println!("| operator | from opset | note |\n|---|---|---|");
+            say!("| operator | from opset | note |\n|---|---|---|");
             for r in rows {
-                println!("| {} | {} | {} |", qualified(r.domain, r.name), r.since, r.note);
+                say!("| {} | {} | {} |", qualified(r.domain, r.name), r.since, r.note);
             }
         } else {
             let mut out = table(&["operator", "from opset", "note"]);
             for r in rows {
                 out.add_row([qualified(r.domain, r.name), r.since.to_string(), r.note.to_string()]);
             }
-            println!("{out}");
+            say!("{out}");
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ impl Run {
             let (shapes, _) = dnnc::bind(model.inputs(), &self.building.dims())?;
             super::progress::while_doing("compiling", || model.prepare(&shapes))?;
             if !self.json {
-                println!("compiled; give {} to run it", describe_inputs(&model));
+                say!("compiled; give {} to run it", describe_inputs(&model));
             }
             return Ok(());
         }
@@ -74,10 +74,10 @@ fn describe_inputs(model: &dnnc::Model) -> String {
 
 /// The largest values of a result with their places: what a person asks of a classifier first.
 fn show(name: &str, tensor: &Tensor) {
-    println!("{name}: {}", tensor.ty());
+    say!("{name}: {}", tensor.ty());
     let numbers = dnnc::compare::numbers(tensor);
     if numbers.len() <= SHOWN {
-        println!("  {numbers:?}");
+        say!("  {numbers:?}");
         return;
     }
     let mut order: Vec<usize> = (0..numbers.len()).collect();
@@ -94,7 +94,7 @@ fn show(name: &str, tensor: &Tensor) {
                 at.to_string()
             })
             .collect();
-        println!("  [{}] {}", place.join(","), numbers[i]);
+        say!("  [{}] {}", place.join(","), numbers[i]);
     }
-    println!("  … of {} values, mean {:.6}", numbers.len(), numbers.iter().sum::<f64>() / numbers.len() as f64);
+    say!("  … of {} values, mean {:.6}", numbers.len(), numbers.iter().sum::<f64>() / numbers.len() as f64);
 }

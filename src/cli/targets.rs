@@ -39,7 +39,7 @@ impl Targets {
                 t.aliases.join(", "),
             ]);
         }
-        println!("{out}");
+        say!("{out}");
         Ok(())
     }
 }
