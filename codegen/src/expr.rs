@@ -221,8 +221,13 @@ impl Emitter<'_> {
             Kind::Cast => return self.cast(args[0], from, ty, op),
             Kind::Bitcast => {
                 let v = self.value(args[0]);
-                let bits = to_memory(self.b, v, from, true);
-                return Cell::value(from_memory(self.b, bits, ty));
+                let bits = to_memory(self.b, v, from, false);
+                let mut v = from_memory(self.b, bits, ty);
+                if ty == Type::Bool {
+                    let one = self.b.int(self.b.ty(v), 1); // any other byte is true
+                    v = self.b.bin(Bin::MinU, v, one);
+                }
+                return Cell::value(v);
             }
             Kind::Select => return self.select(args, ty),
             Kind::Not => {
@@ -358,6 +363,14 @@ impl Emitter<'_> {
             return each_lane(b, &[x, y], &mut |b, v| {
                 let (x, y) = (to_float(b, v[0], base, Elem::F64), to_float(b, v[1], exponent, Elem::F64));
                 let r = math::pow(b, x, y);
+                // A power that is whole may come out a few ulps below: truncation must not lose it.
+                let whole = b.un(Un::Nearest, r);
+                let (apart, size) = (b.sub(r, whole), b.un(Un::Abs, whole));
+                let apart = b.un(Un::Abs, apart);
+                let few = math::number(b, r, 1e-14);
+                let limit = b.mul(size, few);
+                let is_whole = b.cmp(Cmp::Le, apart, limit);
+                let r = b.select(is_whole, whole, r);
                 to_int(b, r, base)
             });
         }
@@ -469,7 +482,8 @@ pub fn load_element_splat(b: &mut Builder, ty: Type, ptr: Val, disp: i32, lanes:
 
 /// Writes the first `count` lanes of a value in register form as elements of a type, rounded to it.
 pub fn store_element(b: &mut Builder, ty: Type, val: Val, ptr: Val, disp: i32, count: usize) {
-    let v = to_memory(b, val, ty, true);
+    // A cast has saturated where it was asked to: what is left, infinities too, is a value of the type.
+    let v = to_memory(b, val, ty, false);
     b.store_part(v, ptr, disp, count);
 }
 
@@ -711,7 +725,8 @@ fn to_memory(b: &mut Builder, v: Val, ty: Type, saturate: bool) -> Val {
             b.conv(Conv::Wrap, v, Elem::I16)
         }
         Type::F8E8M0 => {
-            let v = encode_power(b, v, "up", saturate);
+            // Values of the type keep their exponent, the lowest too, which is a denormal of f32.
+            let v = encode_power(b, v, "nearest", saturate);
             b.conv(Conv::Wrap, v, Elem::I8)
         }
         _ if small(ty).is_some() => {
