@@ -80,6 +80,10 @@ fn assert_close(got: &Tensor, want: &Tensor, what: &str, inputs: &[Tensor], of_i
 }
 
 fn single(op: &dnnc_ir::Op, types: &[Type]) -> Option<Expr> {
+    // Beyond 2³² a whole power depends on the last bits of the float power, which are not the same in both.
+    if op.kind() == Kind::Pow && types[0].is_int() && types[0].bytes() >= 4 && types[1].is_float() {
+        return None;
+    }
     let mut nodes: Vec<ExprNode> = types.iter().enumerate().map(|(i, &ty)| ExprNode { what: What::Operand(i), ty }).collect();
     let shapes: Vec<TensorType> = types.iter().map(|&ty| TensorType::new(ty, [3])).collect();
     let ty = (op.def.infer)(&op.attrs, &shapes).ok()?.remove(0).ty;
