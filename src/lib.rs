@@ -19,6 +19,7 @@ mod object;
 pub mod peak;
 mod pipeline;
 pub mod tensors;
+mod tune;
 pub mod via;
 
 pub use dnnc_frontend::{Dim, Limits, Port};
@@ -28,6 +29,7 @@ pub use error::Error;
 pub use model::{Layer, Model, Session, bind, compile, describe, sample_inputs};
 pub use object::{Object, Sizes, object, object_of};
 pub use pipeline::{Built, Options, build};
+pub use tune::TuneCache;
 
 /// Code generation.
 pub use dnnc_codegen as codegen;

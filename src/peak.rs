@@ -23,16 +23,8 @@ pub fn measure(target: &Target) -> Result<f64, Error> {
     for (i, s) in sums.into_iter().enumerate() {
         b.store(s, out, (i * ty.bytes()) as i32);
     }
-    let call = Call {
-        kernel: 0,
-        args: vec![Loc::Output(0, 0)],
-        tasks: 1,
-        label: "peak".into(),
-        node: String::new(),
-        work: (ROUNDS * CHAINS * lanes) as u64,
-        traffic: 0,
-    };
-    let work = call.work as f64;
+    let work = (ROUNDS * CHAINS * lanes) as f64;
+    let call = Call { args: vec![Loc::Output(0, 0)], tasks: 1, label: "peak".into(), ..Call::default() };
     let program = Program {
         name: "peak".into(),
         kernels: vec![b.finish()],

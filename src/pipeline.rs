@@ -1,11 +1,13 @@
 //! From a graph to a program: the rooms in order.
 
 use crate::Error;
+use dnnc_codegen::choice::Tuner;
 use dnnc_codegen::{kernels, lower, program::Program};
 use dnnc_frontend::Limits;
 use dnnc_ir::Graph;
 use dnnc_rewrites::Report;
 use dnnc_targets::Target;
+use std::sync::Arc;
 
 /// What the user asks of a compilation.
 #[derive(Clone, Debug)]
@@ -20,13 +22,23 @@ pub struct Options {
     pub plain: bool,
     /// Bounds on what a model may ask for.
     pub limits: Limits,
+    /// Measures the algorithms of a step where there are several; without it the prediction decides.
+    pub tuner: Option<Arc<dyn Tuner>>,
     /// Largest arena that a network may need, in bytes.
     pub max_arena: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { target: dnnc_targets::native(), threads: 1, precise: false, plain: false, limits: Limits::default(), max_arena: 4 << 30 }
+        Options {
+            target: dnnc_targets::native(),
+            threads: 1,
+            precise: false,
+            plain: false,
+            limits: Limits::default(),
+            tuner: None,
+            max_arena: 4 << 30,
+        }
     }
 }
 
@@ -51,7 +63,7 @@ pub fn build(graph: &Graph, name: &str, options: &Options) -> Result<Built, Erro
         let done = dnnc_rewrites::optimise(graph, options.target, &asked).map_err(Error::Internal)?;
         (done.graph, Some(done.report))
     };
-    let asked = kernels::Options { precise: options.precise, threads: options.threads };
+    let asked = kernels::Options { precise: options.precise, threads: options.threads, tuner: options.tuner.clone() };
     let (program, notes) = lower::lower(&graph, name, options.target, &asked)?;
     if program.arena_bytes > options.max_arena {
         return Err(Error::Usage(format!(

@@ -3,11 +3,12 @@
 //! `cargo bench -p dnnc-codegen --bench kernels -- [--asm | --kir] [WORD…]` runs the cases whose names contain a word; `--asm` prints the
 //! machine code of their kernels instead, `--kir` their text. `M,K,N` is a matrix product of these sizes. Best of many runs, so that other work on the machine disturbs little.
 
+use dnnc_codegen::choice::alone;
 use dnnc_codegen::emit;
 use dnnc_codegen::expr::{Epilogue, Expr, ExprNode, What};
 use dnnc_codegen::jit::Jit;
-use dnnc_codegen::kernels::{self, Arg, Operand, Options, Unit};
-use dnnc_codegen::program::{ALIGN, Call, Loc, Program, Step};
+use dnnc_codegen::kernels::{self, Operand, Options, Unit};
+use dnnc_codegen::program::{ALIGN, Program};
 use dnnc_ir::{Attr, Kind, Op, Tensor, TensorType, Type};
 use std::time::{Duration, Instant};
 
@@ -167,43 +168,9 @@ fn program(case: &Case) -> Result<(Program, u64, u64), String> {
     let epilogue = case.relu.then_some(&relu);
     let unit = Unit { op: &case.op, inputs, results: results.clone(), epilogue, stored: results[0].clone(), target, options: &options };
     let lowered = (kernels::family(case.op.kind()).ok_or("no family")?.lower)(&unit)?;
-    let mut arena = 0;
-    let scratch: Vec<usize> = lowered
-        .scratch
-        .iter()
-        .map(|bytes| {
-            let at = arena;
-            arena += bytes.next_multiple_of(ALIGN);
-            at
-        })
-        .collect();
-    let place = |arg: &Arg| match *arg {
-        Arg::Input(i) => Loc::Input(i, 0),
-        Arg::Extra(_) => unreachable!("the epilogue has no operands"),
-        Arg::Output(i) => Loc::Output(i, 0),
-        Arg::Const(i) => Loc::Const(i, 0),
-        Arg::Scratch(i) => Loc::Arena(scratch[i]),
-    };
     let work = (case.op.def.work)(&case.op.attrs, &types, &results);
     let traffic = (types.iter().chain(&results).map(|t| t.bytes()).sum::<usize>()) as u64;
-    let mut kernels = vec![];
-    let mut steps = vec![];
-    for (kernel, call) in lowered.calls.iter().enumerate() {
-        kernels.push(call.func.clone());
-        let args = call.args.iter().map(place).collect();
-        let (label, node) = (case.name.clone(), String::new());
-        steps.push(Step::Call(Call { kernel, args, tasks: call.tasks, label, node, work: 0, traffic: 0 }));
-    }
-    let named = |types: &[TensorType]| types.iter().map(|t| (String::new(), t.clone())).collect();
-    let program = Program {
-        name: "bench".into(),
-        kernels,
-        constants: lowered.constants,
-        steps,
-        inputs: named(&types),
-        outputs: named(&results),
-        arena_bytes: arena,
-    };
+    let program = alone(&unit, lowered);
     Ok((program, work, traffic))
 }
 

@@ -99,18 +99,27 @@ impl Place {
 
 /// A step before the memory plan.
 enum Draft {
-    Call { kernel: usize, args: Vec<Place>, tasks: usize, label: String, node: String, work: u64, traffic: u64 },
-    If { cond: Place, then: Vec<Draft>, otherwise: Vec<Draft> },
-    Loop { trip: Place, cond: Place, iter: Place, max_trip: usize, body: Vec<Draft> },
+    /// A call, and where its pointers point.
+    Call(Call, Vec<Place>),
+    If {
+        cond: Place,
+        then: Vec<Draft>,
+        otherwise: Vec<Draft>,
+    },
+    Loop {
+        trip: Place,
+        cond: Place,
+        iter: Place,
+        max_trip: usize,
+        body: Vec<Draft>,
+    },
 }
 
 impl Draft {
     fn placed(self, offsets: &[usize]) -> Step {
         let all = |steps: Vec<Draft>| steps.into_iter().map(|s| s.placed(offsets)).collect();
         match self {
-            Draft::Call { kernel, args, tasks, label, node, work, traffic } => {
-                Step::Call(Call { kernel, args: args.into_iter().map(|p| p.loc(offsets)).collect(), tasks, label, node, work, traffic })
-            }
+            Draft::Call(call, args) => Step::Call(Call { args: args.into_iter().map(|p| p.loc(offsets)).collect(), ..call }),
             Draft::If { cond, then, otherwise } => Step::If { cond: cond.loc(offsets), then: all(then), otherwise: all(otherwise) },
             Draft::Loop { trip, cond, iter, max_trip, body } => {
                 Step::Loop { trip: trip.loc(offsets), cond: cond.loc(offsets), iter: iter.loc(offsets), max_trip, body: all(body) }
@@ -352,10 +361,9 @@ impl Lowering<'_> {
             // The work is that of the last call: what comes before it prepares (packs, transforms, clears).
             let work = if i == last { work } else { 0 };
             let kernel = self.kernel(call.func);
-            self.push(
-                Draft::Call { kernel, args, tasks: call.tasks, label: part, node: graph.node(value).name.clone(), work, traffic },
-                steps,
-            );
+            let (node, choice) = (graph.node(value).name.clone(), lowered.choice.clone());
+            let call = Call { kernel, tasks: call.tasks, label: part, node, work, traffic, choice, ..Call::default() };
+            self.push(call, args, steps);
         }
     }
 
@@ -411,18 +419,9 @@ impl Lowering<'_> {
             let bytes = types[1 + carried + i].bytes();
             if bytes > 0 {
                 let kernel = self.kernel(scan_kernel(bytes));
-                self.push(
-                    Draft::Call {
-                        kernel,
-                        args: vec![made[1 + carried + i], out, iter],
-                        tasks: 1,
-                        label: "scan".into(),
-                        node: node.name.clone(),
-                        work: 0,
-                        traffic: 2 * bytes as u64,
-                    },
-                    &mut inner,
-                );
+                let (label, node, traffic) = ("scan".into(), node.name.clone(), 2 * bytes as u64);
+                let call = Call { kernel, tasks: 1, label, node, traffic, ..Call::default() };
+                self.push(call, vec![made[1 + carried + i], out, iter], &mut inner);
             }
         }
         self.clock += 1;
@@ -484,25 +483,14 @@ impl Lowering<'_> {
             return;
         }
         let kernel = self.kernel(copy_kernel(bytes, self.target));
-        let call = Draft::Call {
-            kernel,
-            args: vec![from, to],
-            tasks: 1,
-            label: "copy".into(),
-            node: String::new(),
-            work: 0,
-            traffic: 2 * bytes as u64,
-        };
-        self.push(call, steps);
+        let call = Call { kernel, tasks: 1, label: "copy".into(), traffic: 2 * bytes as u64, ..Call::default() };
+        self.push(call, vec![from, to], steps);
     }
 
-    fn push(&mut self, step: Draft, steps: &mut Vec<Draft>) {
-        if let Draft::Call { args, .. } = &step {
-            let args = args.clone();
-            self.touch(&args);
-        }
+    fn push(&mut self, call: Call, args: Vec<Place>, steps: &mut Vec<Draft>) {
+        self.touch(&args);
         self.clock += 1;
-        steps.push(step);
+        steps.push(Draft::Call(call, args));
     }
 
     /// Says that these places are used by the step being lowered.

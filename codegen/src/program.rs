@@ -1,5 +1,6 @@
 //! What the emitters are given beside the kernels: the order of calls, the constants and where everything lies.
 
+use crate::choice::Choice;
 use crate::kir::Func;
 use dnnc_ir::TensorType;
 
@@ -66,6 +67,7 @@ pub enum Step {
 }
 
 /// A use of a kernel.
+#[derive(Default)]
 pub struct Call {
     /// Index into [`Program::kernels`].
     pub kernel: usize,
@@ -81,6 +83,8 @@ pub struct Call {
     pub work: u64,
     /// Bytes read and written at least once.
     pub traffic: u64,
+    /// Which algorithm was taken, where there were several.
+    pub choice: Option<Choice>,
 }
 
 /// All calls of these steps and of the steps inside them, in order.

@@ -31,7 +31,7 @@ pub struct Bench {
 
 impl Bench {
     pub fn run(self) -> Result<(), Error> {
-        let options = self.building.options(self.threads);
+        let options = self.building.options(self.threads)?;
         let start = Instant::now();
         let model = super::jit_model(&self.model, &options)?;
         let inputs = if self.inputs.is_empty() {

@@ -83,7 +83,7 @@ impl Check {
     }
 
     fn compare_all(&self, dir: &Path) -> Result<(), Error> {
-        let options = self.building.options(self.threads);
+        let options = self.building.options(self.threads)?;
         let model = Model::load(&dir.join("model.onnx"), &options)?.via(self.via)?;
         let tolerance = tolerance(dir)?;
         let mut sets: Vec<PathBuf> = list(dir)?.into_iter().filter(|p| file_name(p).starts_with("test_data_set_")).collect();

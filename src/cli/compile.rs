@@ -48,7 +48,7 @@ enum Emit {
 
 impl Compile {
     pub fn run(self) -> Result<(), Error> {
-        let options = self.building.options(self.threads);
+        let options = self.building.options(self.threads)?;
         let Some(path) = &self.model else { return Err(Error::Usage("MODEL is missing".into())) };
         let name = match &self.name {
             Some(name) if identifier(Path::new(name)) == *name => name.clone(),

@@ -1,6 +1,7 @@
 use super::{Building, print_json, table};
 use clap::Args;
 use dnnc::Error;
+use dnnc::codegen::choice::Choice;
 use std::path::PathBuf;
 
 /// Say which rewrites fired, which nearly did and why not, and what became one kernel
@@ -17,7 +18,7 @@ pub struct Explain {
 
 impl Explain {
     pub fn run(self) -> Result<(), Error> {
-        let options = self.building.options(1);
+        let options = self.building.options(1)?;
         let (model, shapes) = self.building.bound(&self.model, &options)?;
         let stage = model.specialise(&shapes)?;
         let built = super::progress::while_doing("compiling", || dnnc::build(&stage.graph, "model", &options))?;
@@ -36,7 +37,7 @@ impl Explain {
             let steps: Vec<serde_json::Value> = steps
                 .iter()
                 .map(|c| {
-                    serde_json::json!({"step": c.label, "node": c.node, "kernel": built.program.kernels[c.kernel].name, "tasks": c.tasks, "work": c.work})
+                    serde_json::json!({"step": c.label, "node": c.node, "kernel": built.program.kernels[c.kernel].name, "tasks": c.tasks, "work": c.work, "algorithm": c.choice.as_ref().map(algorithm)})
                 })
                 .collect();
             print_json(&serde_json::json!({"rewrites": report, "steps": steps}));
@@ -46,9 +47,11 @@ impl Explain {
             Some(report) => show(report),
             None => say!("no rewrites (--plain)"),
         }
-        let mut out = table(&["step", "kernel", "tasks", "node"]);
+        let mut out = table(&["step", "kernel", "tasks", "node", "algorithm (µs)"]);
         for c in steps {
-            out.add_row([c.label.clone(), built.program.kernels[c.kernel].name.clone(), c.tasks.to_string(), c.node.clone()]);
+            let kernel = built.program.kernels[c.kernel].name.clone();
+            let choice = c.choice.as_ref().map_or(String::new(), describe);
+            out.add_row([c.label.clone(), kernel, c.tasks.to_string(), c.node.clone(), choice]);
         }
         say!("{out}");
         let (placed, copied) = built.notes.concat;
@@ -57,6 +60,20 @@ impl Explain {
         }
         Ok(())
     }
+}
+
+/// What was taken and what was not: `winograd F(4,3) 812, direct 2130`.
+fn describe(choice: &Choice) -> String {
+    let mut considered: Vec<&(String, f64)> = choice.considered.iter().collect();
+    considered.sort_by_key(|c| c.0 != choice.name);
+    let text: Vec<String> = considered.iter().map(|(name, ns)| format!("{name} {:.1}", ns / 1e3)).collect();
+    text.join(", ") + if choice.measured { " (measured)" } else { "" }
+}
+
+fn algorithm(choice: &Choice) -> serde_json::Value {
+    let considered: serde_json::Map<String, serde_json::Value> =
+        choice.considered.iter().map(|(n, ns)| (n.clone(), (ns / 1e3).into())).collect();
+    serde_json::json!({"name": choice.name, "considered_us": considered, "measured": choice.measured})
 }
 
 fn show(report: &dnnc::rewrites::Report) {

@@ -19,7 +19,7 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(self) -> Result<(), Error> {
-        let options = self.building.options(1);
+        let options = self.building.options(1)?;
         let (model, shapes) = self.building.bound(&self.model, &options)?;
         let stage = model.specialise(&shapes)?;
         let graph = &stage.graph;

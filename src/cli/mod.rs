@@ -21,10 +21,12 @@ mod run;
 mod targets;
 
 use clap::{Args, Parser, Subcommand};
-use dnnc::{Error, Limits, Model, Options, Target};
+use dnnc::codegen::choice::Tuner;
+use dnnc::{Error, Limits, Model, Options, Target, TuneCache};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Compile a trained neural network (ONNX) to specialised native code
 #[derive(Parser)]
@@ -89,6 +91,12 @@ struct Building {
     /// Skip the e-graph: compile the graph as it was read
     #[arg(long)]
     plain: bool,
+    /// Where an operator can be computed in several ways, run them on this machine and take the fastest, instead of predicting it
+    #[arg(long)]
+    tune: bool,
+    /// Where --tune remembers what it measured [default: dnnc in the user's cache directory]
+    #[arg(long, value_name = "DIR", requires = "tune")]
+    tune_cache: Option<PathBuf>,
     /// Largest arena that a model may need, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Options::default().max_arena)]
     max_arena: usize,
@@ -101,9 +109,20 @@ struct Building {
 }
 
 impl Building {
-    fn options(&self, threads: usize) -> Options {
+    fn options(&self, threads: usize) -> Result<Options, Error> {
         let limits = Limits { tensor_bytes: self.max_tensor, nodes: self.max_nodes, ..Limits::default() };
-        Options { target: self.target, threads, precise: self.precise, plain: self.plain, limits, max_arena: self.max_arena }
+        let tuner = if self.tune { Some(self.tuner()?) } else { None };
+        Ok(Options { target: self.target, threads, precise: self.precise, plain: self.plain, limits, tuner, max_arena: self.max_arena })
+    }
+
+    fn tuner(&self) -> Result<Arc<dyn Tuner>, Error> {
+        let native = dnnc::targets::native();
+        if self.target.triple != native.triple || self.target.vector.bits > native.vector.bits {
+            return Err(Error::Usage(format!("--tune runs kernels, and those for {} do not run on this machine", self.target.name)));
+        }
+        let directory = self.tune_cache.clone().or_else(TuneCache::default_directory);
+        let directory = directory.ok_or_else(|| Error::Usage("there is no cache directory: name one with --tune-cache".into()))?;
+        Ok(Arc::new(TuneCache::open(&directory)?))
     }
 
     fn dims(&self) -> BTreeMap<String, usize> {

@@ -32,7 +32,7 @@ const SHOWN: usize = 5;
 
 impl Run {
     pub fn run(self) -> Result<(), Error> {
-        let options = self.building.options(self.threads);
+        let options = self.building.options(self.threads)?;
         let model = super::jit_model(&self.model, &options)?;
         if self.inputs.is_empty() && !model.inputs().is_empty() {
             // Nothing to run on: what can be found out without data is found out.

@@ -25,10 +25,14 @@ mod store;
 mod testing;
 mod window;
 
+pub use crate::choice::{Algorithm, choose};
+
+use crate::choice::{Choice, Tuner};
 use crate::expr::Epilogue;
 use crate::kir::Func;
 use dnnc_ir::{Kind, Op, Tensor, TensorType};
 use dnnc_targets::Target;
+use std::sync::Arc;
 
 /// An operator to be lowered, with everything known of it.
 pub struct Unit<'a> {
@@ -64,11 +68,13 @@ pub struct Options {
     pub precise: bool,
     /// Threads that steps will be spread over: how finely they are cut into tasks.
     pub threads: usize,
+    /// Measures the algorithms of a unit where there are several; without it the prediction decides.
+    pub tuner: Option<Arc<dyn Tuner>>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { precise: false, threads: 1 }
+        Options { precise: false, threads: 1, tuner: None }
     }
 }
 
@@ -81,12 +87,15 @@ pub struct Lowered {
     pub constants: Vec<Vec<u8>>,
     /// Bytes of temporary buffers, referred to by [`Arg::Scratch`]; alive during this unit only.
     pub scratch: Vec<usize>,
+    /// Which algorithm was taken, where there were several.
+    pub choice: Option<Choice>,
 }
 
 impl Lowered {
     /// Appends the parts of another unit that reads these operands and leaves its result there; it has no epilogue operands.
     pub fn append(&mut self, part: Lowered, inputs: &[Arg], output: Arg) {
         let (constants, scratch) = (self.constants.len(), self.scratch.len());
+        self.choice = self.choice.take().or(part.choice);
         self.constants.extend(part.constants);
         self.scratch.extend(part.scratch);
         for mut call in part.calls {

@@ -122,7 +122,7 @@ fn linked(program: &Program, target: &str, cc: &[&str], runner: &[&str], inputs:
 }
 
 fn call(kernel: usize, args: Vec<Loc>, tasks: usize) -> Step {
-    Step::Call(Call { kernel, args, tasks, label: format!("k{kernel}"), node: String::new(), work: 1, traffic: 1 })
+    Step::Call(Call { kernel, args, tasks, label: format!("k{kernel}"), work: 1, traffic: 1, ..Call::default() })
 }
 
 fn f32s(values: impl IntoIterator<Item = f32>) -> Vec<u8> {

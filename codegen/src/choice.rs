@@ -1,0 +1,164 @@
+//! Several ways to compute one unit, and which of them is taken: that of least predicted time, or what a tuner has measured.
+
+use crate::jit::Jit;
+use crate::kernels::{Arg, Lowered, Unit};
+use crate::program::{ALIGN, Call, Loc, Program, Step};
+use dnnc_ir::{TensorType, Type};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+/// A way to compute a unit.
+pub struct Algorithm<'a> {
+    /// Its standard name, as in reports: `direct`, `winograd F(4,3)`, `sparse 8x1`.
+    pub name: String,
+    /// Predicted time on the unit's target with one thread, in nanoseconds.
+    pub ns: f64,
+    /// Makes its kernels.
+    pub lower: Box<dyn Fn() -> Result<Lowered, String> + 'a>,
+}
+
+impl<'a> Algorithm<'a> {
+    /// An algorithm of that name and predicted time.
+    pub fn new(name: impl Into<String>, ns: f64, lower: impl Fn() -> Result<Lowered, String> + 'a) -> Algorithm<'a> {
+        Algorithm { name: name.into(), ns, lower: Box::new(lower) }
+    }
+}
+
+/// What was taken, and what was not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// Name of the algorithm.
+    pub name: String,
+    /// Every algorithm that came into question, with its time in nanoseconds.
+    pub considered: Vec<(String, f64)>,
+    /// Whether the times are measured, not predicted.
+    pub measured: bool,
+}
+
+/// Who measures: remembers what was measured before, here or in an earlier compilation.
+pub trait Tuner: fmt::Debug + Send + Sync {
+    /// The nanoseconds of each algorithm of the unit that `key` describes. `measure` runs one, by its number.
+    fn times(&self, key: &str, names: &[&str], measure: &mut dyn FnMut(usize) -> Result<f64, String>) -> Result<Vec<f64>, String>;
+}
+
+/// Times below this many times the least prediction are worth measuring.
+const WORTH_TRYING: f64 = 3.0;
+
+/// Takes one of several algorithms; of equals, the first.
+pub fn choose(unit: &Unit, mut algorithms: Vec<Algorithm>) -> Result<Lowered, String> {
+    let least = |times: &[f64]| (0..times.len()).min_by(|&a, &b| times[a].total_cmp(&times[b]));
+    let mut times: Vec<f64> = algorithms.iter().map(|a| a.ns).collect();
+    let mut measured = false;
+    if let (Some(tuner), 2..) = (&unit.options.tuner, algorithms.len()) {
+        let bound = WORTH_TRYING * times.iter().copied().fold(f64::INFINITY, f64::min);
+        algorithms.retain(|a| a.ns <= bound);
+        let names: Vec<&str> = algorithms.iter().map(|a| a.name.as_str()).collect();
+        times = tuner.times(&key(unit), &names, &mut |i| measure(unit, (algorithms[i].lower)()?))?;
+        measured = true;
+    }
+    let best = least(&times).ok_or("there is no way to compute this")?;
+    let mut lowered = (algorithms[best].lower)()?;
+    let considered = algorithms.iter().zip(&times).map(|(a, &ns)| (a.name.clone(), ns)).collect();
+    lowered.choice = Some(Choice { name: algorithms[best].name.clone(), considered, measured });
+    Ok(lowered)
+}
+
+/// What a unit's time depends on: operator, sizes, epilogue, machine, threads, and where its constants are zero.
+fn key(unit: &Unit) -> String {
+    let mut zeros = DefaultHasher::new();
+    for constant in unit.inputs.iter().filter_map(|x| x.constant) {
+        let width = constant.ty().ty.bytes().max(1);
+        constant.bytes().chunks(width).for_each(|element| element.iter().all(|&b| b == 0).hash(&mut zeros));
+    }
+    let types: Vec<String> = unit.inputs.iter().map(|x| format!("{}{}", x.ty, if x.constant.is_some() { "=" } else { "" })).collect();
+    let epilogue = unit.epilogue.map_or(String::new(), |e| format!(" then {:?}", e.expr));
+    let (target, options) = (unit.target, unit.options);
+    format!(
+        "{} {:?} {} -> {}{epilogue}; zeros {:016x}; {} {}:{}:{} {} threads",
+        env!("CARGO_PKG_VERSION"),
+        unit.op,
+        types.join(" "),
+        unit.stored,
+        zeros.finish(),
+        target.name,
+        target.l1d,
+        target.l2,
+        target.mhz,
+        options.threads
+    )
+}
+
+/// A unit as a program of its own: its operands that are not packed are inputs, then come those of its epilogue.
+pub fn alone(unit: &Unit, lowered: Lowered) -> Program {
+    let mut arena = 0;
+    let scratch: Vec<usize> = lowered
+        .scratch
+        .iter()
+        .map(|bytes| {
+            arena += bytes.next_multiple_of(ALIGN);
+            arena - bytes.next_multiple_of(ALIGN)
+        })
+        .collect();
+    let extras = unit.epilogue.map_or(&[][..], |e| &e.operands);
+    let place = |arg: &Arg| match *arg {
+        Arg::Input(i) => Loc::Input(i, 0),
+        Arg::Extra(i) => Loc::Input(unit.inputs.len() + i, 0),
+        Arg::Output(i) => Loc::Output(i, 0),
+        Arg::Const(i) => Loc::Const(i, 0),
+        Arg::Scratch(i) => Loc::Arena(scratch[i]),
+    };
+    let (mut kernels, mut steps) = (vec![], vec![]);
+    for call in lowered.calls {
+        let args = call.args.iter().map(place).collect();
+        let kernel = kernels.len();
+        kernels.push(call.func);
+        steps.push(Step::Call(Call { kernel, args, tasks: call.tasks, ..Call::default() }));
+    }
+    let mut outputs = unit.results.clone();
+    if let Some(first) = outputs.first_mut() {
+        *first = unit.stored.clone();
+    }
+    let unnamed = |ty| (String::new(), ty);
+    Program {
+        name: "unit".into(),
+        kernels,
+        constants: lowered.constants,
+        steps,
+        // An operand of an epilogue has at most as many elements as the result.
+        inputs: unit
+            .inputs
+            .iter()
+            .map(|x| x.ty.clone())
+            .chain(extras.iter().map(|x| TensorType::new(x.ty, [unit.stored.len()])))
+            .map(unnamed)
+            .collect(),
+        outputs: outputs.into_iter().map(unnamed).collect(),
+        arena_bytes: arena,
+    }
+}
+
+/// Runs a unit alone, on numbers that are not zero (other types: zeros): the best nanoseconds of many runs.
+fn measure(unit: &Unit, lowered: Lowered) -> Result<f64, String> {
+    const ENOUGH: Duration = Duration::from_millis(30);
+    let program = alone(unit, lowered);
+    let fill = |ty: &TensorType| match ty.ty {
+        Type::F32 => (0..ty.len()).flat_map(|i| (0.1 * (i % 17) as f32 - 0.85).to_le_bytes()).collect(),
+        _ => vec![0u8; ty.bytes()],
+    };
+    let buffers = |ports: &[(String, TensorType)]| ports.iter().map(|(_, ty)| fill(ty)).collect::<Vec<Vec<u8>>>();
+    let (inputs, mut outputs) = (buffers(&program.inputs), buffers(&program.outputs));
+    let jit = Jit::new(program, unit.target, unit.options.threads)?;
+    let mut arena = jit.arena();
+    let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+    let mut outputs: Vec<&mut [u8]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+    let mut best = f64::INFINITY;
+    let (begin, mut runs) = (Instant::now(), 0);
+    while runs < 3 || begin.elapsed() < ENOUGH {
+        let start = Instant::now();
+        jit.run(&inputs, &mut outputs, &mut arena).map_err(|s| s.to_string())?;
+        best = best.min(start.elapsed().as_secs_f64() * 1e9);
+        runs += 1;
+    }
+    Ok(best)
+}
