@@ -6,6 +6,9 @@
 
 use crate::expr::{Access, Epilogue, Expr, ExprNode, Extra, What};
 use crate::kernels;
+use crate::kernels::attention::{self, Views};
+use crate::kernels::map::View;
+use crate::kernels::moving::{reshaped, view_through};
 use dnnc_ir::{Class, Graph, Kind, Node, TensorType, Value};
 use std::collections::HashMap;
 
@@ -24,6 +27,17 @@ pub enum Group {
         /// What is computed on its first result, and the values of the epilogue's further operands.
         epilogue: Option<(Epilogue, Vec<Value>)>,
         /// What the kernel leaves: the node's first result, or the epilogue's.
+        result: Value,
+    },
+    /// Attention that reads heads where they lie among others, and leaves them so: what only moves them is no step.
+    Attention {
+        /// Index of the node.
+        node: usize,
+        /// The values that are read, in the order of the node's operands.
+        operands: Vec<Value>,
+        /// How they and the result lie.
+        views: Views,
+        /// What it leaves.
         result: Value,
     },
     /// An expression over stored values.
@@ -62,6 +76,9 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
         let (expr, operands) = expression(graph, &members, None);
         at[root].push(Group::Map { expr, operands, result });
     }
+    for (n, group) in heads(graph, &users, &mut taken) {
+        at[n].push(group);
+    }
     let mut out = vec![];
     for (n, node) in graph.nodes().iter().enumerate() {
         let whole = !matches!(node.op.def.class, Class::Source | Class::Map) && !taken.contains_key(&n);
@@ -71,6 +88,95 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
         out.append(&mut at[n]);
     }
     out
+}
+
+/// Attention whose operands or result are views of other values, with the index of its node. What nobody needs any more is taken.
+fn heads(graph: &Graph, users: &[Vec<usize>], taken: &mut HashMap<usize, ()>) -> Vec<(usize, Group)> {
+    let mut out = vec![];
+    // Uses that are left of each node.
+    let mut uses: Vec<usize> = users.iter().map(Vec::len).collect();
+    for (n, node) in graph.nodes().iter().enumerate() {
+        let made = Value { node: n as u32, index: 0 };
+        if node.op.kind() != Kind::Attention || !attention::takes_views(node.types[0].ty) || node.types[0].is_empty() {
+            continue;
+        }
+        let mut operands = node.inputs.clone();
+        let mut views = Views::default();
+        for (operand, view) in operands.iter_mut().zip(&mut views.operands) {
+            let Some((source, lies)) = source(graph, *operand) else { continue };
+            // What moves the value is gone when this was its last use.
+            let mut value = std::mem::replace(operand, source);
+            *view = Some(lies);
+            while value != source {
+                uses[value.node as usize] -= 1;
+                if uses[value.node as usize] > 0 {
+                    break;
+                }
+                taken.insert(value.node as usize, ());
+                value = graph.node(value).inputs[0];
+            }
+        }
+        let result = turned(graph, users, made).map_or(made, |(result, view, chain)| {
+            views.result = Some(view);
+            taken.extend(chain.into_iter().map(|n| (n, ())));
+            result
+        });
+        if views != Views::default() {
+            taken.insert(n, ());
+            out.push((n, Group::Attention { node: n, operands, views, result }));
+        }
+    }
+    out
+}
+
+/// The value in which another lies as an even view, further than through reshapes alone, and how.
+fn source(graph: &Graph, value: Value) -> Option<(Value, View)> {
+    let mut chain = vec![];
+    let mut at = value;
+    while matches!(graph.node(at).op.kind(), Kind::Reshape | Kind::Transpose | Kind::Slice | Kind::Expand) {
+        chain.push(at);
+        at = graph.node(at).inputs[0];
+    }
+    // From as far as the chain is even.
+    while chain.iter().any(|v| graph.node(*v).op.kind() != Kind::Reshape) {
+        let start = graph.node(*chain.last().expect("not empty")).inputs[0];
+        let whole = chain.iter().rev().try_fold(View::dense(&graph.ty(start).shape), |view, &v| {
+            let from = &graph.ty(graph.node(v).inputs[0]).shape;
+            view_through(&graph.node(v).op, &view, from, &graph.ty(v).shape)
+        });
+        if let Some(view) = whole.filter(|v| v.strides.iter().all(|&s| s >= 0)) {
+            return Some((start, view));
+        }
+        chain.pop();
+    }
+    None
+}
+
+/// The transpose that alone uses a value, perhaps reshaped, and how the value lies in its result; columns stay side by side.
+fn turned(graph: &Graph, users: &[Vec<usize>], value: Value) -> Option<(Value, View, Vec<usize>)> {
+    let mut chain = vec![];
+    let mut at = value;
+    loop {
+        let [user] = users[at.node as usize][..] else { return None };
+        let next = graph.nodes().get(user)?;
+        chain.push(user);
+        at = Value { node: user as u32, index: 0 };
+        match next.op.kind() {
+            Kind::Reshape => {}
+            Kind::Transpose => break,
+            _ => return None,
+        }
+    }
+    let turn = graph.node(at);
+    let dense = View::dense(&graph.ty(at).shape);
+    let from = &graph.ty(turn.inputs[0]).shape;
+    let mut strides = vec![0; from.len()];
+    for (&axis, &stride) in turn.op.attrs.ints("perm").iter().zip(&dense.strides) {
+        strides[axis as usize] = stride;
+    }
+    let strides = reshaped(&strides, from, &graph.ty(value).shape)?;
+    let columns = graph.ty(value).shape.last().copied();
+    (strides.last() == Some(&1) || columns == Some(1)).then_some((at, View { offset: 0, strides }, chain))
 }
 
 /// Nodes that use each node's results, once a use; graph outputs count as a use by `usize::MAX`.
@@ -266,7 +372,7 @@ fn work(graph: &Graph, node: &Node) -> u64 {
 /// Multiply-accumulates (or scalar operations) of a group.
 pub fn group_work(graph: &Graph, group: &Group) -> u64 {
     match group {
-        Group::Node { node, .. } => work(graph, &graph.nodes()[*node]),
+        Group::Node { node, .. } | Group::Attention { node, .. } => work(graph, &graph.nodes()[*node]),
         Group::Map { expr, result, .. } => {
             let applied = expr.nodes.iter().filter(|n| matches!(n.what, What::Apply(..))).count();
             (applied * graph.ty(*result).len()) as u64
@@ -281,6 +387,7 @@ pub fn group_traffic(graph: &Graph, group: &Group) -> u64 {
         Group::Node { node, epilogue, result } => {
             bytes(&graph.nodes()[*node].inputs) + epilogue.iter().map(|(_, vs)| bytes(vs)).sum::<u64>() + bytes(&[*result])
         }
+        Group::Attention { node, result, .. } => bytes(&graph.nodes()[*node].inputs) + bytes(&[*result]),
         Group::Map { operands, result, .. } => bytes(operands) + bytes(&[*result]),
     }
 }
@@ -304,6 +411,7 @@ pub fn label(graph: &Graph, group: &Group) -> String {
             }
             parts.join("+")
         }
+        Group::Attention { node, .. } => graph.nodes()[*node].op.kind().name().into(),
         Group::Map { expr, .. } => names(expr).join("+"),
     }
 }

@@ -1,7 +1,7 @@
 //! A graph to a [`Program`]: groups become kernel calls, values get places in memory, control flow becomes steps around steps.
 
 use crate::fuse::{self, Group};
-use crate::kernels::{self, Arg, Lowered, Operand, Options, Unit, map};
+use crate::kernels::{self, Arg, Lowered, Operand, Options, Unit, attention, map};
 use crate::kir::{Builder, Func, Stmt, Ty};
 use crate::memory::{self, Buffer};
 use crate::program::{ALIGN, Call, Loc, Program, Step};
@@ -273,6 +273,23 @@ impl Lowering<'_> {
                 let args: Vec<Place> = operands.iter().map(|v| self.read(graph, *v, places)).collect();
                 let out = self.place_of(*result, &ty, places);
                 self.calls(graph, group, *result, lowered, &args, &[], &[out], steps);
+            }
+            Group::Attention { node: n, operands, views, result } => {
+                let node = &graph.nodes()[*n];
+                let value = Value { node: *n as u32, index: 0 };
+                let unit = Unit {
+                    op: &node.op,
+                    inputs: node.inputs.iter().map(|v| operand(graph, *v)).collect(),
+                    results: node.types.clone(),
+                    epilogue: None,
+                    stored: node.types[0].clone(),
+                    target: self.target,
+                    options: self.options,
+                };
+                let lowered = attention::lower_views(&unit, views).map_err(|e| error(graph, value, e))?;
+                let args: Vec<Place> = operands.iter().map(|v| self.read(graph, *v, places)).collect();
+                let out = self.place_of(*result, graph.ty(*result), places);
+                self.calls(graph, group, value, lowered, &args, &[], &[out], steps);
             }
             Group::Node { node: n, epilogue, result } => {
                 let node = &graph.nodes()[*n];
@@ -600,7 +617,7 @@ fn last_uses(graph: &Graph, groups: &[Group]) -> HashMap<Value, usize> {
     };
     for (g, group) in groups.iter().enumerate() {
         match group {
-            Group::Map { operands, .. } => operands.iter().for_each(|v| read(*v, g)),
+            Group::Map { operands, .. } | Group::Attention { operands, .. } => operands.iter().for_each(|v| read(*v, g)),
             Group::Node { node, epilogue, .. } => {
                 let node = &graph.nodes()[*node];
                 node.inputs.iter().for_each(|v| read(*v, g));

@@ -176,6 +176,17 @@ pub fn row_block(target: &Target, tiles: usize, tile_bytes: usize) -> usize {
     tiles.div_ceil(tiles.div_ceil(most).max(1)).max(1)
 }
 
+/// Queries of attention whose scores are kept at once: in half of the first-level cache, or in a quarter of the second where keys and values
+/// (`other_bytes`) do not fit beside them and are read again by each block; at least `parts` blocks where there are enough queries.
+pub fn score_rows(target: &Target, queries: usize, row_bytes: usize, other_bytes: usize, parts: usize) -> usize {
+    /// About the rows of one tile.
+    const LEAST: usize = 6;
+    let memory = if other_bytes > target.l2 / 2 { target.l2 / 4 } else { target.l1d / 2 };
+    let most = (memory / row_bytes.max(1)).max(LEAST);
+    let blocks = queries.div_ceil(most).max(parts.min(queries / LEAST)).max(1);
+    queries.div_ceil(blocks)
+}
+
 /// Multiply-adds below which a task is not worth starting on another thread: about 10 µs. Tests cut much finer.
 const TASK_WORK: u64 = if cfg!(test) { 1 << 6 } else { 1 << 19 };
 

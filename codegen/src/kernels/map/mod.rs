@@ -5,6 +5,8 @@
 
 mod tile;
 
+pub(crate) use tile::transpose;
+
 use super::nest::{self, Axis, Index, Part, place, walk};
 use super::{Arg, Lowered, LoweredCall, Operand, Options};
 use crate::expr::{Expr, What, load_element, load_element_splat, store_element};

@@ -32,19 +32,60 @@ fn view(unit: &Unit) -> Option<View> {
 
 /// How an operand of shape `from` lies over the result `to` of a reshape, transpose, expand or slice; `None` for other operators.
 pub fn view_of(op: &dnnc_ir::Op, from: &[usize], to: &[usize]) -> Option<View> {
-    let dense = View::dense(from);
+    match op.kind() {
+        // A dense operand has strides even where a size is 0.
+        Kind::Reshape => Some(View::dense(to)),
+        _ => view_through(op, &View::dense(from), from, to),
+    }
+}
+
+/// How what lies so over `from` lies over the result `to` of a reshape, transpose, expand or slice, if it does with even strides.
+pub fn view_through(op: &dnnc_ir::Op, view: &View, from: &[usize], to: &[usize]) -> Option<View> {
     Some(match op.kind() {
-        Kind::Reshape => View::dense(to),
-        Kind::Transpose => View { offset: 0, strides: op.attrs.ints("perm").iter().map(|&p| dense.strides[p as usize]).collect() },
-        Kind::Expand => View::broadcast(from, to),
+        Kind::Reshape => View { offset: view.offset, strides: reshaped(&view.strides, from, to)? },
+        Kind::Transpose => View { offset: view.offset, strides: op.attrs.ints("perm").iter().map(|&p| view.strides[p as usize]).collect() },
+        Kind::Expand => {
+            let missing = to.len() - from.len();
+            let kept = |a: usize| if a < missing || from[a - missing] != to[a] { 0 } else { view.strides[a - missing] };
+            View { offset: view.offset, strides: (0..to.len()).map(kept).collect() }
+        }
         Kind::Slice => {
             let (starts, steps) = (op.attrs.ints("starts"), op.attrs.ints("steps"));
-            let offset = starts.iter().zip(&dense.strides).map(|(&start, &stride)| start as isize * stride).sum::<isize>();
-            let strides = steps.iter().zip(&dense.strides).map(|(&step, &stride)| step as isize * stride).collect();
-            View { offset: if to.contains(&0) { 0 } else { offset as usize }, strides }
+            let offset = starts.iter().zip(&view.strides).map(|(&start, &stride)| start as isize * stride).sum::<isize>();
+            let strides = steps.iter().zip(&view.strides).map(|(&step, &stride)| step as isize * stride).collect();
+            View { offset: if to.contains(&0) { 0 } else { view.offset.checked_add_signed(offset)? }, strides }
         }
         _ => return None,
     })
+}
+
+/// Strides over `to` of what has `strides` over `from`, a reshape of it; `None` where axes would have to be merged that do not follow each other evenly.
+pub fn reshaped(strides: &[isize], from: &[usize], to: &[usize]) -> Option<Vec<isize>> {
+    if from.contains(&0) {
+        return None;
+    }
+    let mut old = from.iter().zip(strides).filter(|(n, _)| **n != 1).map(|(&n, &s)| (n, s)).rev().peekable();
+    let mut out = vec![0; to.len()];
+    // From the innermost axis on: `left` elements, `stride` apart, of the old axis are still to be covered.
+    let (mut left, mut stride) = (1, 1);
+    for (axis, &size) in to.iter().enumerate().rev() {
+        if size == 1 {
+            continue;
+        }
+        if left == 1 {
+            (left, stride) = old.next()?;
+        }
+        while left % size != 0 {
+            let (n, outer) = old.next()?;
+            if outer != left as isize * stride {
+                return None;
+            }
+            left *= n;
+        }
+        out[axis] = stride;
+        (left, stride) = (left / size, stride * size as isize);
+    }
+    Some(out)
 }
 
 /// A copy between views.

@@ -1,0 +1,416 @@
+//! One kernel: for a block of queries the product with all keys, softmax and the product with the values.
+//!
+//! Keys and values of a head are packed into panels once, as those of any product. The scores of a block of queries lie in memory of the
+//! task that stays in the caches. Softmax takes two passes over them: the maximum (with scale and masks), then exponentials and their
+//! sum; rows are divided by their sum on the registers of the last product.
+
+use super::Views;
+use crate::expr::{Access, Epilogue, Expr, ExprNode, Extra, What};
+use crate::kernels::map::{self, View};
+use crate::kernels::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
+use crate::kernels::store::{Channel, Output};
+use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
+use crate::kir::{Bin, Builder, Fold, Ty, Val};
+use crate::{math, schedule};
+use dnnc_ir::{Kind, Op, TensorType};
+
+/// How the matrices of an operand lie: elements from a row to the next and from a column to the next.
+#[derive(Clone, Copy)]
+struct Matrix {
+    row: usize,
+    column: usize,
+}
+
+/// Where the batches of an operand lie: element of the first, and elements along each axis of the batch.
+fn place(ty: &TensorType, view: &Option<View>, lead: &[usize]) -> Result<(usize, Vec<usize>, Matrix), String> {
+    let dense = View::dense(&ty.shape);
+    let view = view.as_ref().unwrap_or(&dense);
+    let strides: Vec<usize> =
+        view.strides.iter().map(|&s| usize::try_from(s)).collect::<Result<_, _>>().map_err(|_| "a view runs backwards")?;
+    let (outer, matrix) = strides.split_at(ty.rank() - 2);
+    let missing = lead.len() - outer.len();
+    let along = |axis: usize| if axis < missing || ty.shape[axis - missing] == 1 { 0 } else { outer[axis - missing] };
+    Ok((view.offset, (0..lead.len()).map(along).collect(), Matrix { row: matrix[0], column: matrix[1] }))
+}
+
+/// A mask: what is added to the scores. Elements from a query to the next; whether keys have one each or all the same.
+struct Mask {
+    param: usize,
+    query: i64,
+    each_key: bool,
+    /// Which of the batch's offsets it has, if any, and the element of query 0 and key 0.
+    offset: Option<usize>,
+    first: i64,
+}
+
+/// Operands and result, in the order of the kernel's first pointers.
+const Q: usize = 0;
+const K: usize = 1;
+const V: usize = 2;
+const OUT: usize = 3;
+
+struct Kernel {
+    mac: Mac,
+    keys: usize,
+    /// Queries of a block.
+    rows: usize,
+    /// Elements from the scores of a query to those of the next.
+    pitch: usize,
+    scale: f64,
+    masks: Vec<Mask>,
+    /// Parameter of what bounds the last vector of scores: −∞ where there is no key, else ∞.
+    tail: Option<usize>,
+}
+
+pub(super) fn lower(unit: &Unit, views: &Views) -> Result<Lowered, String> {
+    let result = &unit.results[0];
+    let (lead, matrix) = result.shape.split_at(result.rank() - 2);
+    let (queries, columns) = (matrix[0], matrix[1]);
+    let [keys, width] = [2, 1].map(|i| unit.inputs[1].ty.shape[unit.inputs[1].ty.rank() - i]);
+    let mac = Mac::new(result.ty, unit.target)?;
+    let (bytes, lanes) = (mac.bytes(), mac.lanes());
+    let mut offsets = vec![];
+    let mut strides = vec![];
+    let mut matrices = vec![];
+    let operands = unit.inputs[..3].iter().map(|i| &i.ty).zip(&views.operands).chain([(result, &views.result)]);
+    for (ty, view) in operands {
+        let (offset, along, matrix) = place(ty, view, lead)?;
+        offsets.push(offset);
+        strides.push(along);
+        matrices.push(matrix);
+    }
+    assert!(matrices[OUT].column == 1 || columns == 1, "columns of the result lie side by side");
+
+    // Masks: that of the operator, and a staircase of which each query sees a later piece.
+    let mut lowered = Lowered::default();
+    let mut args = vec![Arg::Input(0), Arg::Input(1), Arg::Input(2), Arg::Output(0)];
+    let mut masks = vec![];
+    if let Some(mask) = unit.inputs.get(3) {
+        let whole: Vec<usize> = [lead, &[queries, keys]].concat();
+        let along = View::broadcast(&mask.ty.shape, &whole).strides;
+        let (outer, inner) = along.split_at(lead.len());
+        masks.push(Mask { param: args.len(), query: inner[0] as i64, each_key: inner[1] != 0, offset: Some(strides.len()), first: 0 });
+        strides.push(outer.iter().map(|&s| s as usize).collect());
+        args.push(Arg::Input(3));
+    }
+    let constant = |lowered: &mut Lowered, args: &mut Vec<Arg>, inside: f64, seen: usize, all: usize| {
+        let number = |i: usize| if i < seen { inside } else { f64::NEG_INFINITY };
+        let data =
+            (0..all).flat_map(|i| if bytes == 4 { (number(i) as f32).to_le_bytes().to_vec() } else { number(i).to_le_bytes().to_vec() });
+        lowered.constants.push(data.collect());
+        args.push(Arg::Const(lowered.constants.len() - 1));
+        args.len() - 1
+    };
+    if unit.op.attrs.flag("causal") {
+        let param = constant(&mut lowered, &mut args, 0.0, queries, queries + keys);
+        masks.push(Mask { param, query: -1, each_key: true, offset: None, first: queries as i64 - 1 });
+    }
+    let pitch = keys.next_multiple_of(lanes);
+    let tail = (keys < pitch).then(|| constant(&mut lowered, &mut args, f64::INFINITY, keys % lanes, lanes));
+
+    let (axes, strides) = product::merge_axes(lead, &strides);
+    let batches: usize = axes.iter().product();
+    let work = (batches * queries) as u64 * (keys * (width + columns)) as u64;
+    let parts = schedule::tasks(unit.options, work, usize::MAX);
+    let batch_parts = parts.min(batches);
+    let rows = schedule::score_rows(unit.target, queries, pitch * bytes, keys * (width + columns) * bytes, parts / batch_parts);
+    let blocks = queries.div_ceil(rows);
+    let row_parts = (parts / batch_parts).clamp(1, blocks);
+    let nest = |columns: usize, depth: usize, step: usize, row_bytes: usize| {
+        Nest::new(mac, unit.target, rows, columns, product::straight(depth, (step * bytes) as i64), row_bytes, 1).gathered()
+    };
+    let scores = nest(keys, width, matrices[Q].column, width * bytes);
+    let values = nest(columns, keys, 1, pitch * bytes);
+    let tasks = batch_parts * row_parts;
+    // Values that only one tile of queries reads stay where they are, unless a whole vector could reach beyond the last.
+    let beyond = columns % lanes > 0 && matrices[V].row != columns;
+    let pack_values = matrices[V].column != 1 || beyond || values.groups.iter().any(|(_, r)| r.tiles * blocks > 1);
+    let mut memory = Memory::default();
+    let key_panels = memory.add(&mut lowered, &mut args, scores.panel_bytes(), tasks);
+    let value_panels = memory.add(&mut lowered, &mut args, if pack_values { values.panel_bytes() } else { 0 }, tasks);
+    let score_rows = memory.add(&mut lowered, &mut args, rows * pitch * bytes, tasks);
+    let sums = memory.add(&mut lowered, &mut args, rows * bytes, tasks);
+    let highest = |nest: &Nest| nest.groups.iter().map(|(_, r)| r.high).max().unwrap_or(1);
+    product::reachable(highest(&scores) * matrices[Q].row + width * matrices[Q].column, bytes)?;
+    product::reachable(highest(&values) * matrices[OUT].row.max(pitch), bytes)?;
+    product::reachable(lanes * matrices[K].row.max(matrices[K].column), bytes)?;
+    product::reachable(lanes * matrices[V].row.max(matrices[V].column).max(schedule::WIDEST * lanes), bytes)?;
+
+    let scale = unit.op.attrs.float("scale");
+    let kernel = Kernel { mac, keys, rows, pitch, scale, masks, tail };
+    let by_sum = kernel.by_sum(result);
+    let mut builder = Builder::new("attention", args.len());
+    let b = &mut builder;
+    let task = b.task();
+    let piece = |b: &mut Builder, buffer: usize| memory.piece(b, buffer, task);
+    let [key_panels, value_panels, score_rows, sums] = [key_panels, value_panels, score_rows, sums].map(|buffer| piece(b, buffer));
+    let [key_panels, score_rows, sums] = [key_panels, score_rows, sums].map(|p| p.expect("there are keys, queries and columns"));
+    let (batch_part, row_part) = product::divmod(b, task, row_parts);
+    let (from, to) = product::part_range(b, batch_part, batch_parts, batches);
+    let (first_block, end_block) = product::part_range(b, row_part, row_parts, blocks);
+    product::for_some(b, from, to, batches, |b, batch| {
+        let along = product::batch_offsets(b, batch, &axes, &strides);
+        let base = |b: &mut Builder, i: usize| {
+            let ptr = b.param(i);
+            let ptr = b.offset_int(ptr, (offsets[i] * bytes) as i64);
+            b.element(ptr, along[i], bytes)
+        };
+        let [q, k, v, out] = [Q, K, V, OUT].map(|i| base(b, i));
+        kernel.pack(b, &scores, k, matrices[K].row, matrices[K].column, width, key_panels);
+        if let Some(panels) = value_panels {
+            kernel.pack(b, &values, v, matrices[V].column, matrices[V].row, keys, panels);
+        }
+        product::for_some(b, first_block, end_block, blocks, |b, block| {
+            // The last block begins where it ends with the last query.
+            let first = b.mul_int(block, rows as i64);
+            let most = b.index(queries - rows);
+            let first = b.bin(Bin::MinS, first, most);
+            let (zero, row) = (b.index(0), matrices[Q].row * bytes);
+            let queries = Side { nest: &scores, rows: b.element(q, first, row), row_bytes: row, right: Right::Panels(key_panels) };
+            let to_scores = kernel.output(score_rows, vec![], pitch, None, zero);
+            scores.emit(b, zero, &queries, &to_scores, None);
+            kernel.softmax(b, score_rows, sums, first, &along);
+            let right = match value_panels {
+                Some(panels) => Right::Panels(panels),
+                None => Right::InPlace { first: v, step: matrices[V].row * bytes },
+            };
+            let weights = Side { nest: &values, rows: score_rows, row_bytes: pitch * bytes, right };
+            let out = b.element(out, first, matrices[OUT].row * bytes);
+            let to_result = kernel.output(out, vec![sums], matrices[OUT].row, Some(&by_sum), zero);
+            values.emit(b, zero, &weights, &to_result, None);
+        });
+    });
+    lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks });
+    Ok(lowered)
+}
+
+/// How the right side of one of the products is read.
+#[derive(Clone, Copy)]
+enum Right {
+    Panels(Val),
+    /// Rows of columns, and bytes from one to the next.
+    InPlace {
+        first: Val,
+        step: usize,
+    },
+}
+
+/// The operands of one of the products.
+struct Side<'a> {
+    nest: &'a Nest,
+    rows: Val,
+    row_bytes: usize,
+    right: Right,
+}
+
+impl Source for Side<'_> {
+    fn block(&self, _: &mut Builder, _first: Val, _end: Val, _chunk: Option<Chunk>) -> Val {
+        self.rows
+    }
+
+    fn rows(&self, b: &mut Builder, block: Val, first: Val, _count: usize) -> Pointers {
+        Pointers::Even(b.element(block, first, self.row_bytes), self.row_bytes as i64)
+    }
+
+    fn panel(&self, b: &mut Builder, group: usize, index: Val, column: Val) -> (Val, i64) {
+        match self.right {
+            Right::Panels(panels) => {
+                let g = &self.nest.groups[group].0;
+                let first = b.offset_int(panels, self.nest.panel_offset(group) as i64);
+                (b.element(first, index, self.nest.one_panel_bytes(g)), (g.vecs * self.nest.mac.ty.bytes()) as i64)
+            }
+            Right::InPlace { first, step } => (b.element(first, column, self.nest.mac.bytes()), step as i64),
+        }
+    }
+}
+
+impl Kernel {
+    fn output<'e>(&self, out: Val, extras: Vec<Val>, row: usize, epilogue: Option<&'e Epilogue>, zero: Val) -> Output<'e> {
+        let (ty, vector) = (self.mac.rows, self.mac.lanes());
+        Output { ty, epilogue, stored: ty, out, extras, base: zero, row, column: 1, vector, channel: (Channel::Row, zero) }
+    }
+
+    /// The result times a number of its row.
+    fn by_sum(&self, result: &TensorType) -> Epilogue {
+        let ty = result.ty;
+        let times = Op::new(Kind::Mul, []).expect("the row of `mul`");
+        let nodes = [What::Operand(0), What::Operand(1), What::Apply(times, vec![0, 1])].map(|what| ExprNode { what, ty });
+        Epilogue { expr: Expr { nodes: nodes.to_vec() }, operands: vec![Extra { ty, access: Access::Channel }] }
+    }
+
+    /// Packs a matrix into the panels of a product: columns lie `column` elements apart, steps of the reduction `step`.
+    fn pack(&self, b: &mut Builder, nest: &Nest, from: Val, column: usize, step: usize, depth: usize, panels: Val) {
+        let (ty, lanes, bytes) = (self.mac.ty, self.mac.lanes(), self.mac.bytes());
+        for (index, (g, _)) in nest.groups.iter().enumerate() {
+            let packed = g.vecs * ty.bytes();
+            let to = b.offset_int(panels, nest.panel_offset(index) as i64);
+            let from = b.offset_int(from, (g.first * column * bytes) as i64);
+            b.for_count(g.panels, &[from, to], |b, _, at| {
+                for j in 0..g.vecs {
+                    let count = if j + 1 == g.vecs { g.last } else { lanes };
+                    let from = b.offset_int(at[0], (j * lanes * column * bytes) as i64);
+                    let to = b.offset_int(at[1], (j * ty.bytes()) as i64);
+                    let each = |b: &mut Builder, steps: usize, n: usize, body: &dyn Fn(&mut Builder, &[Val])| {
+                        b.for_count(n, &[from, to], |b, _, at| {
+                            body(b, at);
+                            vec![b.offset_int(at[0], (steps * step * bytes) as i64), b.offset_int(at[1], (steps * packed) as i64)]
+                        })
+                    };
+                    if step == 1 && column != 1 {
+                        let square = |b: &mut Builder, at: &[Val], steps: usize| {
+                            let rows = (0..lanes)
+                                .map(|l| match l < count {
+                                    true => b.load_part(ty, at[0], (l * column * bytes) as i32, steps),
+                                    false => b.int(ty, 0),
+                                })
+                                .collect();
+                            let turned = map::transpose(b, rows);
+                            turned.into_iter().take(steps).enumerate().for_each(|(s, v)| b.store(v, at[1], (s * packed) as i32));
+                        };
+                        let end = each(b, lanes, depth / lanes, &|b, at| square(b, at, lanes));
+                        if depth % lanes > 0 {
+                            square(b, &end, depth % lanes);
+                        }
+                        continue;
+                    }
+                    each(b, 1, depth, &|b, at| {
+                        if column == 1 {
+                            let v = b.load_part(ty, at[0], 0, count);
+                            return b.store(v, at[1], 0);
+                        }
+                        for l in 0..lanes {
+                            let x = match l < count {
+                                true => b.load(Ty::scalar(ty.elem), at[0], (l * column * bytes) as i32),
+                                false => b.int(Ty::scalar(ty.elem), 0),
+                            };
+                            b.store(x, at[1], (l * bytes) as i32);
+                        }
+                    });
+                }
+                let next = b.offset_int(at[0], (g.vecs * lanes * column * bytes) as i64);
+                vec![next, b.offset_int(at[1], nest.one_panel_bytes(g) as i64)]
+            });
+        }
+    }
+
+    /// e^(scale·score + masks − maximum) in place of the scores of a block, and one over the sum of each row.
+    fn softmax(&self, b: &mut Builder, scores: Val, sums: Val, first: Val, along: &[Val]) {
+        let (ty, bytes) = (self.mac.ty, self.mac.bytes());
+        let scalar = Ty::scalar(ty.elem);
+        let mut init = vec![scores, sums];
+        for mask in &self.masks {
+            let ptr = b.param(mask.param);
+            let ptr = b.offset_int(ptr, mask.first * bytes as i64);
+            let ptr = match mask.offset {
+                Some(i) => b.element(ptr, along[i], bytes),
+                None => ptr,
+            };
+            let rows = b.mul_int(first, mask.query * bytes as i64);
+            init.push(b.offset(ptr, rows));
+        }
+        let (scale, tail) = (b.number(ty, self.scale), self.tail.map(|tail| b.param(tail)));
+        b.for_count(self.rows, &init, |b, _, at| {
+            let (row, sum, masks) = (at[0], at[1], &at[2..]);
+            let mut walk = vec![row];
+            walk.extend(self.masks.iter().zip(masks).filter(|(m, _)| m.each_key).map(|(_, &p)| p));
+            // The same for all keys of the row.
+            let even: Vec<Val> = self.masks.iter().zip(masks).filter(|(m, _)| !m.each_key).map(|(_, &p)| b.load_splat(ty, p, 0)).collect();
+            let lowest = b.number(ty, f64::NEG_INFINITY);
+            let scaled = self.masks.is_empty();
+            let max = self.fold(b, &walk, lowest, Fold::Max, &mut |b, at, i, count| {
+                let disp = (i * ty.bytes()) as i32;
+                let v = b.load_part(ty, at[0], disp, count);
+                let mut v = match (even.first(), at.get(1)) {
+                    (Some(&m), _) => b.fma(v, scale, m),
+                    (None, Some(&m)) => {
+                        let m = b.load_part(ty, m, disp, count);
+                        b.fma(v, scale, m)
+                    }
+                    (None, None) => b.mul(v, scale),
+                };
+                for &m in even.iter().skip(1) {
+                    v = b.add(v, m);
+                }
+                for &m in &at[if even.is_empty() { 2.min(at.len()) } else { 1 }..] {
+                    let m = b.load_part(ty, m, disp, count);
+                    v = b.add(v, m);
+                }
+                let v = self.without_tail(b, v, tail, count);
+                if !scaled {
+                    b.store(v, at[0], disp);
+                }
+                v
+            });
+            let max = b.splat(max, ty.lanes);
+            let zero = b.number(ty, 0.0);
+            let total = self.fold(b, &[row], zero, Fold::Add, &mut |b, at, i, count| {
+                let disp = (i * ty.bytes()) as i32;
+                let v = b.load_part(ty, at[0], disp, count);
+                let v = if scaled { b.mul(v, scale) } else { v };
+                let v = b.sub(v, max);
+                let v = self.without_tail(b, v, tail, count);
+                let e = math::exp_nonpositive(b, v);
+                b.store(e, at[0], disp);
+                e
+            });
+            let one = b.number(scalar, 1.0);
+            let inverse = b.div(one, total);
+            b.store(inverse, sum, 0);
+            let mut next = vec![b.offset_int(row, (self.pitch * bytes) as i64), b.offset_int(sum, bytes as i64)];
+            next.extend(self.masks.iter().zip(masks).map(|(m, &p)| b.offset_int(p, m.query * bytes as i64)));
+            next
+        });
+    }
+
+    /// −∞ where a vector has no key.
+    fn without_tail(&self, b: &mut Builder, v: Val, tail: Option<Val>, count: usize) -> Val {
+        match tail {
+            Some(tail) if count < self.mac.lanes() => {
+                let none = b.load(self.mac.ty, tail, 0);
+                b.min(none, v)
+            }
+            _ => v,
+        }
+    }
+
+    /// Folds the vectors of a row: `body` is given pointers, the number of the vector behind them and how many of its keys exist.
+    fn fold(
+        &self,
+        b: &mut Builder,
+        pointers: &[Val],
+        init: Val,
+        fold: Fold,
+        body: &mut dyn FnMut(&mut Builder, &[Val], usize, usize) -> Val,
+    ) -> Val {
+        /// Independent sums: an addition takes four cycles.
+        const CHAINS: usize = 4;
+        let (lanes, bytes) = (self.mac.lanes(), self.mac.ty.bytes());
+        let (full, last) = (self.keys / lanes, self.keys % lanes);
+        let join = |b: &mut Builder, acc: Val, v: Val| if fold == Fold::Max { b.max(v, acc) } else { b.add(acc, v) };
+        let mut state = pointers.to_vec();
+        let loops = full / CHAINS;
+        let chains = if loops > 0 { CHAINS } else { 1 };
+        state.extend(vec![init; chains]);
+        if loops > 0 {
+            state = b.for_count(loops, &state, |b, _, now| {
+                let (at, acc) = now.split_at(pointers.len());
+                let acc: Vec<Val> = (0..CHAINS)
+                    .map(|i| {
+                        let v = body(b, at, i, lanes);
+                        join(b, acc[i], v)
+                    })
+                    .collect();
+                at.iter().map(|p| b.offset_int(*p, (CHAINS * bytes) as i64)).chain(acc).collect()
+            });
+        }
+        let (at, acc) = state.split_at(pointers.len());
+        let mut acc = acc.to_vec();
+        for i in 0..full - loops * CHAINS + usize::from(last > 0) {
+            let count = if i == full - loops * CHAINS { last } else { lanes };
+            let v = body(b, at, i, count);
+            acc[i % chains] = join(b, acc[i % chains], v);
+        }
+        let all = acc.into_iter().reduce(|x, y| join(b, x, y)).expect("a chain");
+        b.reduce(fold, all)
+    }
+}
