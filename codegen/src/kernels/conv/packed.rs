@@ -133,7 +133,7 @@ fn depth(s: &Shape, lanes: usize, image: Image) -> Vec<Stretch> {
             let (count, stride) = loops.pop().expect("the kernel's rows");
             unroll(count, stride, &mut loops);
         }
-        Stretch { start, loops, runs }
+        Stretch { start, loops, runs, streams: 1 }
     };
     let mut out = vec![];
     if full > 0 {

@@ -95,9 +95,11 @@ fn tiled(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
         None if few && !shape.trans_b && b_ty == a_ty && b_ty.bytes() == mac.bytes() => Right::InPlace,
         None => Right::Panels,
     };
-    if let Right::Panels = right {
-        nest = nest.gathered();
-    }
+    nest = match right {
+        Right::Packed => nest.streamed(),
+        Right::Panels => nest.gathered(),
+        Right::InPlace => nest,
+    };
     let mut lowered = Lowered::default();
     let mut args = vec![Arg::Input(0)];
     match right {
