@@ -24,6 +24,8 @@ pub struct Options {
     pub limits: Limits,
     /// Measures the algorithms of a step where there are several; without it the prediction decides.
     pub tuner: Option<Arc<dyn Tuner>>,
+    /// Whether zeros of constants may be left out, where that is predicted to be faster; then 0·∞ is 0 there.
+    pub sparse: bool,
     /// Largest arena that a network may need, in bytes.
     pub max_arena: usize,
 }
@@ -37,6 +39,7 @@ impl Default for Options {
             plain: false,
             limits: Limits::default(),
             tuner: None,
+            sparse: true,
             max_arena: 4 << 30,
         }
     }
@@ -59,11 +62,12 @@ pub fn build(graph: &Graph, name: &str, options: &Options) -> Result<Built, Erro
     let (graph, report) = if options.plain {
         (graph.clone(), None)
     } else {
-        let asked = dnnc_rewrites::Options { precise: options.precise, ..Default::default() };
+        let asked = dnnc_rewrites::Options { precise: options.precise, dense: !options.sparse, ..Default::default() };
         let done = dnnc_rewrites::optimise(graph, options.target, &asked).map_err(Error::Internal)?;
         (done.graph, Some(done.report))
     };
-    let asked = kernels::Options { precise: options.precise, threads: options.threads, tuner: options.tuner.clone() };
+    let asked =
+        kernels::Options { precise: options.precise, threads: options.threads, tuner: options.tuner.clone(), sparse: options.sparse };
     let (program, notes) = lower::lower(&graph, name, options.target, &asked)?;
     if program.arena_bytes > options.max_arena {
         return Err(Error::Usage(format!(

@@ -1,9 +1,10 @@
 //! How fast the kernels of the dense families are: layers of known networks, one thread, in this process.
 //!
 //! `cargo bench -p dnnc-codegen --bench kernels -- [--asm | --kir] [WORD…]` runs the cases whose names contain a word; `--asm` prints the
-//! machine code of their kernels instead, `--kir` their text. `M,K,N` is a matrix product of these sizes. Best of many runs, so that other work on the machine disturbs little.
+//! machine code of their kernels instead, `--kir` their text. `M,K,N` is a matrix product of these sizes. Best of many runs, so that other
+//! work on the machine disturbs little. Cases with zeros show how many times faster they are than with dense kernels, and what was predicted.
 
-use dnnc_codegen::choice::alone;
+use dnnc_codegen::choice::{Choice, alone};
 use dnnc_codegen::emit;
 use dnnc_codegen::expr::{Epilogue, Expr, ExprNode, What};
 use dnnc_codegen::jit::Jit;
@@ -19,6 +20,16 @@ struct Case {
     /// Type of each operand and whether it is constant.
     operands: Vec<(TensorType, bool)>,
     relu: bool,
+    /// Columns of blocks of zeros, and the share of blocks that are not 0: the case is timed with and without them.
+    zeros: Option<(usize, f64)>,
+    /// Share of inputs that are not 0.
+    inputs: f64,
+}
+
+/// The same case, with zeros in its weights in blocks of `block` outputs.
+fn thin(mut case: Case, block: usize, density: f64, inputs: f64) -> Case {
+    case.name = format!("{} {block}x1 {:.0}%{}", case.name, density * 100.0, if inputs < 1.0 { " of x 35%" } else { "" });
+    Case { zeros: Some((block, density)), inputs, ..case }
 }
 
 fn f32s(shape: &[usize]) -> TensorType {
@@ -48,7 +59,7 @@ fn conv(channels: usize, outputs: usize, size: usize, kernel: usize, stride: usi
         (f32s(&[outputs, channels / groups, kernel, kernel]), true),
         (f32s(&[outputs]), true),
     ];
-    Case { name, op: Op::new(Kind::Conv, attrs).expect("conv"), operands, relu: true }
+    Case { name, op: Op::new(Kind::Conv, attrs).expect("conv"), operands, relu: true, zeros: None, inputs: 1.0 }
 }
 
 fn pool(kind: Kind, channels: usize, size: usize, kernel: usize, stride: usize, pad: usize) -> Case {
@@ -60,7 +71,7 @@ fn pool(kind: Kind, channels: usize, size: usize, kernel: usize, stride: usize, 
     }
     let operands = vec![(f32s(&[1, channels / block(), size, size, block()]), false)];
     let name = format!("{} {kernel}x{kernel}/{stride} {channels} @{size}", kind.name());
-    Case { name, op: Op::new(kind, attrs).expect("pool"), operands, relu: false }
+    Case { name, op: Op::new(kind, attrs).expect("pool"), operands, relu: false, zeros: None, inputs: 1.0 }
 }
 
 fn conv_transpose(channels: usize, outputs: usize, size: usize, kernel: usize, stride: usize, pad: usize) -> Case {
@@ -75,7 +86,7 @@ fn conv_transpose(channels: usize, outputs: usize, size: usize, kernel: usize, s
     let operands =
         vec![(f32s(&[1, channels, size, size]), false), (f32s(&[channels, outputs, kernel, kernel]), true), (f32s(&[outputs]), true)];
     let name = format!("conv_transpose {kernel}x{kernel}/{stride} {channels}->{outputs} @{size}");
-    Case { name, op: Op::new(Kind::ConvTranspose, attrs).expect("conv_transpose"), operands, relu: false }
+    Case { name, op: Op::new(Kind::ConvTranspose, attrs).expect("conv_transpose"), operands, relu: false, zeros: None, inputs: 1.0 }
 }
 
 fn matmul(batch: usize, [m, k, n]: [usize; 3], trans_b: bool, known: bool) -> Case {
@@ -85,7 +96,7 @@ fn matmul(batch: usize, [m, k, n]: [usize; 3], trans_b: bool, known: bool) -> Ca
     let right = if trans_b { shape(n, k) } else { shape(k, n) };
     let name = format!("matmul {batch}x[{m},{k}]x[{k},{n}]{} {of}", if trans_b { "T" } else { "" });
     let op = Op::new(Kind::MatMul, [("trans_b", Attr::from(trans_b))]).expect("matmul");
-    Case { name, op, operands: vec![(shape(m, k), false), (right, known)], relu: false }
+    Case { name, op, operands: vec![(shape(m, k), false), (right, known)], relu: false, zeros: None, inputs: 1.0 }
 }
 
 fn cases() -> Vec<Case> {
@@ -119,7 +130,25 @@ fn cases() -> Vec<Case> {
         matmul(12, [384, 384, 64], false, false),
         matmul(1, [512, 512, 512], false, false),
     ]);
+    all.extend(sparse_cases());
     all.extend([matmul(12, [1, 64, 384], true, false), matmul(12, [1, 384, 64], false, false), matmul(1, [512, 512, 1], false, false)]);
+    all
+}
+
+/// Layers whose weights have zeros.
+fn sparse_cases() -> Vec<Case> {
+    let mut all = vec![];
+    for (block, densities) in [(1, [0.3, 0.2, 0.1, 0.05]), (4, [0.5, 0.2, 0.1, 0.05]), (8, [0.5, 0.2, 0.1, 0.05])] {
+        for density in densities {
+            all.extend([14, 28].map(|size| thin(conv(256, 256, size, 1, 1, 1), block, density, 1.0)));
+        }
+        all.push(thin(conv(512, 512, 7, 1, 1, 1), block, 0.1, 1.0));
+        all.push(thin(conv(64, 64, 56, 1, 1, 1), block, 0.1, 1.0));
+        all.push(thin(conv(128, 128, 28, 3, 1, 1), block, 0.1, 1.0));
+        all.extend([1.0, 0.35].map(|inputs| thin(matmul(1, [1, 9216, 4096], false, true), block, 0.09, inputs)));
+        all.extend([4, 16, 128].map(|rows| thin(matmul(1, [rows, 768, 3072], false, true), block, 0.1, 1.0)));
+        all.push(thin(matmul(1, [1, 784, 304], false, true), block, 0.08, 1.0));
+    }
     all
 }
 
@@ -145,15 +174,33 @@ impl Aligned {
     }
 }
 
-fn program(case: &Case) -> Result<(Program, u64, u64), String> {
+/// A number between 0 and 1 that looks random.
+fn random(i: usize) -> f64 {
+    let mixed = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed >> 40) as f64 / (1u64 << 24) as f64
+}
+
+/// The program of a case, its multiply-adds, its traffic, and what was chosen.
+fn program(case: &Case, sparse: bool) -> Result<(Program, u64, u64, String), String> {
     let types: Vec<TensorType> = case.operands.iter().map(|o| o.0.clone()).collect();
     let results = (case.op.def.infer)(&case.op.attrs, &types)?;
-    let noise = |i: usize| ((i * 2654435761) % 1000) as f32 / 1000.0 - 0.5;
-    let constants: Vec<Option<Tensor>> = case
-        .operands
-        .iter()
-        .map(|(ty, known)| known.then(|| Tensor::new(ty.shape.clone(), &(0..ty.len()).map(noise).collect::<Vec<f32>>())))
-        .collect();
+    let noise = |i: usize| ((i * 2654435761) % 1000) as f32 / 1000.0 - 0.5001;
+    let constant = |(ty, known): &(TensorType, bool)| {
+        // Outputs are the first axis of convolutions, the last of products.
+        let (conv, outer) = (case.op.kind() == Kind::Conv, ty.shape.last().copied().unwrap_or(1));
+        let steps = ty.len() / if conv { ty.shape[0] } else { outer };
+        let kept = |i: usize| match case.zeros {
+            Some((block, density)) if ty.rank() > 1 => {
+                let (output, step) = if conv { (i / steps, i % steps) } else { (i % outer, i / outer) };
+                random(output / block * steps + step) < density
+            }
+            _ => true,
+        };
+        let values: Vec<f32> = (0..ty.len()).map(|i| if kept(i) { noise(i) } else { 0.0 }).collect();
+        known.then(|| Tensor::new(ty.shape.clone(), &values))
+    };
+    let constants: Vec<Option<Tensor>> = case.operands.iter().map(constant).collect();
     let inputs = types.iter().zip(&constants).map(|(ty, c)| Operand { ty: ty.clone(), constant: c.as_ref() }).collect();
     let relu = Epilogue {
         expr: Expr {
@@ -164,19 +211,24 @@ fn program(case: &Case) -> Result<(Program, u64, u64), String> {
         },
         operands: vec![],
     };
-    let (target, options) = (dnnc_targets::native(), Options::default());
+    let (target, options) = (dnnc_targets::native(), Options { sparse, ..Options::default() });
     let epilogue = case.relu.then_some(&relu);
     let unit = Unit { op: &case.op, inputs, results: results.clone(), epilogue, stored: results[0].clone(), target, options: &options };
     let lowered = (kernels::family(case.op.kind()).ok_or("no family")?.lower)(&unit)?;
     let work = (case.op.def.work)(&case.op.attrs, &types, &results);
     let traffic = (types.iter().chain(&results).map(|t| t.bytes()).sum::<usize>()) as u64;
+    let describe = |c: &Choice| {
+        let all: Vec<String> = c.considered.iter().map(|(name, ns)| format!("{name} {:.1}", ns / 1e3)).collect();
+        format!("{}: {}", c.name, all.join(", "))
+    };
+    let choice = lowered.choice.as_ref().map_or(String::new(), describe);
     let program = alone(&unit, lowered);
-    Ok((program, work, traffic))
+    Ok((program, work, traffic, choice))
 }
 
 /// Best seconds of a run.
-fn time(program: Program) -> Result<f64, String> {
-    let noise = |i: usize| ((i * 40503) % 1000) as f32 / 1000.0 - 0.5;
+fn time(program: Program, inputs: f64) -> Result<f64, String> {
+    let noise = |i: usize| if random(i) < inputs { ((i * 40503) % 1000) as f32 / 1000.0 - 0.5001 } else { 0.0 };
     let inputs: Vec<Aligned> = program.inputs.iter().map(|(_, ty)| Aligned::new(ty.bytes(), noise)).collect();
     let mut outputs: Vec<Aligned> = program.outputs.iter().map(|(_, ty)| Aligned::new(ty.bytes(), |_| 1.0)).collect();
     let jit = Jit::new(program, dnnc_targets::native(), 1)?;
@@ -221,17 +273,20 @@ fn main() {
         wanted.extend(cases().into_iter().filter(|c| words.is_empty() || words.iter().any(|w| c.name.contains(w.as_str()))));
     }
     for case in &wanted {
-        let (program, work, traffic) = program(case).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let (made, work, traffic, choice) = program(case, true).unwrap_or_else(|e| panic!("{}: {e}", case.name));
         if flags.iter().any(|f| f == "--asm" || f == "--kir") {
-            for func in &program.kernels {
+            for func in &made.kernels {
                 let text = if flags[0] == "--asm" { emit::assembly(func, target).expect("machine code") } else { func.to_string() };
                 println!("; {}: {}\n{text}", case.name, func.name);
             }
             continue;
         }
-        let seconds = time(program).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let measure = |program| time(program, case.inputs).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let seconds = measure(made);
+        let dense = case.zeros.map(|_| measure(program(case, false).expect("made above").0));
+        let ratio = dense.map_or(String::new(), |dense| format!("  {:.2}x of {:.1}; {choice}", dense / seconds, dense * 1e6));
         let gflops = 2.0 * work as f64 / seconds / 1e9;
         let share = 100.0 * gflops / peak;
-        println!("{:44} {:9.1} {gflops:8.1} {share:5.0}% {:7.1}", case.name, seconds * 1e6, traffic as f64 / seconds / 1e9);
+        println!("{:44} {:9.1} {gflops:8.1} {share:5.0}% {:7.1}{ratio}", case.name, seconds * 1e6, traffic as f64 / seconds / 1e9);
     }
 }

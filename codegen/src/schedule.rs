@@ -72,6 +72,23 @@ impl Tile {
     }
 }
 
+/// Most rows of a tile with so many vectors that stay in registers; 0 when not even one row does.
+pub fn most_rows(v: &Vector, vecs: usize) -> usize {
+    Tile::most_rows(v, vecs)
+}
+
+/// Cycles of a panel of listed steps for all rows: of each of its steps, and of all that is not a step. A step has one load more than that of
+/// a dense panel, for its offset, and elements of rows are never taken from a vector.
+pub fn listed_cycles(v: &Vector, rows: Rows, vecs: usize) -> (f64, f64) {
+    let tile = |rows: usize| {
+        let ops = if v.fma { 1 } else { 2 };
+        let arithmetic = (rows * vecs * ops) as f64 / v.fma_per_cycle as f64;
+        arithmetic.max((rows + vecs + 1) as f64 / LOADS)
+    };
+    let (high, low) = (rows.high_tiles as f64, (rows.tiles - rows.high_tiles) as f64);
+    (high * tile(rows.high) + low * tile(rows.high.saturating_sub(1)), rows.tiles as f64 * TILE_OVERHEAD)
+}
+
 impl Rows {
     /// Tiles of at most `most` rows.
     pub fn new(rows: usize, most: usize) -> Rows {
@@ -135,6 +152,14 @@ pub fn product(v: &Vector, lanes: usize, rows: usize, columns: usize, depth: usi
         first = end;
     }
     out
+}
+
+/// Predicted nanoseconds of a product whose operands lie in the second-level cache.
+pub fn product_ns(target: &Target, lanes: usize, rows: usize, columns: usize, depth: usize) -> f64 {
+    let v = &target.vector;
+    let cut = product(v, lanes, rows, columns, depth);
+    let cycles: f64 = cut.iter().map(|(group, rows)| group.panels as f64 * rows.cycles(v, group.vecs, lanes, depth)).sum();
+    cycles * 1e3 / target.mhz as f64
 }
 
 /// A tile of a sliding window.

@@ -2,6 +2,7 @@
 
 use crate::fact::Facts;
 use crate::language::{Classes, Head, OpRef, Term, import};
+use crate::zeros::Filled;
 use dnnc_ir::{Class, Graph, Kind, TensorType};
 use dnnc_targets::Target;
 use egg::Id;
@@ -76,9 +77,19 @@ impl Model {
             Kind::Slice if is_run(op, inputs[0]) => TERM_NS,
             Kind::Concat if fact.types[0].shape[..op.attrs.size("axis")].iter().all(|&n| n == 1) => TERM_NS + 0.1 * traffic,
             Kind::Conv => {
-                KERNEL_NS + traffic.max(self.convolution(op.attrs.int("block") > 0, op.attrs.size("groups"), &inputs, &fact.types[0], work))
+                let dense = self.convolution(op.attrs.int("block") > 0, op.attrs.size("groups"), &inputs, &fact.types[0], work);
+                let filled = classes[term.children[1]].data.filled.as_ref().filter(|_| op.attrs.size("groups") == 1);
+                KERNEL_NS + traffic.max(dense * filled.map_or(1.0, |f| self.sparse(f.density(), f.rows(self.lanes as usize))))
             }
-            Kind::MatMul => KERNEL_NS + traffic.max(self.product(&fact.types[0], work)),
+            Kind::MatMul => {
+                let dense = self.product(&fact.types[0], work);
+                let blocks = |f: &Filled| match op.attrs.flag("trans_b") {
+                    true => f.rows(self.lanes as usize),
+                    false => f.columns(self.lanes as usize),
+                };
+                let filled = classes[term.children[1]].data.filled.as_ref().filter(|_| inputs[1].rank() == 2);
+                KERNEL_NS + traffic.max(dense * filled.map_or(1.0, |f| self.sparse(f.density(), blocks(f))))
+            }
             Kind::ConvTranspose => KERNEL_NS + traffic.max(work / (self.macs * 0.3)),
             Kind::Attention => KERNEL_NS + traffic.max(work / (self.macs * 0.9)),
             Kind::Lstm | Kind::Gru | Kind::Rnn => KERNEL_NS + traffic.max(work / (self.macs * 0.3)),
@@ -156,6 +167,11 @@ impl Model {
         // Lanes of the last block that hold no channel work in vain.
         let wasted = if packed { (w.shape[0] as f64 / self.lanes).ceil() * self.lanes / w.shape[0] as f64 } else { 1.0 };
         work * wasted / (self.macs * efficiency)
+    }
+
+    /// Share of a dense kernel's time that one takes which leaves out blocks of zeros, or every zero: so many elements and blocks are left.
+    fn sparse(&self, density: f64, blocks: f64) -> f64 {
+        (blocks * 1.2).min(0.1 + density * 1.7).min(1.0)
     }
 
     /// One row uses each weight once and waits for memory; otherwise narrow results leave lanes idle.

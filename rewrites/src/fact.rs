@@ -2,6 +2,7 @@
 
 use crate::Options;
 use crate::language::{Build, Classes, Head, Term};
+use crate::zeros::Filled;
 use dnnc_ir::eval::eval_op;
 use dnnc_ir::{Class, Kind, Tensor, TensorType, Type};
 use egg::{Analysis, DidMerge, Id};
@@ -21,6 +22,8 @@ pub struct Fact {
     pub value: Option<Tensor>,
     /// The number that every element is.
     pub splat: Option<f64>,
+    /// Where a constant with many zeros is not 0.
+    pub filled: Option<Filled>,
     /// Read in more than one place of the graph as it came in.
     pub shared: bool,
     /// Names by operator: what the term of that operator in this class is known as.
@@ -68,7 +71,8 @@ impl Analysis<Term> for Facts {
             Head::Result(index) => {
                 let tuple = &classes[term.children[0]].data;
                 let types = vec![tuple.types[*index as usize].clone()];
-                return Fact { types, constant: tuple.constant, value: None, splat: None, shared: false, names: tuple.names.clone() };
+                let names = tuple.names.clone();
+                return Fact { types, constant: tuple.constant, value: None, splat: None, filled: None, shared: false, names };
             }
         };
         let inferred = classes.analysis.inferred.take();
@@ -98,10 +102,19 @@ impl Analysis<Term> for Facts {
             Kind::Reshape | Kind::Transpose | Kind::Expand | Kind::Slice => children().next().and_then(|f| f.splat),
             _ => value.as_ref().and_then(splat),
         };
+        let filled = match &value {
+            _ if classes.analysis.options.dense || classes.analysis.options.precise => None,
+            Some(value) => Filled::of(value),
+            None if constant && types.len() == 1 => {
+                let inputs: Vec<_> = children().map(|f| (f.ty(), f.filled.as_ref(), f.value.as_ref())).collect();
+                Filled::through(&op, &inputs, &types[0])
+            }
+            None => None,
+        };
         let origin = &classes.analysis.origin;
         let named = origin.iter().find(|(k, _)| *k == op.kind()).or(origin.first());
         let names = named.map(|(_, name)| (op.kind(), name.clone())).into_iter().collect();
-        Fact { types, constant, value, splat, shared: false, names }
+        Fact { types, constant, value, splat, filled, shared: false, names }
     }
 
     fn merge(&mut self, a: &mut Fact, b: Fact) -> DidMerge {
@@ -109,18 +122,19 @@ impl Analysis<Term> for Facts {
             self.conflict = Some(format!("rule \"{}\" makes {:?} equal to {:?}", self.rule, a.types, b.types));
             debug_assert!(false, "{:?}", self.conflict);
         }
-        let before = (a.constant, a.value.is_some(), a.splat);
-        let other = (b.constant, b.value.is_some(), b.splat);
+        let known = |f: &Fact| (f.constant, f.value.is_some(), f.splat, f.filled.is_some());
+        let (before, other) = (known(a), known(&b));
         a.constant |= b.constant;
         a.shared |= b.shared;
         a.value = a.value.take().or(b.value);
         a.splat = a.splat.or(b.splat);
+        a.filled = a.filled.take().or(b.filled);
         for (kind, name) in b.names {
             if !a.names.iter().any(|(k, _)| *k == kind) {
                 a.names.push((kind, name));
             }
         }
-        let after = (a.constant, a.value.is_some(), a.splat);
+        let after = known(a);
         DidMerge(before != after, other != after)
     }
 

@@ -687,8 +687,10 @@ fn check(rule: &'static Rule, random: &mut Random) -> Result<bool, String> {
     graph.output("y", root);
 
     let relaxed = rule.conditions.iter().any(|(n, ..)| *n == "relaxed");
-    let options =
-        Options { relaxed: relaxed || rule.conditions.iter().any(|(n, ..)| *n == "exact_reciprocal") && random.chance(50), precise: false };
+    let options = Options {
+        relaxed: relaxed || rule.conditions.iter().any(|(n, ..)| *n == "exact_reciprocal") && random.chance(50),
+        ..Options::default()
+    };
     let exact = !options.relaxed && !rule.conditions.iter().any(|(n, ..)| *n == "loose");
     let imported = import(&graph, Facts { options, block: BLOCK, ..Facts::default() });
     let (mut classes, target) = (imported.classes, imported.roots[0]);

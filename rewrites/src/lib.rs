@@ -12,6 +12,7 @@ mod language;
 mod pattern;
 mod rules;
 mod run;
+mod zeros;
 
 use dnnc_ir::Graph;
 use dnnc_targets::Target;
@@ -24,6 +25,8 @@ pub struct Options {
     pub precise: bool,
     /// Allow rules that hold for finite numbers only.
     pub relaxed: bool,
+    /// Kernels compute the zeros of constants like all other numbers: then they save no time.
+    pub dense: bool,
 }
 
 /// A graph and how it was found.

@@ -269,7 +269,7 @@ fn precise_keeps_the_rounding_of_the_model() {
     let y = conv(&mut g, x, &[8, 8, 3, 3], 1, 1);
     let y = batch_norm(&mut g, y, 8, 2);
     g.output("y", y);
-    let options = Options { precise: true, relaxed: false };
+    let options = Options { precise: true, ..Options::default() };
     let found = optimise(&g, dnnc_targets::find("avx2").expect("target"), &options).expect("optimised");
     let x = noise(&[1, 8, 4, 4], 9);
     assert_eq!(eval(&g, std::slice::from_ref(&x)), eval(&found.graph, &[x]));

@@ -76,6 +76,15 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What is done with zeros of weights.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
+enum Sparse {
+    /// Left out where that is predicted to be faster
+    Auto,
+    /// Computed like all other numbers
+    Off,
+}
+
 /// Options that say what is compiled and for which machine.
 #[derive(Args, Clone)]
 struct Building {
@@ -97,6 +106,9 @@ struct Building {
     /// Where --tune remembers what it measured [default: dnnc in the user's cache directory]
     #[arg(long, value_name = "DIR", requires = "tune")]
     tune_cache: Option<PathBuf>,
+    /// Whether zeros of weights are left out where that is predicted to be faster
+    #[arg(long, value_enum, default_value_t = Sparse::Auto)]
+    sparse: Sparse,
     /// Largest arena that a model may need, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Options::default().max_arena)]
     max_arena: usize,
@@ -112,7 +124,9 @@ impl Building {
     fn options(&self, threads: usize) -> Result<Options, Error> {
         let limits = Limits { tensor_bytes: self.max_tensor, nodes: self.max_nodes, ..Limits::default() };
         let tuner = if self.tune { Some(self.tuner()?) } else { None };
-        Ok(Options { target: self.target, threads, precise: self.precise, plain: self.plain, limits, tuner, max_arena: self.max_arena })
+        let sparse = self.sparse == Sparse::Auto;
+        let (target, precise, plain, max_arena) = (self.target, self.precise, self.plain, self.max_arena);
+        Ok(Options { target, threads, precise, plain, limits, tuner, sparse, max_arena })
     }
 
     fn tuner(&self) -> Result<Arc<dyn Tuner>, Error> {

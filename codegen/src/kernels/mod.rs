@@ -20,6 +20,7 @@ pub mod recurrent;
 pub mod reduce;
 mod repack;
 mod rows;
+pub mod sparse;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -70,11 +71,13 @@ pub struct Options {
     pub threads: usize,
     /// Measures the algorithms of a unit where there are several; without it the prediction decides.
     pub tuner: Option<Arc<dyn Tuner>>,
+    /// Whether zeros of constants may be left out: then 0·∞ is 0 there. [`Options::precise`] keeps them.
+    pub sparse: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { precise: false, threads: 1, tuner: None }
+        Options { precise: false, threads: 1, tuner: None, sparse: true }
     }
 }
 

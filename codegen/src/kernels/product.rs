@@ -458,24 +458,7 @@ struct Ahead {
 impl Pass<'_> {
     /// All tiles of the block.
     fn tiles(&self, b: &mut Builder) {
-        let r = self.rows;
-        let high_tiles = b.index(r.high_tiles);
-        let (none, all) = (b.index(0), b.index(r.tiles));
-        if r.high_tiles < r.tiles && (self.from, self.to) == (none, all) {
-            self.height(b, none, high_tiles, r.high);
-            return self.height(b, high_tiles, all, r.high - 1);
-        }
-        if r.high_tiles == r.tiles {
-            return self.height(b, self.from, self.to, r.high);
-        }
-        let middle = b.bin(Bin::MinS, high_tiles, self.to);
-        self.height(b, self.from, middle, r.high);
-        let middle = b.bin(Bin::MaxS, high_tiles, self.from);
-        self.height(b, middle, self.to, r.high - 1);
-    }
-
-    fn height(&self, b: &mut Builder, from: Val, to: Val, height: usize) {
-        for_some(b, from, to, self.rows.tiles, |b, tile| {
+        by_height(b, self.rows, self.from, self.to, |b, tile, height| {
             let row = row_of(b, self.rows, tile);
             let ahead = self.ahead(b, tile);
             self.tile(b, row, Tile { rows: height, vecs: self.group.vecs }, ahead);
@@ -715,8 +698,26 @@ impl State {
     }
 }
 
+/// `body` for the tiles `from..to` of some rows, first the higher ones: it is given the tile and its height.
+pub fn by_height(b: &mut Builder, r: &Rows, from: Val, to: Val, body: impl Fn(&mut Builder, Val, usize)) {
+    let high_tiles = b.index(r.high_tiles);
+    let (none, all) = (b.index(0), b.index(r.tiles));
+    let height = |b: &mut Builder, from: Val, to: Val, height: usize| for_some(b, from, to, r.tiles, |b, tile| body(b, tile, height));
+    if r.high_tiles < r.tiles && (from, to) == (none, all) {
+        height(b, none, high_tiles, r.high);
+        return height(b, high_tiles, all, r.high - 1);
+    }
+    if r.high_tiles == r.tiles {
+        return height(b, from, to, r.high);
+    }
+    let middle = b.bin(Bin::MinS, high_tiles, to);
+    height(b, from, middle, r.high);
+    let middle = b.bin(Bin::MaxS, high_tiles, from);
+    height(b, middle, to, r.high - 1);
+}
+
 /// First row of a tile.
-fn row_of(b: &mut Builder, rows: &Rows, tile: Val) -> Val {
+pub fn row_of(b: &mut Builder, rows: &Rows, tile: Val) -> Val {
     if rows.high_tiles == rows.tiles {
         return b.mul_int(tile, rows.high as i64);
     }

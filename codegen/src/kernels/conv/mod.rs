@@ -8,8 +8,9 @@ mod plain;
 #[cfg(test)]
 mod tests;
 
-use super::{Family, Lowered, Unit, depthwise, repack};
+use super::{Algorithm, Family, Lowered, Unit, choose, depthwise, repack};
 use dnnc_ir::Kind;
+use packed::Form;
 
 /// The family.
 pub const FAMILY: Family = Family { name: "conv", kinds: &[Kind::Conv], lower, epilogue: |_, _, _| true };
@@ -104,8 +105,21 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
             return depthwise::lower(unit, &image);
         }
         if packed::fits(unit, &image) {
-            return packed::lower(unit, &image);
+            return planar(unit, &image);
         }
     }
     if shape.block > 0 { repack::around(unit, shape.channels, plain::lower) } else { plain::lower(unit) }
+}
+
+/// A convolution of packed images, by the algorithm that is predicted to be fastest.
+fn planar(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
+    let mut algorithms = vec![Algorithm::new("direct", packed::dense_ns(unit, s), || packed::lower(unit, s, Form::Dense))];
+    if let Some(m) = packed::matrix(unit, s).filter(|m| m.worth_leaving_out(unit.options)) {
+        let (listed, spread) = (packed::listed(unit, s, &m)?, packed::spread(unit, s, &m)?);
+        let batch = s.batch as f64;
+        let lists = Algorithm::new(listed.name(), listed.ns * batch, move || packed::lower(unit, s, Form::Listed(m)));
+        let lanes = Algorithm::new(spread.name(), spread.ns * batch, move || packed::lower(unit, s, Form::Spread(m)));
+        algorithms.extend([lists, lanes]);
+    }
+    choose(unit, algorithms)
 }

@@ -7,6 +7,9 @@
 
 use super::Shape;
 use crate::kernels::product::{self, Chunk, Mac, Memory, Nest, Pointers, Run, Source, Stretch};
+use crate::kernels::sparse::Matrix;
+use crate::kernels::sparse::listed::{Listed, Tables};
+use crate::kernels::sparse::spread::{self, Spread};
 use crate::kernels::store::{self, Output};
 use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
 use crate::kir::{Builder, Cmp, Ty, Val};
@@ -39,7 +42,99 @@ struct Image {
     copied_rows: Option<usize>,
 }
 
-pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
+/// How the weights are kept.
+#[derive(Clone, Copy)]
+pub enum Form<'a> {
+    /// Panels of every channel.
+    Dense,
+    /// Panels of the channels that are not 0.
+    Listed(Matrix<'a>),
+    /// Lists of the weights that are not 0.
+    Spread(Matrix<'a>),
+}
+
+/// Weights in their form.
+enum Weights<'a> {
+    Dense(Nest),
+    Listed(Listed, Matrix<'a>),
+    Spread(Spread, Matrix<'a>),
+}
+
+impl Weights<'_> {
+    fn tasks(&self) -> usize {
+        match self {
+            Weights::Dense(nest) => nest.tasks(),
+            Weights::Listed(listed, _) => listed.tasks(),
+            Weights::Spread(spread, _) => spread.tasks(),
+        }
+    }
+
+    /// Most rows of a block.
+    fn block_rows(&self) -> usize {
+        match self {
+            Weights::Dense(nest) => nest.block_rows(),
+            Weights::Listed(listed, _) => listed.block_rows(),
+            Weights::Spread(spread, _) => spread.block_rows(),
+        }
+    }
+
+    /// Blocks of channels that a copy of rows holds at most: all, or those of a part of the reduction and the last one when it is not whole.
+    fn copied_blocks(&self, s: &Shape) -> usize {
+        let (full, rest) = (s.group_channels / s.block, s.group_channels % s.block);
+        let chunk = if let Weights::Dense(nest) = self { nest.chunk() } else { None };
+        chunk.unwrap_or(full).min(full) + usize::from(rest > 0)
+    }
+
+    fn partial_bytes(&self) -> usize {
+        if let Weights::Dense(nest) = self { nest.partial_bytes() } else { 0 }
+    }
+}
+
+/// The weights of a convolution without groups as a matrix of taps × outputs.
+pub fn matrix<'a>(unit: &Unit<'a>, s: &Shape) -> Option<Matrix<'a>> {
+    let data = unit.inputs[1].constant?.values::<f32>();
+    let steps = s.group_channels * s.kernel.iter().product::<usize>();
+    (s.groups == 1).then_some(Matrix { data, steps, columns: s.outputs, step: 1, column: steps })
+}
+
+/// Predicted nanoseconds with panels of every channel.
+pub fn dense_ns(unit: &Unit, s: &Shape) -> f64 {
+    let steps = s.group_channels * s.kernel.iter().product::<usize>();
+    schedule::product_ns(unit.target, s.block, s.pixels(), s.group_outputs, steps) * (s.batch * s.groups) as f64
+}
+
+/// Tasks that a product with so many multiply-adds is cut into, for one image.
+fn parts(unit: &Unit, s: &Shape, m: &Matrix) -> usize {
+    let work = (s.batch * s.pixels()) as u64 * (m.density() * (m.steps * m.columns) as f64) as u64;
+    schedule::tasks(unit.options, work, usize::MAX).div_ceil(s.batch)
+}
+
+/// The panels of channels that are not 0, and with them the predicted time of an image.
+pub fn listed(unit: &Unit, s: &Shape, m: &Matrix) -> Result<Listed, String> {
+    let mac = Mac::new(Type::F32, unit.target)?;
+    let row = if s.is_padded(0) || s.is_padded(1) { s.extent(1) } else { s.input[1] };
+    let even = s.output[0] == 1 || s.strides[0] * row == s.output[1] * s.strides[1];
+    // Lanes that only fill up the last block are stored, too.
+    let columns = s.outputs.next_multiple_of(s.block);
+    Ok(Listed::new(mac, unit.target, s.pixels(), even, m, columns, row_bytes(s, mac), parts(unit, s, m)))
+}
+
+/// The lists of weights that are not 0, and with them the predicted time of an image.
+pub fn spread(unit: &Unit, s: &Shape, m: &Matrix) -> Result<Spread, String> {
+    let mac = Mac::new(Type::F32, unit.target)?;
+    let columns = s.outputs.next_multiple_of(s.block);
+    let blocks = s.channels.div_ceil(s.block) * s.kernel[0] * s.kernel[1];
+    Ok(Spread::new(mac, unit.target, s.pixels(), m, columns, blocks, row_bytes(s, mac), parts(unit, s, m)))
+}
+
+/// What a pixel of the result adds to the input that is read.
+fn row_bytes(s: &Shape, mac: Mac) -> usize {
+    let taps: usize = s.strides.iter().zip(&s.kernel).map(|(s, k)| s.min(k)).product();
+    s.group_channels.div_ceil(mac.lanes()) * mac.ty.bytes() * taps
+}
+
+/// Makes the kernel with the weights in a form.
+pub fn lower(unit: &Unit, s: &Shape, form: Form) -> Result<Lowered, String> {
     let mac = Mac::new(Type::F32, unit.target)?;
     let lanes = mac.lanes();
     let pixels = s.pixels();
@@ -51,44 +146,69 @@ pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
     let parts = schedule::tasks(unit.options, work, usize::MAX);
     let batches = s.batch * s.groups;
     let batch_parts = parts.min(batches);
-    // What a pixel of the result adds to the input that is read.
-    let row_bytes = blocks * pixel * s.strides.iter().zip(&s.kernel).map(|(s, k)| s.min(k)).product::<usize>();
-    let cut = |image: Image| Nest::new(mac, unit.target, pixels, columns, depth(s, lanes, image), row_bytes, parts / batch_parts);
+    let cut = |image: Image| match form {
+        Form::Listed(m) => listed(unit, s, &m).map(|l| Weights::Listed(l, m)),
+        Form::Spread(m) => spread(unit, s, &m).map(|l| Weights::Spread(l, m)),
+        Form::Dense => {
+            let depth = depth(s, lanes, image);
+            Ok(Weights::Dense(Nest::new(mac, unit.target, pixels, columns, depth, row_bytes(s, mac), parts / batch_parts)))
+        }
+    };
     let in_place = Image { pixel, row: s.input[1] * pixel, block: s.input[0] * s.input[1] * pixel, copied_rows: None };
     let mut image = in_place;
-    let mut nest = cut(image);
+    let mut weights = cut(image)?;
     if copies {
-        let rows = (nest.block_rows().saturating_sub(1).div_ceil(s.output[1]) + 1).min(s.output[0]);
+        let rows = (weights.block_rows().saturating_sub(1).div_ceil(s.output[1]) + 1).min(s.output[0]);
         let rows = (rows - 1) * s.strides[0] + (s.kernel[0] - 1) * s.dilations[0] + 1;
         let row = s.extent(1) * pixel;
         image = Image { pixel, row, block: rows * row, copied_rows: Some(rows) };
-        nest = cut(image);
+        if let Weights::Dense(_) = weights {
+            weights = cut(image)?;
+        }
     }
     product::reachable(columns * pixels, store::widest_element(unit))?;
     product::reachable(image.row * s.kernel[0] * s.dilations[0], 1)?;
 
-    let mut lowered = Lowered { constants: vec![pack(unit, s, &nest)], ..Lowered::default() };
-    let mut args = vec![Arg::Input(0), Arg::Const(0)];
+    let constants = match &weights {
+        Weights::Dense(nest) => vec![pack(unit, s, nest)],
+        Weights::Listed(listed, m) => {
+            product::reachable(blocks * image.block, 1)?;
+            listed.constants(m, |step| place(s, image, step))
+        }
+        Weights::Spread(spread, m) => {
+            product::reachable(blocks * image.block, 1)?;
+            product::reachable(spread.scratch_bytes(), 1)?;
+            let taps = s.kernel[0] * s.kernel[1];
+            let places: Vec<usize> = (0..blocks * taps).map(|i| place(s, image, i / taps * lanes * taps + i % taps)).collect();
+            spread.constants(m, &places, |step| (step / taps / lanes * taps + step % taps) * lanes + step / taps % lanes)
+        }
+    };
+    let mut args = vec![Arg::Input(0)];
+    args.extend((0..constants.len()).map(Arg::Const));
+    let mut lowered = Lowered { constants, ..Lowered::default() };
     let bias = unit.inputs.get(2).map(|x| {
         let mut data = x.constant.expect("fits() asked for it").bytes().to_vec();
         data.resize(s.outputs.next_multiple_of(lanes) * 4, 0);
+        args.push(Arg::Const(lowered.constants.len()));
         lowered.constants.push(data);
-        args.push(Arg::Const(1));
         args.len() - 1
     });
     let out_at = args.len();
     args.extend(Output::args(unit));
-    let tasks = batch_parts * nest.tasks();
+    let tasks = batch_parts * weights.tasks();
     let mut memory = Memory::default();
-    let copy = memory.add(&mut lowered, &mut args, image.copied_rows.map_or(0, |_| copied_blocks(s, &nest) * image.block), tasks);
-    let partial = memory.add(&mut lowered, &mut args, nest.partial_bytes(), batch_parts);
+    let copy = memory.add(&mut lowered, &mut args, image.copied_rows.map_or(0, |_| weights.copied_blocks(s) * image.block), tasks);
+    let partial = memory.add(&mut lowered, &mut args, weights.partial_bytes(), batch_parts);
+    let lines = if let Weights::Spread(spread, _) = &weights { spread.scratch_bytes() } else { 0 };
+    let lines = memory.add(&mut lowered, &mut args, lines, tasks);
 
     let mut builder = Builder::new("conv", args.len());
     let b = &mut builder;
     let task = b.task();
-    let (batch_part, part) = product::divmod(b, task, nest.tasks());
+    let (batch_part, part) = product::divmod(b, task, weights.tasks());
     let copy = memory.piece(b, copy, task);
     let partial = memory.piece(b, partial, batch_part);
+    let lines = memory.piece(b, lines, task);
     let (from, to) = product::part_range(b, batch_part, batch_parts, batches);
     product::for_some(b, from, to, batches, |b, batch| {
         let (_, group) = product::divmod(b, batch, s.groups);
@@ -99,22 +219,39 @@ pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
         out.channel.1 = first_channel;
         let (x, w) = (b.param(0), b.param(1));
         let x = b.element(x, batch, blocks * in_place.block);
-        let w = b.element(w, group, nest.panel_bytes());
         let bias = bias.map(|param| {
             let bias = b.param(param);
             b.element(bias, first_channel, 4)
         });
-        let pixels = Pixels { s, nest: &nest, image, blocks, x, copy, w, bias };
-        nest.emit(b, part, &pixels, &out, partial);
+        match &weights {
+            Weights::Dense(nest) => {
+                let w = b.element(w, group, nest.panel_bytes());
+                let pixels = Pixels { s, mac, panels: Some((nest, w)), image, blocks, x, copy, bias };
+                nest.emit(b, part, &pixels, &out, partial);
+            }
+            Weights::Listed(listed, _) => {
+                let tables = Tables { params: [1, 2, 3].map(|i| b.param(i)) };
+                let pixels = Pixels { s, mac, panels: None, image, blocks, x, copy, bias };
+                listed.emit(b, part, &pixels, &tables, &out);
+            }
+            Weights::Spread(spread, _) => {
+                let scratch = lines.expect("memory for the lines of a tile");
+                let given = spread::Given { tables: [1, 2, 3, 4].map(|i| b.param(i)), scratch, bias, last_block: lanes };
+                let pixels = Pixels { s, mac, panels: None, image, blocks, x, copy, bias };
+                spread.emit(b, part, &pixels, &given, &out);
+            }
+        }
     });
     lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks });
     Ok(lowered)
 }
 
-/// Blocks of channels that a copy of rows holds at most: those of a part of the reduction, and the last one when it is not whole.
-fn copied_blocks(s: &Shape, nest: &Nest) -> usize {
-    let (full, rest) = (s.group_channels / s.block, s.group_channels % s.block);
-    nest.chunk().unwrap_or(full).min(full) + usize::from(rest > 0)
+/// Bytes from the beginning of a pixel's window to what a step of the reduction reads: steps are channels, then taps.
+fn place(s: &Shape, image: Image, step: usize) -> usize {
+    let taps = s.kernel[0] * s.kernel[1];
+    let (channel, tap) = (step / taps, step % taps);
+    let (y, x) = (tap / s.kernel[1] * s.dilations[0], tap % s.kernel[1] * s.dilations[1]);
+    channel / s.block * image.block + y * image.row + x * image.pixel + channel % s.block * 4
 }
 
 /// The reduction of a pixel: whole blocks of channels, then the channels of the last.
@@ -167,13 +304,14 @@ fn pack(unit: &Unit, s: &Shape, nest: &Nest) -> Vec<u8> {
 /// The image as rows of a product, the weights as its panels.
 struct Pixels<'a> {
     s: &'a Shape,
-    nest: &'a Nest,
+    mac: Mac,
+    /// The nest that asks for panels, and where they begin.
+    panels: Option<(&'a Nest, Val)>,
     image: Image,
     /// Blocks of channels.
     blocks: usize,
     x: Val,
     copy: Option<Val>,
-    w: Val,
     bias: Option<Val>,
 }
 
@@ -231,14 +369,15 @@ impl Source for Pixels<'_> {
     }
 
     fn panel(&self, b: &mut Builder, group: usize, index: Val, _column: Val) -> (Val, i64) {
-        let g = &self.nest.groups[group].0;
-        let first = b.offset_int(self.w, self.nest.panel_offset(group) as i64);
-        (b.element(first, index, self.nest.one_panel_bytes(g)), (g.vecs * self.nest.mac.ty.bytes()) as i64)
+        let (nest, w) = self.panels.expect("lists have no panels");
+        let g = &nest.groups[group].0;
+        let first = b.offset_int(w, nest.panel_offset(group) as i64);
+        (b.element(first, index, nest.one_panel_bytes(g)), (g.vecs * self.mac.ty.bytes()) as i64)
     }
 
     fn bias(&self, b: &mut Builder, _row: Val, column: Val, tile: Tile, _last: usize) -> Option<Vec<Val>> {
         let bias = b.element(self.bias?, column, 4);
-        let ty = self.nest.mac.ty;
+        let ty = self.mac.ty;
         let vectors: Vec<Val> = (0..tile.vecs).map(|j| b.load(ty, bias, (j * ty.bytes()) as i32)).collect();
         Some((0..tile.rows).flat_map(|_| vectors.iter().copied()).collect())
     }
@@ -247,7 +386,7 @@ impl Source for Pixels<'_> {
 impl Pixels<'_> {
     /// Copies `rows` rows from row `top` of the padded image, of every block of channels that is wanted.
     fn copy_rows(&self, b: &mut Builder, copy: Val, top: Val, rows: Val, chunk: Option<Chunk>) {
-        let (s, image, ty) = (self.s, self.image, self.nest.mac.ty);
+        let (s, image, ty) = (self.s, self.image, self.mac.ty);
         let zero = b.index(0);
         let nothing = b.int(ty, 0);
         let (height, width) = (s.input[0], s.input[1]);

@@ -3,7 +3,7 @@
 //! The axes of the result are merged where every view allows. The last axis that remains is computed in vectors; where a view has its elements
 //! side by side along another axis only, that axis and the last one are walked in square tiles that are transposed in registers.
 
-mod tile;
+pub(crate) mod tile;
 
 pub(crate) use tile::transpose;
 

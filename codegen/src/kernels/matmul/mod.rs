@@ -4,12 +4,13 @@
 //! few rows would not pay for packing. Products whose reduction is contiguous on both sides and that have few rows or columns
 //! are dot products along the reduction.
 
+mod sparse;
 #[cfg(test)]
 mod tests;
 
 use super::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
 use super::store::{self, Output};
-use super::{Arg, Family, Lowered, LoweredCall, Unit};
+use super::{Algorithm, Arg, Family, Lowered, LoweredCall, Unit, choose};
 use crate::kir::{Builder, Ty, Val};
 use crate::schedule;
 use dnnc_ir::{Kind, TensorType};
@@ -61,7 +62,21 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
     if unit.results[0].is_empty() {
         return Ok(Lowered::default());
     }
-    tiled(unit, &shape)
+    let mut algorithms = vec![Algorithm::new("direct", dense_ns(unit, &shape), || tiled(unit, &shape))];
+    if let Some(m) = sparse::matrix(unit, &shape).filter(|m| m.worth_leaving_out(unit.options)) {
+        algorithms.extend(sparse::algorithms(unit, &shape, m)?);
+    }
+    choose(unit, algorithms)
+}
+
+/// Predicted nanoseconds of the dense kernel: few rows wait for the weights.
+fn dense_ns(unit: &Unit, s: &Shape) -> f64 {
+    let weights = s.depth * s.columns * 4;
+    let ghz = unit.target.mhz as f64 / 1e3;
+    let rate = if weights <= unit.target.l2 { 32.0 * ghz } else { (unit.target.memory_mb_s as f64 / 1e3).max(6.0 * ghz) };
+    let arithmetic =
+        schedule::product_ns(unit.target, schedule::lanes(&unit.target.vector, 4), s.rows, s.columns, s.depth) * s.batches as f64;
+    arithmetic.max(weights as f64 / rate)
 }
 
 /// How the right side is read.

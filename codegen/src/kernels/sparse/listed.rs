@@ -1,0 +1,299 @@
+//! Panels of columns with lists of the steps that they need.
+//!
+//! A panel is one or a few vectors of columns side by side; it has the steps of the reduction at which any of its columns is not 0, each as the
+//! offset of the element in a row, and the vectors of weights of those steps. A tile keeps `rows × vectors` accumulators; a step loads an
+//! offset, the vectors of the panel and one element of each row. Where the steps lie in the row costs nothing, so neither do shuffles.
+
+use super::{Matrix, Steps};
+use crate::kernels::product::{self, Mac, Pointers, Source};
+use crate::kernels::store::Output;
+use crate::kir::{Bin, Builder, Conv, Ty, Val};
+use crate::schedule::{self, Rows, Tile};
+use dnnc_targets::Target;
+
+/// Widest panel, in vectors: wider ones seldom have their steps in common.
+const WIDEST: usize = 4;
+/// Steps in the body of the loop over a list; the rest are done one by one.
+const UNROLL: usize = 4;
+/// Accumulators that hide the latency of a multiply-add: tiles with fewer take turns with several sets.
+const CHAINS: usize = 8;
+/// Bytes of an entry of the table of panels: first column, where offsets and weights begin, unrolled bodies, single steps.
+const ENTRY: usize = 5 * 8;
+
+struct Panel {
+    /// First vector of columns.
+    first: usize,
+    steps: Steps,
+}
+
+/// Panels of one width.
+struct Group {
+    vecs: usize,
+    /// Lanes of the last vector that exist.
+    last: usize,
+    rows: Rows,
+    panels: Vec<Panel>,
+}
+
+/// A product with a constant whose zeros are left out.
+pub struct Listed {
+    mac: Mac,
+    groups: Vec<Group>,
+    row_bytes: usize,
+    row_parts: usize,
+    panel_parts: usize,
+    target: Target,
+    /// Predicted nanoseconds for all rows.
+    pub ns: f64,
+}
+
+/// The pointers that the kernel needs: the constants of [`Listed::constants`].
+pub struct Tables {
+    /// Entries of panels, offsets, weights.
+    pub params: [Val; 3],
+}
+
+impl Listed {
+    /// Cuts a product of `rows` rows with a matrix. `even`: rows of a tile lie evenly; `columns` are stored; `row_bytes` is what one row adds
+    /// to the working set; `parts` how many tasks are wanted.
+    pub fn new(mac: Mac, target: &Target, rows: usize, even: bool, m: &Matrix, columns: usize, row_bytes: usize, parts: usize) -> Listed {
+        let lanes = mac.lanes();
+        let blocks = m.blocks(lanes);
+        // Each of the rows that do not lie evenly needs an address.
+        let most = if even { usize::MAX } else { 6 };
+        let height = |vecs: usize| Rows::new(rows, schedule::most_rows(&target.vector, vecs).min(most).max(1));
+        let cycles = |vecs: usize| schedule::listed_cycles(&target.vector, height(vecs), vecs);
+        let narrow = columns % lanes;
+        let whole = blocks.len() - usize::from(narrow > 0);
+        let (mut cut, ns) = cut(&blocks[..whole], &cycles);
+        if narrow > 0 {
+            cut.push((whole, 1));
+        }
+        let mut groups: Vec<Group> = vec![];
+        for (first, vecs) in cut {
+            let last = if first == whole { narrow } else { lanes };
+            let steps = blocks[first + 1..first + vecs].iter().fold(blocks[first].clone(), |a, b| a.with(b));
+            let panel = Panel { first, steps };
+            match groups.iter_mut().find(|g| g.vecs == vecs && g.last == last) {
+                Some(group) => group.panels.push(panel),
+                None => groups.push(Group { vecs, last, rows: height(vecs), panels: vec![panel] }),
+            }
+        }
+        let tiles = groups.iter().map(|g| g.rows.tiles).max().unwrap_or(1);
+        let panels = groups.iter().map(|g| g.panels.len()).max().unwrap_or(1);
+        let row_parts = parts.min(tiles.div_ceil(2)).max(1);
+        let panel_parts = (parts / row_parts).clamp(1, panels.max(1));
+        let ns = ns * 1e3 / target.mhz as f64;
+        Listed { mac, groups, row_bytes, row_parts, panel_parts, target: target.clone(), ns }
+    }
+
+    /// Name of the algorithm.
+    pub fn name(&self) -> String {
+        format!("sparse {}x1", self.mac.lanes())
+    }
+
+    /// Number of tasks.
+    pub fn tasks(&self) -> usize {
+        self.row_parts * self.panel_parts
+    }
+
+    fn block_tiles(&self, rows: &Rows) -> usize {
+        schedule::row_block(&self.target, rows.tiles.div_ceil(self.row_parts), rows.high * self.row_bytes)
+    }
+
+    /// Most rows of a block.
+    pub fn block_rows(&self) -> usize {
+        self.groups.iter().map(|g| self.block_tiles(&g.rows) * g.rows.high).max().unwrap_or(0)
+    }
+
+    /// The encoded matrix: table of panels, offsets, weights. `place` gives the bytes from the beginning of a row to the element of a step.
+    pub fn constants(&self, m: &Matrix, place: impl Fn(usize) -> usize) -> Vec<Vec<u8>> {
+        let lanes = self.mac.lanes();
+        let (mut table, mut offsets, mut weights) = (vec![], vec![], vec![]);
+        for group in &self.groups {
+            for panel in &group.panels {
+                let (first, count) = (panel.first * lanes, panel.steps.len());
+                for field in [first, offsets.len(), weights.len(), count / UNROLL, count % UNROLL] {
+                    table.extend((field as u64).to_le_bytes());
+                }
+                for step in panel.steps.iter() {
+                    offsets.extend((place(step) as u32).to_le_bytes());
+                    for column in first..first + group.vecs * lanes {
+                        let weight = if column < m.columns { m.at(step, column) } else { 0.0 };
+                        weights.extend(weight.to_le_bytes());
+                    }
+                }
+            }
+        }
+        vec![table, offsets, weights]
+    }
+
+    /// Emits the product; `part` is the number of the task within `0..tasks()`.
+    pub fn emit(&self, b: &mut Builder, part: Val, source: &dyn Source, tables: &Tables, out: &Output) {
+        let (row_part, panel_part) = product::divmod(b, part, self.panel_parts);
+        let mut entries = 0;
+        for group in &self.groups {
+            let panels = group.panels.len();
+            let first_entry = entries;
+            entries += panels;
+            let (tile0, tile1) = product::part_range(b, row_part, self.row_parts, group.rows.tiles);
+            let (panel0, panel1) = product::part_range(b, panel_part, self.panel_parts, panels);
+            let block = self.block_tiles(&group.rows);
+            let one = |b: &mut Builder, from: Val, to: Val| {
+                let (first, end) = (product::row_of(b, &group.rows, from), product::row_of(b, &group.rows, to));
+                let place = source.block(b, first, end, None);
+                product::for_some(b, panel0, panel1, panels, |b, panel| {
+                    let entry = b.add_int(panel, first_entry as i64);
+                    let entry = b.element(tables.params[0], entry, ENTRY);
+                    let field = |b: &mut Builder, i: usize| b.load(Ty::I64, entry, 8 * i as i32);
+                    let (column, offsets, weights) = (field(b, 0), field(b, 1), field(b, 2));
+                    let counts = [field(b, 3), field(b, 4)];
+                    let offsets = b.offset(tables.params[1], offsets);
+                    let weights = b.offset(tables.params[2], weights);
+                    let pass = Pass { mac: self.mac, group, place, column, offsets, weights, counts, source, out };
+                    product::by_height(b, &group.rows, from, to, |b, tile, height| {
+                        let row = product::row_of(b, &group.rows, tile);
+                        pass.tile(b, row, Tile { rows: height, vecs: group.vecs });
+                    });
+                });
+            };
+            if block >= group.rows.tiles.div_ceil(self.row_parts) {
+                one(b, tile0, tile1);
+                continue;
+            }
+            b.for_range(tile0, tile1, block as i64, &[], |b, from, _| {
+                let to = b.add_int(from, block as i64);
+                let to = b.bin(Bin::MinS, to, tile1);
+                one(b, from, to);
+                vec![]
+            });
+        }
+    }
+}
+
+/// Panels (first vector, vectors) that cover all blocks of one vector, and the cycles of all rows: of at most two widths, which keeps the code
+/// short. `cycles` gives those of a panel of a width: one step, and all that is not a step.
+fn cut(blocks: &[Steps], cycles: &dyn Fn(usize) -> (f64, f64)) -> (Vec<(usize, usize)>, f64) {
+    let n = blocks.len();
+    // Steps of the panels that begin at each vector, by width.
+    let mut steps: Vec<Vec<f64>> = vec![];
+    for first in 0..n {
+        let mut all = blocks[first].clone();
+        let widths = (1..=WIDEST.min(n - first)).map(|vecs| {
+            all = all.with(&blocks[first + vecs - 1]);
+            all.len() as f64
+        });
+        steps.push(widths.collect());
+    }
+    let cost: Vec<(f64, f64)> = (1..=WIDEST).map(cycles).collect();
+    let mut best: Option<(f64, f64, Vec<(usize, usize)>)> = None;
+    for wide in 1..=WIDEST {
+        for narrow in 1..=wide {
+            // Cheapest way to cover what begins at each vector.
+            let mut way = vec![(0.0, 0); n + 1];
+            for first in (0..n).rev() {
+                let option = |&vecs: &usize| {
+                    let rest = way.get(first + vecs)?.0;
+                    let (step, panel) = cost[vecs - 1];
+                    Some((steps[first][vecs - 1] * step + panel + rest, vecs))
+                };
+                let options = [wide, narrow].iter().filter_map(option).min_by(|a, b| a.0.total_cmp(&b.0));
+                way[first] = options.unwrap_or((f64::INFINITY, 1));
+            }
+            let total = way[0].0;
+            // A second width is code that must pay.
+            let weighed = total * if wide == narrow { 1.0 } else { 1.03 };
+            if total.is_finite() && best.as_ref().is_none_or(|b| weighed < b.0) {
+                let mut cut = vec![];
+                let mut first = 0;
+                while first < n {
+                    cut.push((first, way[first].1));
+                    first += way[first].1;
+                }
+                best = Some((weighed, total, cut));
+            }
+        }
+    }
+    best.map_or((vec![], 0.0), |(_, total, cut)| (cut, total))
+}
+
+/// One panel times a block of rows.
+struct Pass<'a> {
+    mac: Mac,
+    group: &'a Group,
+    /// Where the rows of the block are found from.
+    place: Val,
+    column: Val,
+    offsets: Val,
+    weights: Val,
+    /// Unrolled bodies and single steps.
+    counts: [Val; 2],
+    source: &'a dyn Source,
+    out: &'a Output<'a>,
+}
+
+impl Pass<'_> {
+    fn tile(&self, b: &mut Builder, row: Val, tile: Tile) {
+        let ty = self.mac.ty;
+        let pointers = self.source.rows(b, self.place, row, tile.rows);
+        let size = tile.rows * tile.vecs;
+        let chains = CHAINS.div_ceil(size).min(UNROLL);
+        let nothing = b.int(ty, 0);
+        let bias = self.source.bias(b, row, self.column, tile, self.group.last);
+        let mut state = bias.unwrap_or_else(|| vec![nothing; size]);
+        state.resize(size * chains, nothing);
+        state.extend([self.offsets, self.weights]);
+        let zero = b.index(0);
+        for (count, steps) in self.counts.into_iter().zip([UNROLL, 1]) {
+            state = b.for_range(zero, count, 1, &state, |b, _, state| {
+                let (acc, at) = state.split_at(size * chains);
+                let mut acc = acc.to_vec();
+                for step in 0..steps {
+                    let set = &mut acc[step % chains * size..][..size];
+                    self.step(b, tile, &pointers, at[0], at[1], step, set);
+                }
+                acc.push(b.offset_int(at[0], 4 * steps as i64));
+                acc.push(b.offset_int(at[1], (steps * tile.vecs * ty.bytes()) as i64));
+                acc
+            });
+        }
+        let mut acc = state[..size].to_vec();
+        for set in 1..chains {
+            (0..size).for_each(|i| acc[i] = b.add(acc[i], state[set * size + i]));
+        }
+        self.out.store(b, row, self.column, tile, self.group.last, &acc);
+    }
+
+    /// One step: an element of each row times the vectors of the panel.
+    fn step(&self, b: &mut Builder, tile: Tile, pointers: &Pointers, offsets: Val, weights: Val, step: usize, acc: &mut [Val]) {
+        let ty = self.mac.ty;
+        let offset = b.load(Ty::I32, offsets, 4 * step as i32);
+        let offset = b.conv(Conv::Zext, offset, Ty::I64.elem);
+        let weight = |b: &mut Builder, j: usize| b.load(ty, weights, ((step * tile.vecs + j) * ty.bytes()) as i32);
+        let even = match pointers {
+            Pointers::Even(p, stride) => Some((b.offset(*p, offset), *stride)),
+            Pointers::Each(_) => None,
+        };
+        let element = |b: &mut Builder, i: usize| match (even, pointers) {
+            (None, Pointers::Each(each)) => {
+                let p = b.offset(each[i], offset);
+                self.mac.splat(b, ty, p, 0)
+            }
+            (Some((p, stride)), _) => self.mac.splat(b, ty, p, (i as i64 * stride) as i32),
+            (None, Pointers::Even(..)) => unreachable!("even rows have one address"),
+        };
+        if tile.rows >= tile.vecs {
+            let w: Vec<Val> = (0..tile.vecs).map(|j| weight(b, j)).collect();
+            for i in 0..tile.rows {
+                let x = element(b, i);
+                (0..tile.vecs).for_each(|j| acc[i * tile.vecs + j] = self.mac.mac(b, x, w[j], acc[i * tile.vecs + j]));
+            }
+        } else {
+            let x: Vec<Val> = (0..tile.rows).map(|i| element(b, i)).collect();
+            for j in 0..tile.vecs {
+                let w = weight(b, j);
+                (0..tile.rows).for_each(|i| acc[i * tile.vecs + j] = self.mac.mac(b, x[i], w, acc[i * tile.vecs + j]));
+            }
+        }
+    }
+}

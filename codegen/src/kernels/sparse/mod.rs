@@ -1,0 +1,110 @@
+//! Products with a constant that has zeros.
+//!
+//! Kernels are loops over encoded data, never an instruction stream of single non-zeros. [`listed`] has panels of columns in lanes with a list of the
+//! steps of the reduction that they need: for blocks of non-zeros along columns, and for groups whose channels lie anywhere. [`spread`] has
+//! rows in lanes: zeros may lie anywhere. [`scattered`] is for few rows: it goes through the matrix step by step.
+
+pub mod listed;
+pub mod scattered;
+pub mod spread;
+#[cfg(test)]
+mod tests;
+
+use super::Options;
+use dnnc_ir::{Tensor, Type};
+
+/// Constants with a larger share of non-zeros are taken as dense.
+const DENSE: f64 = 0.8;
+
+/// Shares of the elements of a constant, and of blocks of neighbours in it, that are not 0.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Density {
+    /// Elements.
+    pub elements: f64,
+    /// Blocks of four neighbouring outputs.
+    pub fours: f64,
+    /// Blocks of eight neighbouring outputs.
+    pub eights: f64,
+}
+
+impl Density {
+    /// Of weights of f32, whose outputs are the first axis, or the last of matrices where `last` says so; none of anything else.
+    pub fn of(weights: &Tensor, last: bool) -> Option<Density> {
+        let (ty, shape) = (weights.ty().ty, &weights.ty().shape);
+        if ty != Type::F32 || shape.len() < 2 || weights.is_empty() {
+            return None;
+        }
+        let (columns, steps) =
+            if last { (shape[shape.len() - 1], weights.len() / shape[shape.len() - 1]) } else { (shape[0], weights.len() / shape[0]) };
+        let (step, column) = if last { (columns, 1) } else { (1, steps) };
+        let m = Matrix { data: weights.values::<f32>(), steps, columns, step, column };
+        let share = |width: usize| {
+            let blocks = m.blocks(width);
+            blocks.iter().map(Steps::len).sum::<usize>() as f64 / (blocks.len() * steps) as f64
+        };
+        Some(Density { elements: m.density(), fours: share(4), eights: share(8) })
+    }
+}
+
+/// A constant right side of a product: steps of the reduction × columns.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    /// The elements.
+    pub data: &'a [f32],
+    /// Steps of the reduction.
+    pub steps: usize,
+    /// Columns.
+    pub columns: usize,
+    /// Elements from a step to the next.
+    pub step: usize,
+    /// Elements from a column to the next.
+    pub column: usize,
+}
+
+impl Matrix<'_> {
+    /// The element of a step and a column.
+    pub fn at(&self, step: usize, column: usize) -> f32 {
+        self.data[step * self.step + column * self.column]
+    }
+
+    /// Share of elements that are not 0.
+    pub fn density(&self) -> f64 {
+        let filled = self.data.iter().filter(|&&v| v != 0.0).count();
+        filled as f64 / self.data.len().max(1) as f64
+    }
+
+    /// Whether there are zeros enough to come into question, and the user lets them be left out.
+    pub fn worth_leaving_out(&self, options: &Options) -> bool {
+        options.sparse && !options.precise && self.density() < DENSE
+    }
+
+    /// For each block of `width` columns, a bit a step: whether the block has a non-zero there.
+    fn blocks(&self, width: usize) -> Vec<Steps> {
+        let mut blocks = vec![Steps(vec![0; self.steps.div_ceil(64)]); self.columns.div_ceil(width)];
+        for column in 0..self.columns {
+            let bits = &mut blocks[column / width].0;
+            for step in 0..self.steps {
+                bits[step / 64] |= u64::from(self.at(step, column) != 0.0) << (step % 64);
+            }
+        }
+        blocks
+    }
+}
+
+/// A set of steps of a reduction.
+#[derive(Clone, Default)]
+struct Steps(Vec<u64>);
+
+impl Steps {
+    fn len(&self) -> usize {
+        self.0.iter().map(|w| w.count_ones() as usize).sum()
+    }
+
+    fn with(&self, other: &Steps) -> Steps {
+        Steps(self.0.iter().zip(&other.0).map(|(a, b)| a | b).collect())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().flat_map(|(i, &word)| (0..64).filter(move |b| word >> b & 1 == 1).map(move |b| i * 64 + b))
+    }
+}

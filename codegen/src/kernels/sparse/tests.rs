@@ -1,0 +1,103 @@
+use crate::kernels::testing::{Random, check};
+use dnnc_ir::{Attr, Kind, Tensor, Type};
+
+/// Sets elements to 0: blocks of `block` rows (of the first axis) × one element, so that about a share of `density` is left.
+fn thinned(r: &mut Random, w: &Tensor, block: usize, density: f64) -> Tensor {
+    let shape = w.ty().shape.clone();
+    let columns = w.len() / shape[0];
+    let kept: Vec<bool> = (0..shape[0].div_ceil(block) * columns).map(|_| r.unit() * 0.5 + 0.5 < density).collect();
+    let values = w.values::<f32>().iter().enumerate();
+    let values: Vec<f32> = values.map(|(i, &v)| if kept[i / columns / block * columns + i % columns] { v } else { 0.0 }).collect();
+    Tensor::new(shape, &values)
+}
+
+fn conv(r: &mut Random, block: usize, channels: [usize; 2], image: [usize; 2], kernel: [usize; 2], stride: usize, w: &Tensor) {
+    let x = r.tensor(Type::F32, [1 + stride % 2, channels[0].div_ceil(block), image[0], image[1], block]);
+    let mut inputs = vec![(x, false), (w.clone(), true)];
+    if stride == 1 {
+        inputs.push((r.tensor(Type::F32, [channels[1]]), true));
+    }
+    let pads: Vec<usize> = kernel.iter().chain(&kernel).map(|k| k / 2).collect();
+    let attrs = [
+        ("strides", Attr::from(&[stride; 2][..])),
+        ("pads", Attr::from(&pads[..])),
+        ("dilations", Attr::from(&[1usize; 2][..])),
+        ("groups", Attr::from(1i64)),
+        ("block", Attr::from(block as i64)),
+    ];
+    check(Kind::Conv, &attrs, &inputs);
+}
+
+#[test]
+fn convolutions_of_every_density() {
+    let r = &mut Random::new(11);
+    for (i, density) in [0.0, 0.05, 0.2, 0.4, 0.7, 1.0].into_iter().enumerate() {
+        for block in [4, 8] {
+            let channels = [r.size(5, 40), r.size(9, 60)];
+            let image = [r.size(1, 9), r.size(3, 12)];
+            let w = r.tensor(Type::F32, [channels[1], channels[0], 1, 1]);
+            let w = thinned(r, &w, [8, 4, 1][i % 3], density);
+            conv(r, block, channels, image, [1, 1], 1 + i % 2, &w);
+        }
+    }
+}
+
+#[test]
+fn windows_with_zeros() {
+    let r = &mut Random::new(12);
+    for (block, kernel) in [(4, [3, 3]), (8, [3, 3]), (8, [1, 5])] {
+        for stride in [1, 2] {
+            let channels = [r.size(3, 12), r.size(9, 30)];
+            let w = r.tensor(Type::F32, [channels[1], channels[0], kernel[0], kernel[1]]);
+            let w = thinned(r, &w, 8, 0.2);
+            conv(r, block, channels, [8, 9], kernel, stride, &w);
+        }
+    }
+}
+
+#[test]
+fn groups_that_are_no_whole_blocks() {
+    let r = &mut Random::new(13);
+    let (groups, inputs, outputs) = (4, 7, 9);
+    let w = r.tensor(Type::F32, [groups * outputs, groups * inputs, 1, 1]);
+    let mut values = w.values::<f32>().to_vec();
+    for (i, v) in values.iter_mut().enumerate() {
+        // The channels of a group lie `groups` apart, as behind a shuffle.
+        let (o, c) = (i / (groups * inputs), i % (groups * inputs));
+        if o / outputs != c % groups {
+            *v = 0.0;
+        }
+    }
+    let w = Tensor::new(w.ty().shape.clone(), &values);
+    for block in [4, 8] {
+        conv(r, block, [groups * inputs, groups * outputs], [5, 6], [1, 1], 1, &w);
+    }
+}
+
+#[test]
+fn matrices_of_every_density() {
+    let r = &mut Random::new(14);
+    for (i, rows) in [1, 1, 2, 5, 9, 20, 33].into_iter().enumerate() {
+        for (j, density) in [0.0, 0.04, 0.15, 0.3].into_iter().enumerate() {
+            let (depth, columns) = (r.size(1, 70), r.size(1, 60));
+            let known = r.tensor(Type::F32, [columns, depth]);
+            let known = thinned(r, &known, [1, 8, 4][(i + j) % 3], density);
+            let trans_b = (i + j) % 2 == 0;
+            let known = match trans_b {
+                true => known,
+                false => {
+                    let op = dnnc_ir::Op::new(Kind::Transpose, [("perm", Attr::from(vec![1i64, 0]))]).expect("transpose");
+                    dnnc_ir::eval_op(&op, &[known]).expect("a matrix").remove(0)
+                }
+            };
+            // Elements of the left side may be 0, too.
+            let x = r.tensor(Type::F32, [rows, depth]);
+            let x = thinned(r, &x, 1, 0.6);
+            check(
+                Kind::MatMul,
+                &[("trans_a", Attr::from(0i64)), ("trans_b", Attr::from(i64::from(trans_b)))],
+                &[(x, false), (known, true)],
+            );
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Where constants are not 0: a fact of their class, computed along with rules, long before the constants themselves.
+
+use crate::language::OpRef;
+use dnnc_ir::eval::eval_op;
+use dnnc_ir::{Kind, Tensor, TensorType, Type};
+use std::sync::{Arc, OnceLock};
+
+/// Constants with a larger share of non-zeros count as dense.
+const DENSE: f64 = 0.8;
+/// Elements of a literal that are looked at before all are.
+const SAMPLE: usize = 4096;
+
+/// Where a constant of f32 is not 0.
+#[derive(Clone, Debug)]
+pub struct Filled(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// 1 where the element is not 0.
+    mask: Tensor,
+    density: f64,
+    rows: OnceLock<f64>,
+    columns: OnceLock<f64>,
+}
+
+impl Filled {
+    /// Of a literal; none when it is dense.
+    pub fn of(value: &Tensor) -> Option<Filled> {
+        let ty = value.ty();
+        if ty.ty != Type::F32 || ty.rank() < 2 {
+            return None;
+        }
+        let values = value.values::<f32>();
+        let few = values.iter().step_by((values.len() / SAMPLE) | 1);
+        if few.clone().filter(|&&v| v != 0.0).count() as f64 > DENSE * few.len() as f64 {
+            return None;
+        }
+        let mask: Vec<u8> = values.iter().map(|&v| u8::from(v != 0.0)).collect();
+        Filled::new(Tensor::new(ty.shape.clone(), &mask))
+    }
+
+    /// Of what an operator makes of constants of which some have zeros (the others give only their types); none when it is dense or not known.
+    pub fn through(op: &OpRef, inputs: &[(&TensorType, Option<&Filled>, Option<&Tensor>)], result: &TensorType) -> Option<Filled> {
+        if result.ty != Type::F32 || result.rank() < 2 {
+            return None;
+        }
+        let has_zeros = |i: usize| inputs[i].1.is_some();
+        let moves = match op.kind() {
+            Kind::Reshape | Kind::Transpose | Kind::Slice | Kind::Gather => has_zeros(0),
+            Kind::Pad => inputs[1].2.is_some_and(|v| v.values::<f32>() == [0.0]) && op.attrs.word("mode") == "constant",
+            Kind::Concat | Kind::Mul => (0..inputs.len()).any(has_zeros),
+            _ => false,
+        };
+        if !moves {
+            return None;
+        }
+        let mask = |(ty, filled, value): &(&TensorType, Option<&Filled>, Option<&Tensor>)| match (filled, value) {
+            (Some(filled), _) => Some(filled.0.mask.clone()),
+            // Indices; zeros that pad.
+            (None, Some(value)) if ty.ty != Type::F32 => Some((*value).clone()),
+            (None, Some(value)) if ty.rank() == 0 => Some(Tensor::scalar(u8::from(value.values::<f32>() != [0.0]))),
+            (None, _) if ty.ty == Type::F32 => Some(Tensor::new(ty.shape.clone(), &vec![1u8; ty.len()])),
+            _ => None,
+        };
+        let masks: Option<Vec<Tensor>> = inputs.iter().map(mask).collect();
+        Filled::new(eval_op(op, &masks?).ok()?.pop()?)
+    }
+
+    fn new(mask: Tensor) -> Option<Filled> {
+        let filled = mask.values::<u8>().iter().map(|&v| usize::from(v)).sum::<usize>();
+        let density = filled as f64 / mask.len().max(1) as f64;
+        (density <= DENSE).then(|| Filled(Arc::new(Inner { mask, density, rows: OnceLock::new(), columns: OnceLock::new() })))
+    }
+
+    /// Share of elements that are not 0.
+    pub fn density(&self) -> f64 {
+        self.0.density
+    }
+
+    /// Share of blocks of `width` neighbours along the first axis with an element that is not 0. `width` is that of the machine, always.
+    pub fn rows(&self, width: usize) -> f64 {
+        *self.0.rows.get_or_init(|| {
+            let rows = self.0.mask.ty().shape[0];
+            blocks(self.0.mask.values::<u8>(), rows, self.0.mask.len() / rows.max(1), width)
+        })
+    }
+
+    /// The same along the last axis of a matrix.
+    pub fn columns(&self, width: usize) -> f64 {
+        *self.0.columns.get_or_init(|| {
+            let mask = self.0.mask.values::<u8>();
+            let lines = mask.chunks(self.0.mask.ty().shape.last().copied().unwrap_or(1).max(1));
+            let (mut all, mut some) = (0, 0);
+            for block in lines.flat_map(|line| line.chunks(width)) {
+                all += 1;
+                some += usize::from(block.iter().any(|&v| v != 0));
+            }
+            some as f64 / f64::from(all.max(1))
+        })
+    }
+}
+
+/// Share of blocks of `width` neighbours in a column that have a non-zero.
+fn blocks(mask: &[u8], rows: usize, columns: usize, width: usize) -> f64 {
+    let mut some = 0usize;
+    for block in mask.chunks((width * columns).max(1)) {
+        let mut any = vec![0u8; columns];
+        for row in block.chunks(columns.max(1)) {
+            any.iter_mut().zip(row).for_each(|(a, &v)| *a |= v);
+        }
+        some += any.iter().map(|&v| usize::from(v)).sum::<usize>();
+    }
+    some as f64 / (rows.div_ceil(width) * columns).max(1) as f64
+}
