@@ -3,5 +3,6 @@
 mod cli;
 
 fn main() -> std::process::ExitCode {
+    dnnc::codegen::jit::free_large_blocks_at_once();
     cli::main()
 }

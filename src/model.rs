@@ -116,19 +116,23 @@ impl Model {
         results.into_iter().map(|r| r.ok_or_else(|| Error::Internal("a result was never made".into()))).collect()
     }
 
-    /// Code, memory and buffers for repeated runs on inputs of the shapes of `inputs`, which are the first values.
-    pub fn session(&self, inputs: &[Tensor]) -> Result<Session<'_>, Error> {
+    /// Code, memory and buffers for repeated runs on inputs of the shapes of `inputs`, which are the first values. The model as it was read
+    /// is let go of where the code does not need it.
+    pub fn into_session(self, inputs: &[Tensor]) -> Result<Session, Error> {
         self.check(inputs)?;
         let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| t.shape().to_vec()).collect();
         let stage = self.source.specialise(&shapes)?;
+        let inputs = inputs.to_vec();
         if stage.cut.is_some() || self.via != Via::Jit {
             self.prepare(&shapes)?;
-            return Ok(Session { model: self, inputs: inputs.to_vec(), fixed: None });
+            return Ok(Session { inputs, runs: Runs::Staged(self) });
         }
-        let code = Jitted::new(&stage.graph, &self.options)?;
+        let options = self.options;
+        drop(self.source);
+        let code = Jitted::new(stage.graph, &options)?;
         let results = code.jit.program().outputs.iter().map(|(_, t)| vec![0; t.bytes()]).collect();
         let arena = code.jit.arena();
-        Ok(Session { model: self, inputs: inputs.to_vec(), fixed: Some(Fixed { code, arena, results }) })
+        Ok(Session { inputs, runs: Runs::Fixed(Fixed { code, arena, results }) })
     }
 
     fn specialised(&self, shapes: &[Vec<usize>]) -> Result<Arc<Prepared>, Error> {
@@ -136,7 +140,7 @@ impl Model {
     }
 
     fn prepare_stage(&self, stage: Stage) -> Result<Prepared, Error> {
-        let executor = executor(&stage.graph, self.via, &self.options)?;
+        let executor = executor(stage.graph, self.via, &self.options)?;
         Ok(Prepared { executor, finished: stage.finished, cut: stage.cut, next: Cache::new() })
     }
 
@@ -223,11 +227,15 @@ pub fn describe(port: &Port) -> String {
 }
 
 /// Repeated runs with the caller's buffers: nothing is allocated while running.
-pub struct Session<'m> {
-    model: &'m Model,
+pub struct Session {
     inputs: Vec<Tensor>,
-    /// Absent when a size depends on data: then every run goes through [`Model::run`].
-    fixed: Option<Fixed>,
+    runs: Runs,
+}
+
+enum Runs {
+    /// A size depends on data, or the code is not in this process: every run goes through [`Model::run`].
+    Staged(Model),
+    Fixed(Fixed),
 }
 
 struct Fixed {
@@ -253,10 +261,13 @@ pub struct Layer {
     pub tasks: usize,
 }
 
-impl Session<'_> {
+impl Session {
     /// One inference.
     pub fn run(&mut self) -> Result<(), Error> {
-        let Some(fixed) = &mut self.fixed else { return self.model.run(&self.inputs).map(|_| ()) };
+        let fixed = match &mut self.runs {
+            Runs::Staged(model) => return model.run(&self.inputs).map(|_| ()),
+            Runs::Fixed(fixed) => fixed,
+        };
         // A few pointers are gathered here; the run itself allocates nothing.
         let inputs: Vec<&[u8]> = self.inputs.iter().map(|t| t.bytes()).collect();
         let mut results: Vec<&mut [u8]> = fixed.results.iter_mut().map(|r| r.as_mut_slice()).collect();
@@ -265,9 +276,9 @@ impl Session<'_> {
 
     /// The results of the last run.
     pub fn results(&self) -> Result<Vec<Tensor>, Error> {
-        match &self.fixed {
-            None => self.model.run(&self.inputs),
-            Some(f) => Ok(f
+        match &self.runs {
+            Runs::Staged(model) => model.run(&self.inputs),
+            Runs::Fixed(f) => Ok(f
                 .code
                 .jit
                 .program()
@@ -281,12 +292,15 @@ impl Session<'_> {
 
     /// Bytes of the arena (0 when sizes depend on data).
     pub fn arena_bytes(&self) -> usize {
-        self.fixed.as_ref().map_or(0, |f| f.code.jit.program().arena_bytes)
+        match &self.runs {
+            Runs::Staged(_) => 0,
+            Runs::Fixed(f) => f.code.jit.program().arena_bytes,
+        }
     }
 
     /// Medians of the time of each step over runs of `budget` in all.
     pub fn profile(&mut self, budget: Duration) -> Result<Vec<Layer>, Error> {
-        let Some(fixed) = &mut self.fixed else {
+        let Runs::Fixed(fixed) = &mut self.runs else {
             return Err(Error::Usage("a size depends on data: there is no fixed list of steps to measure".into()));
         };
         let inputs: Vec<&[u8]> = self.inputs.iter().map(|t| t.bytes()).collect();

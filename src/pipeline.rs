@@ -59,21 +59,35 @@ pub struct Built {
 
 /// Rewrites and lowers a graph; `name` becomes the prefix of its symbols.
 pub fn build(graph: &Graph, name: &str, options: &Options) -> Result<Built, Error> {
-    let (graph, report) = if options.plain {
-        (graph.clone(), None)
-    } else {
-        let asked = dnnc_rewrites::Options { precise: options.precise, dense: !options.sparse, ..Default::default() };
-        let done = dnnc_rewrites::optimise(graph, options.target, &asked).map_err(Error::Internal)?;
-        (done.graph, Some(done.report))
-    };
+    let (graph, report) = rewritten(graph.clone(), options)?;
+    let (program, notes) = lowered(graph.clone(), name, options)?;
+    Ok(Built { graph, report, program, notes })
+}
+
+/// The program alone: constants are held once, not in graph and program at the same time.
+pub(crate) fn program(graph: Graph, options: &Options) -> Result<Program, Error> {
+    let (graph, _) = rewritten(graph, options)?;
+    Ok(lowered(graph, "model", options)?.0)
+}
+
+fn rewritten(graph: Graph, options: &Options) -> Result<(Graph, Option<Report>), Error> {
+    if options.plain {
+        return Ok((graph, None));
+    }
+    let asked = dnnc_rewrites::Options { precise: options.precise, dense: !options.sparse, ..Default::default() };
+    let done = dnnc_rewrites::optimise(&graph, options.target, &asked).map_err(Error::Internal)?;
+    Ok((done.graph, Some(done.report)))
+}
+
+fn lowered(graph: Graph, name: &str, options: &Options) -> Result<(Program, lower::Notes), Error> {
     let asked =
         kernels::Options { precise: options.precise, threads: options.threads, tuner: options.tuner.clone(), sparse: options.sparse };
-    let (program, notes) = lower::lower(&graph, name, options.target, &asked)?;
+    let (program, notes) = lower::lower(graph, name, options.target, &asked)?;
     if program.arena_bytes > options.max_arena {
         return Err(Error::Usage(format!(
             "the network needs an arena of {} bytes, more than the limit of {} (--max-arena)",
             program.arena_bytes, options.max_arena
         )));
     }
-    Ok(Built { graph, report, program, notes })
+    Ok((program, notes))
 }

@@ -1,6 +1,6 @@
 //! The ways a graph can be run. One model, every way, one answer: the slow ways are the meaning of the fast one.
 
-use crate::pipeline::{Options, build};
+use crate::pipeline::{Options, program};
 use crate::{Error, object_of};
 use dnnc_codegen::jit::{Arena, Jit};
 use dnnc_codegen::program::Program;
@@ -65,12 +65,12 @@ pub trait Executor: Send + Sync {
 }
 
 /// Prepares a graph to be run in one of the ways.
-pub fn executor(graph: &Graph, via: Via, options: &Options) -> Result<Box<dyn Executor>, Error> {
+pub fn executor(graph: Graph, via: Via, options: &Options) -> Result<Box<dyn Executor>, Error> {
     Ok(match via {
-        Via::Evaluator => Box::new(Evaluated(graph.clone())),
-        Via::Kir => Box::new(Interpreted(build(graph, "model", options)?.program)),
+        Via::Evaluator => Box::new(Evaluated(graph)),
+        Via::Kir => Box::new(Interpreted(program(graph, options)?)),
         Via::Jit => Box::new(Jitted::new(graph, options)?),
-        Via::Object => Box::new(Linked::new(graph, options, &["cc"], &[])?),
+        Via::Object => Box::new(Linked::new(&graph, options, &["cc"], &[])?),
         Via::Aarch64 => {
             let target = if options.target.triple.starts_with("aarch64") {
                 options.target
@@ -78,7 +78,7 @@ pub fn executor(graph: &Graph, via: Via, options: &Options) -> Result<Box<dyn Ex
                 dnnc_targets::find("aarch64").expect("the record of generic AArch64")
             };
             let options = Options { target, ..options.clone() };
-            Box::new(Linked::new(graph, &options, &["aarch64-linux-gnu-gcc", "-static"], &["qemu-aarch64"])?)
+            Box::new(Linked::new(&graph, &options, &["aarch64-linux-gnu-gcc", "-static"], &["qemu-aarch64"])?)
         }
     })
 }
@@ -108,9 +108,8 @@ pub(crate) struct Jitted {
 }
 
 impl Jitted {
-    pub(crate) fn new(graph: &Graph, options: &Options) -> Result<Jitted, Error> {
-        let program = build(graph, "model", options)?.program;
-        let jit = Jit::new(program, options.target, options.threads).map_err(Error::Internal)?;
+    pub(crate) fn new(graph: Graph, options: &Options) -> Result<Jitted, Error> {
+        let jit = Jit::new(program(graph, options)?, options.target, options.threads).map_err(Error::Internal)?;
         let arena = Mutex::new(jit.arena());
         Ok(Jitted { jit, arena })
     }

@@ -62,7 +62,9 @@ pub(crate) fn define<M: Module>(
             let mut description = DataDescription::new();
             description.set_align(ALIGN as u64);
             let mut block = vec![0; constant_size(program)];
-            write_constants(program, &mut block);
+            for (offset, data) in constant_offsets(program).into_iter().zip(&program.constants) {
+                block[offset..offset + data.len()].copy_from_slice(data);
+            }
             description.define(block.into_boxed_slice());
             module.define_data(id, &description).map_err(text)?;
             Base::Data(id)
@@ -94,10 +96,10 @@ pub(crate) fn constant_size(program: &Program) -> usize {
     program.constants.iter().map(|c| c.len().next_multiple_of(ALIGN)).sum::<usize>().max(1)
 }
 
-/// Writes all constants as one block.
-pub(crate) fn write_constants(program: &Program, block: &mut [u8]) {
-    for (offset, data) in constant_offsets(program).into_iter().zip(&program.constants) {
-        block[offset..offset + data.len()].copy_from_slice(data);
+/// Moves all constants into one block, which needs no more memory than there was at once.
+pub(crate) fn take_constants(program: &mut Program, block: &mut [u8]) {
+    for (offset, data) in constant_offsets(program).into_iter().zip(std::mem::take(&mut program.constants)) {
+        block[offset..offset + data.len()].copy_from_slice(&data);
     }
 }
 

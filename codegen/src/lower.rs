@@ -32,8 +32,9 @@ pub struct Notes {
     pub concat: (usize, usize),
 }
 
-/// Lowers a graph to a program called `name`.
-pub fn lower(graph: &Graph, name: &str, target: &Target, options: &Options) -> Result<(Program, Notes), LowerError> {
+/// Lowers a graph to a program called `name`. Constants are let go of one by one, so that those of the graph and those of the
+/// program are never in memory together (unless the caller keeps a clone of the graph).
+pub fn lower(mut graph: Graph, name: &str, target: &Target, options: &Options) -> Result<(Program, Notes), LowerError> {
     let mut low = Lowering {
         target,
         options,
@@ -48,7 +49,7 @@ pub fn lower(graph: &Graph, name: &str, target: &Target, options: &Options) -> R
     let inputs: Vec<Place> = (0..graph.inputs().len()).map(|i| Place { base: Base::Input(i), offset: 0 }).collect();
     let outputs: Vec<Place> = (0..graph.outputs().len()).map(|i| Place { base: Base::Output(i), offset: 0 }).collect();
     let mut steps = vec![];
-    low.graph(graph, &inputs, &outputs, &mut steps)?;
+    low.graph(&mut graph, &inputs, &outputs, &mut steps)?;
     for b in low.buffers.iter_mut().filter(|b| b.first > b.last) {
         *b = Buffer { bytes: 0, first: 0, last: 0 }; // nothing uses it
     }
@@ -143,14 +144,21 @@ struct Lowering<'a> {
 
 impl Lowering<'_> {
     /// Lowers a graph whose inputs lie at `inputs` and whose results must be left at `outputs`.
-    fn graph(&mut self, graph: &Graph, inputs: &[Place], outputs: &[Place], steps: &mut Vec<Draft>) -> Result<(), LowerError> {
+    fn graph(&mut self, graph: &mut Graph, inputs: &[Place], outputs: &[Place], steps: &mut Vec<Draft>) -> Result<(), LowerError> {
         let groups = fuse::groups(graph);
         let mut places = Places::new(graph, inputs);
         let copies = self.place_outputs(graph, outputs, &mut places);
         self.place_concats(graph, &groups, &mut places);
         let last_use = last_uses(graph, &groups);
+        let mut ending: HashMap<usize, Vec<Value>> = HashMap::new();
+        for (&value, &g) in last_use.iter().filter(|(v, _)| graph.const_of(**v).is_some()) {
+            ending.entry(g).or_default().push(value);
+        }
         for (g, group) in groups.iter().enumerate() {
             self.group(graph, g, group, &last_use, &mut places, steps)?;
+            for value in ending.remove(&g).unwrap_or_default() {
+                graph.forget(value);
+            }
         }
         for (value, to) in copies {
             let ty = graph.ty(value).clone();
@@ -395,7 +403,7 @@ impl Lowering<'_> {
         let mut bodies = vec![];
         for name in ["then", "else"] {
             let mut body = vec![];
-            self.graph(node.op.attrs.graph(name), &captures, &outs, &mut body)?;
+            self.graph(&mut Graph::clone(node.op.attrs.graph(name)), &captures, &outs, &mut body)?;
             bodies.push(body);
         }
         self.clock += 1;
@@ -408,7 +416,7 @@ impl Lowering<'_> {
 
     fn repeat(&mut self, graph: &Graph, n: usize, places: &mut Places, steps: &mut Vec<Draft>) -> Result<(), LowerError> {
         let node = &graph.nodes()[n];
-        let body = node.op.attrs.graph("body").clone();
+        let mut body = Graph::clone(node.op.attrs.graph("body"));
         let carried = node.op.attrs.size("carried");
         let max_trip = node.op.attrs.size("max_trip");
         let given: Vec<Place> = node.inputs.iter().map(|v| self.read(graph, *v, places)).collect();
@@ -427,7 +435,7 @@ impl Lowering<'_> {
         let types: Vec<TensorType> = body.outputs().iter().map(|(_, v)| body.ty(*v).clone()).collect();
         let made: Vec<Place> = types.iter().map(|t| self.buffer(t.bytes())).collect();
         let mut inner = vec![];
-        self.graph(&body, &inputs, &made, &mut inner)?;
+        self.graph(&mut body, &inputs, &made, &mut inner)?;
         self.copy(made[0], cond, 1, &mut inner);
         for i in 0..carried {
             self.copy(made[1 + i], outs[i], types[1 + i].bytes(), &mut inner);

@@ -106,6 +106,15 @@ impl Graph {
         (node.op.kind() == Kind::Const).then(|| node.op.attrs.tensor("value"))
     }
 
+    /// Lets go of the data of a constant that nobody reads any more: from now on it is empty. Its type stays.
+    pub fn forget(&mut self, value: Value) {
+        let node = &mut self.nodes[value.node as usize];
+        if node.op.kind() == Kind::Const {
+            let nothing = Tensor::zeros(TensorType::new(node.types[0].ty, [0]));
+            node.op = Op::new(Kind::Const, [("value", Attr::Tensor(nothing))]).expect("a constant has a value and nothing else");
+        }
+    }
+
     /// The inputs, in order.
     pub fn inputs(&self) -> &[Value] {
         &self.inputs

@@ -43,7 +43,7 @@ impl Bench {
         } else {
             tensors::read_inputs(model.inputs(), &self.inputs, &options.limits)?
         };
-        let mut session = super::progress::while_doing("compiling", || model.session(&inputs))?;
+        let mut session = super::progress::while_doing("compiling", || model.into_session(&inputs))?;
         let compile = start.elapsed();
         let first = time(|| session.run())?;
         let mut times = vec![];

@@ -68,7 +68,7 @@ fn heads(network: impl Fn(&mut Graph, &[Value]) -> Value, shapes: &[Vec<usize>],
     for target in testing::targets() {
         for threads in [1, 3] {
             let options = Options { threads, ..Options::default() };
-            let (program, _) = crate::lower::lower(&g, "heads", &target, &options).expect("kernels for all");
+            let (program, _) = crate::lower::lower(g.clone(), "heads", &target, &options).expect("kernels for all");
             assert_eq!(program.steps.len(), kernels, "{:?}", labels(&program));
             let bytes: Vec<&[u8]> = inputs.iter().map(|t| t.bytes()).collect();
             let got = crate::interpret::run(&program, &bytes).expect("it runs").remove(0);
