@@ -211,6 +211,8 @@ pub struct Nest {
     row_bytes: usize,
     /// Whether panels are made when they are needed.
     gathered: bool,
+    /// Whether panels come from beyond the second-level cache, so that they are asked for ahead.
+    far: bool,
     /// Parts that the rows are split into, over tasks.
     pub row_parts: usize,
     /// Parts that the panels of a group are split into, over tasks.
@@ -231,6 +233,7 @@ impl Nest {
             rows,
             row_bytes,
             gathered: false,
+            far: false,
             row_parts: 1,
             panel_parts: 1,
             target: target.clone(),
@@ -247,7 +250,14 @@ impl Nest {
                 nest.row_bytes = row_bytes * chunk / count;
             }
         }
+        nest.far = nest.panel_bytes() >= target.l2 / 2;
         nest
+    }
+
+    /// The same for panels of which these are only a part: whether all of them lie beyond the second-level cache.
+    pub fn far(mut self, far: bool) -> Nest {
+        self.far = far;
+        self
     }
 
     /// The same for panels that are gathered when they are needed: the reduction is not parted and blocks have many rows, so that each is
@@ -330,6 +340,13 @@ impl Nest {
     /// Bytes of a packed panel.
     pub fn one_panel_bytes(&self, group: &Group) -> usize {
         self.steps() * group.vecs * self.mac.ty.bytes()
+    }
+
+    /// Panel `index` of a group of the packed panels at `w`, and bytes from one step to the next.
+    pub fn packed_panel(&self, b: &mut Builder, w: Val, group: usize, index: Val) -> (Val, i64) {
+        let g = &self.groups[group].0;
+        let first = b.offset_int(w, self.panel_offset(group) as i64);
+        (b.element(first, index, self.one_panel_bytes(g)), (g.vecs * self.mac.ty.bytes()) as i64)
     }
 
     /// Steps of the reduction.
@@ -469,7 +486,7 @@ impl Pass<'_> {
     /// the next begins only when that is wanted at once.
     fn ahead(&self, b: &mut Builder, tile: Val) -> Option<Ahead> {
         let packed = self.step == (self.group.vecs * self.nest.mac.ty.bytes()) as i64;
-        if !packed || self.block < 4 || self.nest.gathered || self.nest.panel_bytes() < self.nest.target.l2 / 2 {
+        if !packed || self.block < 3 || self.nest.gathered || !self.nest.far || self.nest.depth.is_empty() {
             return None;
         }
         let pass = self.nest.pass_bytes(self.group);
@@ -598,7 +615,7 @@ impl Pass<'_> {
     fn body(&self, b: &mut Builder, tile: Tile, state: State, even: Option<i64>, runs: &[Run], streams: &Streams) -> State {
         let State { mut acc, rows, weights, ahead } = state;
         let ahead = ahead.map(|ahead| {
-            b.prefetch(ahead.at, 0);
+            (0..ahead.step).step_by(self.nest.target.line).for_each(|line| b.prefetch(ahead.at, line as i32));
             Ahead { at: b.offset_int(ahead.at, ahead.step), ..ahead }
         });
         let mac = self.nest.mac;

@@ -1,12 +1,14 @@
 //! Convolutions.
 //!
-//! Packed images with constant weights are products of pixels and panels of output channels ([`packed`]); everything else, of any rank and type, is a
-//! product of the weights and panels of pixels that are gathered at run time ([`plain`]).
+//! Packed images with constant weights are products of pixels and panels of output channels ([`packed`]), large 3×3 ones of stride 1 by
+//! Winograd's algorithm ([`winograd`]); everything else, of any rank and type, is a product of the weights and panels of pixels that are
+//! gathered at run time ([`plain`]).
 
 mod packed;
 mod plain;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 use super::{Algorithm, Family, Lowered, Unit, choose, depthwise, repack};
 use dnnc_ir::Kind;
@@ -114,6 +116,10 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
 /// A convolution of packed images, by the algorithm that is predicted to be fastest.
 fn planar(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
     let mut algorithms = vec![Algorithm::new("direct", packed::dense_ns(unit, s), || packed::lower(unit, s, Form::Dense))];
+    for form in winograd::FORMS.iter().filter(|form| winograd::fits(unit, s, form)) {
+        let plan = winograd::plan(unit, s, form);
+        algorithms.push(Algorithm::new(form.name, plan.ns * form.worth, move || winograd::lower(unit, s, form, &plan)));
+    }
     if let Some(m) = packed::matrix(unit, s).filter(|m| m.worth_leaving_out(unit.options)) {
         let (listed, spread) = (packed::listed(unit, s, &m)?, packed::spread(unit, s, &m)?);
         let batch = s.batch as f64;

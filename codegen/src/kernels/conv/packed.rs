@@ -370,9 +370,7 @@ impl Source for Pixels<'_> {
 
     fn panel(&self, b: &mut Builder, group: usize, index: Val, _column: Val) -> (Val, i64) {
         let (nest, w) = self.panels.expect("lists have no panels");
-        let g = &nest.groups[group].0;
-        let first = b.offset_int(w, nest.panel_offset(group) as i64);
-        (b.element(first, index, nest.one_panel_bytes(g)), (g.vecs * self.mac.ty.bytes()) as i64)
+        nest.packed_panel(b, w, group, index)
     }
 
     fn bias(&self, b: &mut Builder, _row: Val, column: Val, tile: Tile, _last: usize) -> Option<Vec<Val>> {

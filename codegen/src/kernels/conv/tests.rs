@@ -1,4 +1,7 @@
-use crate::kernels::testing::{Random, check};
+use super::{FAMILY, Shape, winograd};
+use crate::kernels::testing::{Random, check_by};
+use crate::kernels::{Lowered, Unit};
+use crate::schedule;
 use dnnc_ir::{Attr, Kind, Type};
 
 /// A convolution with random sizes for everything that is not given.
@@ -39,6 +42,10 @@ impl Case {
     }
 
     fn check(&self) {
+        self.check_by(&FAMILY.lower, 1.0);
+    }
+
+    fn check_by(&self, lower: &dyn Fn(&Unit) -> Result<Lowered, String>, tolerance: f64) {
         let r = &mut Random::new(self.channels.iter().chain(&self.input).chain(&self.kernel).sum::<usize>() as u64);
         let (c, o) = (self.channels[0] * self.groups, self.channels[1] * self.groups);
         let (lead, tail) = if self.block > 0 { (c.div_ceil(self.block), vec![self.block]) } else { (c, vec![]) };
@@ -56,7 +63,7 @@ impl Case {
             ("groups", Attr::from(self.groups as i64)),
             ("block", Attr::from(self.block as i64)),
         ];
-        check(Kind::Conv, &attrs, &inputs);
+        check_by(lower, tolerance, Kind::Conv, &attrs, &inputs);
     }
 }
 
@@ -186,5 +193,47 @@ fn one_kernel_a_channel() {
         case.pads = (0..4).map(|_| r.size(0, 3)).collect();
         case.bias = r.size(0, 1) == 1;
         case.check();
+    }
+}
+
+/// Lowers by a form of Winograd's algorithm where the target's vectors are the image's blocks, cut into so many blocks (0: apart) and columns.
+fn by_form(form: &'static winograd::Form, blocks: usize, vectors: usize) -> impl Fn(&Unit) -> Result<Lowered, String> {
+    move |unit| {
+        let s = Shape::new(unit);
+        if s.block != unit.target.vector.bits / 32 || !winograd::fits(unit, &s, form) {
+            return (FAMILY.lower)(unit);
+        }
+        let tiles = s.batch * s.output.iter().map(|n| n.div_ceil(form.out)).product::<usize>();
+        let plan = winograd::plan(unit, &s, form);
+        let tiles = tiles.div_ceil(blocks.max(1));
+        winograd::lower(unit, &s, form, &schedule::Winograd { tiles, columns: s.block * vectors, apart: blocks == 0, ..plan })
+    }
+}
+
+#[test]
+fn by_winograd() {
+    let r = &mut Random::new(6);
+    for number in 0..18 {
+        let form = &winograd::FORMS[number % winograd::FORMS.len()];
+        let input = [r.size(1, 14), r.size(1, 14)];
+        let mut case = Case::new([4, 8][r.size(0, 1)], [r.size(1, 20), r.size(1, 30)], &input, &[3, 3]);
+        case.pads = (0..4).map(|_| r.size(0, 2)).collect();
+        for axis in 0..2 {
+            // A window fits.
+            case.pads[axis] += 3usize.saturating_sub(input[axis] + case.pads[axis] + case.pads[axis + 2]);
+        }
+        case.batch = r.size(1, 2);
+        case.bias = r.size(0, 1) == 1;
+        case.check_by(&by_form(form, number % 4, 1 + number % 3), 2.0);
+    }
+}
+
+/// Errors of 64 channels stay below these parts of the largest result; those of the direct sum are about 3e-7.
+#[test]
+fn winograd_rounds_little() {
+    for (form, bound) in winograd::FORMS.iter().zip([1e-6, 3e-6, 1.5e-5]) {
+        let mut case = Case::new(8, [64, 8], &[14, 14], &[3, 3]);
+        case.pads = vec![1; 4];
+        case.check_by(&by_form(form, 1, 1), bound / 2e-5);
     }
 }

@@ -1,0 +1,617 @@
+//! Winograd's short convolutions: F(m×m, r×r) makes m×m pixels with (m + r − 1)² multiplications a channel instead of m²·r².
+//!
+//! Tiles of n = m + r − 1 pixels square, m apart, are transformed to n² numbers a channel; for each of the n² *points*, transformed tiles times
+//! transformed weights is a product of its own; its n² numbers an output channel are transformed back to m×m pixels. All three transforms
+//! evaluate or interpolate polynomials at a form's numbers ([`Form`]); the weights are transformed at compile time.
+//!
+//! Blocks of tiles go through all of it while they are in the second-level cache; where the weights are too large to be read again for every
+//! block, all tiles are transformed by a kernel of their own, and the products run through the weights once ([`schedule::winograd`]).
+//!
+//! (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015; the numbers of a form decide how it rounds: Barabasz et al., "Error
+//! Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", 2018.)
+
+use super::Shape;
+use crate::kernels::product::{self, Chunk, Mac, Memory, Nest, Pointers, Run, Source, Stretch};
+use crate::kernels::store::{self, Channel, Output};
+use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
+use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
+use crate::schedule::{self, Tile, Winograd};
+use dnnc_ir::Type;
+
+/// A form of the algorithm.
+#[derive(Debug)]
+pub struct Form {
+    /// Name, as in reports.
+    pub name: &'static str,
+    /// Pixels of the result a tile has along an axis.
+    pub out: usize,
+    /// Extent of the kernel.
+    pub kernel: usize,
+    /// How much shorter the others must be predicted: what memory and error are worth.
+    pub worth: f64,
+    /// The numbers at which polynomials are evaluated, opposites side by side; infinity comes last and is not listed.
+    at: &'static [f64],
+}
+
+/// All forms, of the least error first.
+pub const FORMS: &[Form] = &[
+    Form { name: "winograd F(2,3)", out: 2, kernel: 3, worth: 1.05, at: &[0.0, 1.0, -1.0] },
+    Form { name: "winograd F(4,3)", out: 4, kernel: 3, worth: 1.08, at: &[0.0, 0.75, -0.75, 1.5, -1.5] },
+    Form { name: "winograd F(6,3)", out: 6, kernel: 3, worth: 1.2, at: &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5] },
+];
+
+/// The matrices of a form.
+struct Matrices {
+    /// n × n: pixels of the input to points.
+    forth: Vec<Vec<f64>>,
+    /// n × r: weights to points.
+    weights: Vec<Vec<f64>>,
+    /// m × n: points to pixels of the result.
+    back: Vec<Vec<f64>>,
+}
+
+impl Form {
+    /// Pixels of the input a tile has along an axis.
+    pub fn inner(&self) -> usize {
+        self.out + self.kernel - 1
+    }
+
+    /// Products.
+    pub fn points(&self) -> usize {
+        self.inner() * self.inner()
+    }
+
+    fn matrices(&self) -> Matrices {
+        let (n, at) = (self.inner(), self.at);
+        assert_eq!(at.len() + 1, n, "{}", self.name);
+        let powers = |p: f64, count: usize| (0..count).map(move |k| p.powi(k as i32));
+        // Coefficients of the product of (x − q) for all numbers but one.
+        let product = |but: usize| {
+            let mut poly = vec![1.0];
+            for (_, q) in at.iter().enumerate().filter(|(j, _)| *j != but) {
+                let times_x = [0.0].into_iter().chain(poly.iter().copied());
+                poly = times_x.zip(poly.iter().copied().chain([0.0])).map(|(a, c): (f64, f64)| a - q * c).collect();
+            }
+            poly.resize(n, 0.0);
+            poly
+        };
+        let scale = |i: usize| (0..at.len()).filter(|&j| j != i).map(|j| at[i] - at[j]).product::<f64>();
+        let last = |len: usize| (0..len).map(|k| if k + 1 == len { 1.0 } else { 0.0 }).collect::<Vec<f64>>();
+        Matrices {
+            forth: (0..n).map(product).collect(),
+            weights: (0..at.len()).map(|i| powers(at[i], self.kernel).map(|v| v / scale(i)).collect()).chain([last(self.kernel)]).collect(),
+            back: (0..self.out).map(|k| at.iter().map(|p| p.powi(k as i32)).chain([last(self.out)[k]]).collect()).collect(),
+        }
+    }
+}
+
+/// Places along the width whose tiles hang over the edge of the image in different ways; more are not worth their code.
+const EDGES: usize = 5;
+
+/// Whether a convolution that the direct kernel takes can be done in a form.
+pub fn fits(unit: &Unit, s: &Shape, form: &Form) -> bool {
+    !unit.options.precise
+        && s.groups == 1
+        && s.block > 1
+        && s.kernel == [form.kernel; 2]
+        && s.strides == [1, 1]
+        && s.dilations == [1, 1]
+        && edges(s, form).len() <= EDGES
+}
+
+/// Runs of tiles along the width: the end of each, and the pixels of its tiles that lie in the image.
+fn edges(s: &Shape, form: &Form) -> Vec<(usize, (usize, usize))> {
+    let mut runs: Vec<(usize, (usize, usize))> = vec![];
+    for tile in 0..s.output[1].div_ceil(form.out) {
+        let place = |column: usize| (column + s.before[1]).saturating_sub(tile * form.out).min(form.inner());
+        let inside = (place(0), place(s.input[1]));
+        match runs.last_mut().filter(|run| run.1 == inside) {
+            Some(run) => run.0 = tile + 1,
+            None => runs.push((tile + 1, inside)),
+        }
+    }
+    runs
+}
+
+/// How it would be cut, and the cycles that it is predicted to take on one core.
+pub fn plan(unit: &Unit, s: &Shape, form: &Form) -> Winograd {
+    let tiles = s.batch * s.output.iter().map(|n| n.div_ceil(form.out)).product::<usize>();
+    schedule::winograd(unit.target, unit.options.threads, form.points(), tiles, s.channels, s.outputs)
+}
+
+/// Lowers a convolution that fits.
+pub fn lower(unit: &Unit, s: &Shape, form: &Form, plan: &Winograd) -> Result<Lowered, String> {
+    let mac = Mac::new(Type::F32, unit.target)?;
+    let (lanes, vector) = (mac.lanes(), mac.ty.bytes());
+    let blocks = s.channels.div_ceil(lanes);
+    let columns = s.outputs.next_multiple_of(lanes);
+    let (points, count) = (form.points(), plan.tiles);
+    let across = s.output[1].div_ceil(form.out);
+    let down = s.output[0].div_ceil(form.out);
+    let all = s.batch * across * down;
+    let units = all.div_ceil(count);
+
+    let mut parts: Vec<Part> = vec![];
+    let mut weights = 0;
+    let width = plan.columns.min(columns);
+    for (first, width, number) in [(0, width, columns / width), (columns / width * width, columns % width, 1)] {
+        if width > 0 {
+            let nest = Nest::new(mac, unit.target, count, width, depth(s.channels, lanes, count * vector), 0, 1);
+            let nest = nest.far(points * columns * s.channels * 4 > unit.target.l2 / 2);
+            parts.push(Part { first, width, number, weights, nest });
+            weights += number * points * parts[parts.len() - 1].nest.panel_bytes();
+        }
+    }
+    let work = Work {
+        s,
+        form,
+        matrices: form.matrices(),
+        ty: mac.ty,
+        blocks,
+        across,
+        down,
+        // Transformed tiles lie [point][block][tile][lane]. Planes of points do not all begin in the same set of a cache.
+        plane: blocks * count * vector + GAP,
+        products_plane: width / lanes * count * vector + GAP,
+        count,
+    };
+    product::reachable(points * work.plane.max(work.products_plane), 1)?;
+    product::reachable(columns * s.pixels(), store::widest_element(unit))?;
+
+    let mut lowered = Lowered { constants: vec![vec![0; form.inner() * vector], work.pack(unit, &parts, weights)], ..Lowered::default() };
+    let macs = (all * points) as u64 * (s.channels * s.outputs) as u64;
+    let tasks = schedule::tasks(unit.options, macs, usize::MAX);
+    let (unit_tasks, column_tasks) = if plan.apart { (1, tasks.min(parts[0].number)) } else { (tasks.min(units), 1) };
+    let input = [Arg::Input(0), Arg::Const(0)];
+    // Both kernels have the transformed tiles as their first parameter.
+    let mut args = vec![];
+    let mut shared = Memory::default();
+    let v = shared.add(&mut lowered, &mut args, points * work.plane, unit_tasks);
+    if plan.apart {
+        let mut args = [&args[..], &input].concat();
+        let mut own = Memory::default();
+        let tasks = tasks.min(blocks);
+        let temp = own.add(&mut lowered, &mut args, points * vector, tasks);
+        let mut builder = Builder::new("winograd_forth", args.len());
+        let b = &mut builder;
+        let task = b.task();
+        let some = product::part_range(b, task, tasks, blocks);
+        let temp = own.piece(b, temp, task).expect("it is not empty");
+        let (first, here) = (b.index(0), b.index(all));
+        work.forth(b, &Forth { x: b.param(1), nothing: b.param(2), v: b.param(0), temp }, some, first, here);
+        lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks });
+    }
+    let w_at = args.len();
+    args.push(Arg::Const(1));
+    let bias = unit.inputs.get(2).map(|x| {
+        let mut data = x.constant.expect("the direct kernel's fits() asked for it").bytes().to_vec();
+        data.resize(columns * 4, 0);
+        lowered.constants.push(data);
+        args.push(Arg::Const(2));
+        args.len() - 1
+    });
+    let out_at = args.len();
+    args.extend(Output::args(unit));
+    let in_at = args.len();
+    if !plan.apart {
+        args.extend(input);
+    }
+    let tasks = unit_tasks * column_tasks;
+    let mut own = Memory::default();
+    let products = own.add(&mut lowered, &mut args, points * work.products_plane, tasks);
+    let temp = own.add(&mut lowered, &mut args, points * vector, tasks);
+    let mut builder = Builder::new("winograd", args.len());
+    let b = &mut builder;
+    let task = b.task();
+    let [products, temp] = [products, temp].map(|m| own.piece(b, m, task).expect("it is not empty"));
+    let (unit_task, column_task) = product::divmod(b, task, column_tasks);
+    let v = shared.piece(b, v, unit_task).expect("it is not empty");
+    let (from, to) = product::part_range(b, unit_task, unit_tasks, units);
+    product::for_some(b, from, to, units, |b, number| {
+        let first = b.mul_int(number, count as i64);
+        let (end, most) = (b.index(all), b.index(count));
+        let here = b.sub(end, first);
+        let here = if units == 1 { most } else { b.bin(Bin::MinS, here, most) };
+        if !plan.apart {
+            let forth = Forth { x: b.param(in_at), nothing: b.param(in_at + 1), v, temp };
+            let all = (b.index(0), b.index(blocks));
+            work.forth(b, &forth, all, first, here);
+        }
+        for part in &parts {
+            let (from, to) = product::part_range(b, column_task, column_tasks, part.number);
+            product::for_some(b, from, to, part.number, |b, number| {
+                let w = b.param(w_at);
+                let w = b.offset_int(w, part.weights as i64);
+                let w = b.element(w, number, points * part.nest.panel_bytes());
+                work.products(b, part, v, w, products);
+                let column = b.mul_int(number, part.width as i64);
+                let column = b.add_int(column, part.first as i64);
+                let bias = bias.map(|param| b.param(param));
+                let out = Output::new(b, unit, out_at, lanes, lanes);
+                work.back(b, Back { products, temp, bias, columns, column, width: part.width }, first, here, out);
+            });
+        }
+    });
+    lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks });
+    Ok(lowered)
+}
+
+/// Bytes between the planes of points.
+const GAP: usize = 64;
+
+/// The reduction over channels: whole blocks, `block` bytes apart, then the channels of the last.
+fn depth(channels: usize, lanes: usize, block: usize) -> Vec<Stretch> {
+    let (full, rest) = (channels / lanes, channels % lanes);
+    let part = |start: usize, blocks: usize, len: usize| Stretch {
+        start: start as i64,
+        loops: vec![(blocks, block as i64)],
+        runs: vec![Run { disp: 0, len, step: 4 }],
+        streams: 1,
+    };
+    let whole = (full > 0).then(|| part(0, full, lanes));
+    whole.into_iter().chain((rest > 0).then(|| part(full * block, 1, rest))).collect()
+}
+
+/// Columns of the result that are computed for all points before they are transformed back.
+struct Part {
+    first: usize,
+    width: usize,
+    /// So many parts, side by side.
+    number: usize,
+    /// Bytes before the weights of the first.
+    weights: usize,
+    /// The product of a point.
+    nest: Nest,
+}
+
+/// Where the way of the input leads: image, a row of zeros, points, and memory for a tile.
+struct Forth {
+    x: Val,
+    nothing: Val,
+    v: Val,
+    temp: Val,
+}
+
+/// Where the way of the result leads.
+struct Back {
+    products: Val,
+    temp: Val,
+    bias: Option<Val>,
+    /// Of the whole result; the first here, and how many.
+    columns: usize,
+    column: Val,
+    width: usize,
+}
+
+/// A convolution in a form.
+struct Work<'a> {
+    s: &'a Shape,
+    form: &'a Form,
+    matrices: Matrices,
+    ty: Ty,
+    /// Blocks of input channels.
+    blocks: usize,
+    /// Tiles of an image.
+    across: usize,
+    down: usize,
+    /// Bytes from a point to the next, of the transformed input and of the products.
+    plane: usize,
+    products_plane: usize,
+    /// Tiles of a block.
+    count: usize,
+}
+
+impl Work<'_> {
+    /// Transformed weights: [part][point][panel][channel][column].
+    fn pack(&self, unit: &Unit, parts: &[Part], bytes: usize) -> Vec<u8> {
+        let (s, r, g) = (self.s, self.form.kernel, &self.matrices.weights);
+        let w = unit.inputs[1].constant.expect("the direct kernel's fits() asked for it").values::<f32>();
+        let lanes = self.ty.lanes as usize;
+        let mut out = vec![0; bytes];
+        let mut half = vec![0.0; self.form.inner() * r];
+        for part in parts {
+            let point_bytes = part.nest.panel_bytes();
+            for number in 0..part.number {
+                let part_at = part.weights + number * self.form.points() * point_bytes;
+                for (index, (group, _)) in part.nest.groups.iter().enumerate() {
+                    let width = group.vecs * lanes;
+                    for panel in 0..group.panels {
+                        let first = part.first + number * part.width + group.first + panel * width;
+                        let panel_at = part_at + part.nest.panel_offset(index) + panel * part.nest.one_panel_bytes(group);
+                        for (channel, column) in (0..s.channels).flat_map(|c| (0..width).map(move |o| (c, o))) {
+                            let output = first + column;
+                            if output >= s.outputs {
+                                continue;
+                            }
+                            let taps = &w[(output * s.channels + channel) * r * r..][..r * r];
+                            for (half, row) in half.chunks_exact_mut(r).zip(g) {
+                                for (x, half) in half.iter_mut().enumerate() {
+                                    *half = (0..r).map(|y| row[y] * f64::from(taps[y * r + x])).sum();
+                                }
+                            }
+                            let mut at = panel_at + (channel * width + column) * 4;
+                            for half in half.chunks_exact(r) {
+                                for row in g {
+                                    let sum: f64 = half.iter().zip(row).map(|(a, b)| a * b).sum();
+                                    out[at..at + 4].copy_from_slice(&(sum as f32).to_le_bytes());
+                                    at += point_bytes;
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// `body` for `here` tiles from tile `first`: given the tile's number from there, its image, and its row and column among the tiles.
+    fn each_tile(&self, b: &mut Builder, first: Val, here: Val, body: impl FnOnce(&mut Builder, Val, [Val; 3])) {
+        let (rest, x) = product::divmod(b, first, self.across);
+        let (image, y) = product::divmod(b, rest, self.down);
+        let zero = b.index(0);
+        b.for_range(zero, here, 1, &[image, y, x], |b, t, at| {
+            let [image, y, x] = [at[0], at[1], at[2]];
+            body(b, t, [if self.s.batch == 1 { zero } else { image }, y, x]);
+            // What has reached its end begins again and moves the next on.
+            let carry = |b: &mut Builder, inner: Val, end: usize, outer: Val| {
+                let end = b.index(end);
+                let over = b.cmp(Cmp::Eq, inner, end);
+                let more = b.add_int(outer, 1);
+                (b.select(over, zero, inner), b.select(over, more, outer))
+            };
+            let x = b.add_int(x, 1);
+            let (x, y) = carry(b, x, self.across, y);
+            let (y, image) = if self.s.batch == 1 { (y, image) } else { carry(b, y, self.down, image) };
+            vec![image, y, x]
+        });
+    }
+
+    /// Transforms `here` tiles from tile `first`, of some blocks of channels.
+    fn forth(&self, b: &mut Builder, way: &Forth, blocks: (Val, Val), first: Val, here: Val) {
+        let (s, form, n, bytes) = (self.s, self.form, self.form.inner(), self.ty.bytes());
+        let line = s.input[1] * bytes;
+        let [height, top, left] = [s.input[0], s.before[0], s.before[1]];
+        product::for_some(b, blocks.0, blocks.1, self.blocks, |b, block| {
+            let x = b.element(way.x, block, height * line);
+            let v = b.element(way.v, block, self.count * bytes);
+            self.each_tile(b, first, here, |b, t, [image, ty, tx]| {
+                let y = b.mul_int(ty, form.out as i64);
+                let y = b.add_int(y, -(top as i64));
+                let at = b.element(x, image, self.blocks * height * line);
+                let at = b.element(at, y, line);
+                let at = b.element(at, tx, form.out * bytes);
+                let at = b.offset_int(at, -((left * bytes) as i64));
+                let end = b.index(height);
+                let rows: Vec<Val> = (0..n)
+                    .map(|i| {
+                        // One comparison: as unsigned numbers, rows before the first are behind the last.
+                        let row = b.add_int(y, i as i64);
+                        let exists = b.cmp(Cmp::LtU, row, end);
+                        let inside = b.offset_int(at, (i * line) as i64);
+                        let [inside, outside] = [inside, way.nothing].map(|p| b.conv(Conv::Bits, p, Elem::I64));
+                        let at = b.select(exists, inside, outside);
+                        b.conv(Conv::Bits, at, Elem::Ptr)
+                    })
+                    .collect();
+                self.columns(b, &edges(s, form), tx, &rows, way.temp);
+                let to = b.element(v, t, bytes);
+                for row in 0..n {
+                    let d: Vec<Option<Val>> = (0..n).map(|x| Some(b.load(self.ty, way.temp, ((row * n + x) * bytes) as i32))).collect();
+                    for (x, v) in apply(b, self.ty, &self.matrices.forth, &d).into_iter().enumerate() {
+                        b.store(v, to, ((row * n + x) * self.plane) as i32);
+                    }
+                }
+            });
+        });
+    }
+
+    /// The first pass of a tile: down each column, of which those outside the image are zeros.
+    fn columns(&self, b: &mut Builder, runs: &[(usize, (usize, usize))], tx: Val, rows: &[Val], temp: Val) {
+        let (n, bytes) = (rows.len(), self.ty.bytes());
+        let pass = |b: &mut Builder, (from, to): (usize, usize)| {
+            for x in 0..n {
+                let exists = (from..to).contains(&x);
+                let d: Vec<Option<Val>> = rows.iter().map(|row| exists.then(|| b.load(self.ty, *row, (x * bytes) as i32))).collect();
+                for (y, v) in apply(b, self.ty, &self.matrices.forth, &d).into_iter().enumerate() {
+                    b.store(v, temp, ((y * n + x) * bytes) as i32);
+                }
+            }
+        };
+        let Some((&(end, inside), rest)) = runs.split_first() else { return };
+        if rest.is_empty() {
+            return pass(b, inside);
+        }
+        let end = b.index(end);
+        let here = b.cmp(Cmp::Lt, tx, end);
+        b.branch(
+            here,
+            |b| {
+                pass(b, inside);
+                vec![]
+            },
+            |b| {
+                self.columns(b, rest, tx, rows, temp);
+                vec![]
+            },
+        );
+    }
+
+    /// The products of all points.
+    fn products(&self, b: &mut Builder, part: &Part, v: Val, w: Val, products: Val) {
+        let lanes = self.ty.lanes as usize;
+        let zero = b.index(0);
+        b.each(self.form.points(), |b, point| {
+            let rows = b.element(v, point, self.plane);
+            let w = b.element(w, point, part.nest.panel_bytes());
+            let out = Output {
+                ty: Type::F32,
+                epilogue: None,
+                stored: Type::F32,
+                out: b.element(products, point, self.products_plane),
+                extras: vec![],
+                base: zero,
+                row: lanes,
+                column: self.count,
+                vector: self.count * lanes,
+                channel: (Channel::Column, zero),
+            };
+            part.nest.emit(b, zero, &Points { nest: &part.nest, rows, w }, &out, None);
+        });
+    }
+
+    /// Transforms the products of `here` tiles from tile `first` back, and stores them.
+    fn back(&self, b: &mut Builder, way: Back, first: Val, here: Val, mut out: Output) {
+        let (s, n, m, bytes, lanes) = (self.s, self.form.inner(), self.form.out, self.ty.bytes(), self.ty.lanes as usize);
+        (out.column, out.vector) = (s.pixels(), s.pixels() * lanes);
+        let zero = b.index(0);
+        b.each(way.width / lanes, |b, j| {
+            let lane = b.mul_int(j, lanes as i64);
+            let column = b.add(way.column, lane);
+            let bias = way.bias.map(|bias| {
+                let bias = b.element(bias, column, 4);
+                b.load(self.ty, bias, 0)
+            });
+            let from = b.element(way.products, j, self.count * bytes);
+            self.each_tile(b, first, here, |b, t, [image, ty, tx]| {
+                out.base = b.mul_int(image, (s.pixels() * way.columns) as i64);
+                let from = b.element(from, t, bytes);
+                for x in 0..n {
+                    let d: Vec<Option<Val>> =
+                        (0..n).map(|y| Some(b.load(self.ty, from, ((y * n + x) * self.products_plane) as i32))).collect();
+                    for (y, v) in apply(b, self.ty, &self.matrices.back, &d).into_iter().enumerate() {
+                        b.store(v, way.temp, ((y * n + x) * bytes) as i32);
+                    }
+                }
+                let (y0, x0) = (b.mul_int(ty, m as i64), b.mul_int(tx, m as i64));
+                let (height, most) = (b.index(s.output[0]), b.index(m));
+                let rows = b.sub(height, y0);
+                let rows = b.bin(Bin::MinS, rows, most);
+                b.for_range(zero, rows, 1, &[], |b, i, _| {
+                    let temp = b.element(way.temp, i, n * bytes);
+                    let d: Vec<Option<Val>> = (0..n).map(|x| Some(b.load(self.ty, temp, (x * bytes) as i32))).collect();
+                    let mut pixels = apply(b, self.ty, &self.matrices.back, &d);
+                    if let Some(bias) = bias {
+                        pixels = pixels.into_iter().map(|v| b.add(v, bias)).collect();
+                    }
+                    let y = b.add(y0, i);
+                    let pixel = b.mul_int(y, s.output[1] as i64);
+                    let pixel = b.add(pixel, x0);
+                    let store = |b: &mut Builder, n: usize| {
+                        out.store(b, pixel, column, Tile { rows: n, vecs: 1 }, lanes, &pixels[..n]);
+                        vec![]
+                    };
+                    let rest = s.output[1] % m;
+                    if rest == 0 {
+                        store(b, m);
+                        return vec![];
+                    }
+                    let end = b.index(s.output[1] - rest);
+                    let whole = b.cmp(Cmp::Lt, x0, end);
+                    b.branch(whole, |b| store(b, m), |b| store(b, rest))
+                });
+            });
+        });
+    }
+}
+
+/// Transformed tiles of one point as rows, its weights as the panels.
+struct Points<'a> {
+    nest: &'a Nest,
+    rows: Val,
+    w: Val,
+}
+
+impl Source for Points<'_> {
+    fn block(&self, _b: &mut Builder, _first: Val, _end: Val, _chunk: Option<Chunk>) -> Val {
+        self.rows
+    }
+
+    fn rows(&self, b: &mut Builder, rows: Val, first: Val, _count: usize) -> Pointers {
+        let vector = self.nest.mac.ty.bytes();
+        Pointers::Even(b.element(rows, first, vector), vector as i64)
+    }
+
+    fn panel(&self, b: &mut Builder, group: usize, index: Val, _column: Val) -> (Val, i64) {
+        self.nest.packed_panel(b, self.w, group, index)
+    }
+}
+
+/// A matrix of constants times vectors; `None` is a zero. Rows or columns that are equal but for the signs of some of their elements share the
+/// sums of the elements that are equal and of those that are opposite.
+fn apply(b: &mut Builder, ty: Ty, matrix: &[Vec<f64>], x: &[Option<Val>]) -> Vec<Val> {
+    // Columns, each with what it is multiplied by.
+    let mut terms: Vec<(Vec<f64>, Val)> = vec![];
+    let mut column = 0;
+    let of = |column: usize| matrix.iter().map(|row| row[column]).collect::<Vec<f64>>();
+    while column < x.len() {
+        let next = (column + 1 < x.len()).then(|| (of(column), of(column + 1))).filter(|(a, c)| mirrored(a, c));
+        if let (Some((left, right)), Some(u), Some(v)) = (next, x[column], x.get(column + 1).copied().flatten()) {
+            let equal = |wanted: bool| left.iter().zip(&right).map(|(a, c)| if (a == c) == wanted { *a } else { 0.0 }).collect();
+            terms.push((equal(true), b.add(u, v)));
+            terms.push((equal(false), b.sub(u, v)));
+            column += 2;
+        } else {
+            terms.extend(x[column].map(|v| (of(column), v)));
+            column += 1;
+        }
+    }
+    let rows: Vec<Vec<f64>> = (0..matrix.len()).map(|row| terms.iter().map(|t| t.0[row]).collect()).collect();
+    let values: Vec<Val> = terms.iter().map(|t| t.1).collect();
+    let mut out = vec![];
+    while out.len() < rows.len() {
+        let row = &rows[out.len()];
+        let Some(next) = rows.get(out.len() + 1).filter(|next| mirrored(row, next)) else {
+            out.push(combine(b, row, &values));
+            continue;
+        };
+        let equal =
+            |wanted: bool, by: f64| row.iter().zip(next).map(|(a, c)| if (a == c) == wanted { *a / by } else { 0.0 }).collect::<Vec<f64>>();
+        // The opposite part over its last coefficient: a multiplication less.
+        let by = equal(false, 1.0).into_iter().rfind(|v| *v != 0.0).unwrap_or(1.0);
+        let (even, odd) = (combine(b, &equal(true, 1.0), &values), combine(b, &equal(false, by), &values));
+        out.extend([by, -by].map(|by| match even.zip(odd) {
+            Some((even, odd)) => Some(add_scaled(b, ty, even, by, odd)),
+            None => even.or(odd.map(|odd| scaled(b, ty, by, odd))),
+        }));
+    }
+    out.into_iter().map(|v| v.unwrap_or_else(|| b.int(ty, 0))).collect()
+}
+
+/// Whether two rows are equal but for the signs of some elements.
+fn mirrored(a: &[f64], c: &[f64]) -> bool {
+    let pairs = || a.iter().zip(c).filter(|(a, _)| **a != 0.0);
+    a.iter().zip(c).all(|(a, c)| a.abs() == c.abs()) && pairs().any(|(a, c)| a == c) && pairs().any(|(a, c)| a != c)
+}
+
+/// Σ c·x; `None` is a zero.
+fn combine(b: &mut Builder, factors: &[f64], x: &[Val]) -> Option<Val> {
+    let mut terms: Vec<(f64, Val)> = factors.iter().copied().zip(x.iter().copied()).filter(|t| t.0 != 0.0).collect();
+    // Begin with one that needs no multiplication.
+    terms.sort_by_key(|t| t.0 != 1.0);
+    let (&(factor, first), rest) = terms.split_first()?;
+    let ty = b.ty(first);
+    let first = scaled(b, ty, factor, first);
+    Some(rest.iter().fold(first, |sum, &(factor, x)| add_scaled(b, ty, sum, factor, x)))
+}
+
+/// factor · x.
+fn scaled(b: &mut Builder, ty: Ty, factor: f64, x: Val) -> Val {
+    if factor == 1.0 {
+        return x;
+    }
+    let factor = b.number(ty, factor);
+    b.mul(factor, x)
+}
+
+/// sum + factor · x.
+fn add_scaled(b: &mut Builder, ty: Ty, sum: Val, factor: f64, x: Val) -> Val {
+    match factor {
+        1.0 => b.add(sum, x),
+        -1.0 => b.sub(sum, x),
+        _ => {
+            let factor = b.number(ty, factor);
+            b.fma(factor, x, sum)
+        }
+    }
+}
