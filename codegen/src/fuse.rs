@@ -40,6 +40,15 @@ pub enum Group {
         /// What it leaves.
         result: Value,
     },
+    /// Nodes whose results only the next one reads, computed strip by strip.
+    Chain {
+        /// The nodes.
+        links: Vec<Link>,
+        /// What the first reads, in place of its first operand: that operand, or the plain image that it was packed from.
+        input: Value,
+        /// What the last leaves.
+        result: Value,
+    },
     /// An expression over stored values.
     Map {
         /// The expression.
@@ -49,6 +58,43 @@ pub enum Group {
         /// What it leaves.
         result: Value,
     },
+}
+
+/// A node of a chain.
+#[derive(Debug)]
+pub struct Link {
+    /// Index of the node.
+    pub node: usize,
+    /// As in [`Group::Node`].
+    pub epilogue: Option<(Epilogue, Vec<Value>)>,
+    /// What it leaves.
+    pub result: Value,
+}
+
+impl Group {
+    /// The values it reads, once a use.
+    pub fn reads(&self, graph: &Graph) -> Vec<Value> {
+        fn further(epilogue: &Option<(Epilogue, Vec<Value>)>) -> impl Iterator<Item = Value> {
+            epilogue.iter().flat_map(|(_, vs)| vs.iter().copied())
+        }
+        match self {
+            Group::Map { operands, .. } | Group::Attention { operands, .. } => operands.clone(),
+            Group::Node { node, epilogue, .. } => graph.nodes()[*node].inputs.iter().copied().chain(further(epilogue)).collect(),
+            Group::Chain { links, input, .. } => {
+                let own = |l: &Link| graph.nodes()[l.node].inputs[1..].iter().copied().chain(further(&l.epilogue)).collect::<Vec<_>>();
+                [*input].into_iter().chain(links.iter().flat_map(own)).collect()
+            }
+        }
+    }
+
+    /// The value it leaves (the first, of a node with several).
+    pub fn result(&self) -> Value {
+        match self {
+            Group::Node { result, .. } | Group::Attention { result, .. } | Group::Map { result, .. } | Group::Chain { result, .. } => {
+                *result
+            }
+        }
+    }
 }
 
 /// Groups the nodes of a graph, in an order in which they can run. Sources are left out.
@@ -373,6 +419,7 @@ fn work(graph: &Graph, node: &Node) -> u64 {
 pub fn group_work(graph: &Graph, group: &Group) -> u64 {
     match group {
         Group::Node { node, .. } | Group::Attention { node, .. } => work(graph, &graph.nodes()[*node]),
+        Group::Chain { links, .. } => links.iter().map(|l| work(graph, &graph.nodes()[l.node])).sum(),
         Group::Map { expr, result, .. } => {
             let applied = expr.nodes.iter().filter(|n| matches!(n.what, What::Apply(..))).count();
             (applied * graph.ty(*result).len()) as u64
@@ -382,17 +429,10 @@ pub fn group_work(graph: &Graph, group: &Group) -> u64 {
 
 /// Bytes of a group's operands and results: what must be read and written at least once.
 pub fn group_traffic(graph: &Graph, group: &Group) -> u64 {
-    let bytes = |vs: &[Value]| vs.iter().map(|v| graph.ty(*v).bytes() as u64).sum::<u64>();
-    match group {
-        Group::Node { node, epilogue, result } => {
-            bytes(&graph.nodes()[*node].inputs) + epilogue.iter().map(|(_, vs)| bytes(vs)).sum::<u64>() + bytes(&[*result])
-        }
-        Group::Attention { node, result, .. } => bytes(&graph.nodes()[*node].inputs) + bytes(&[*result]),
-        Group::Map { operands, result, .. } => bytes(operands) + bytes(&[*result]),
-    }
+    group.reads(graph).iter().chain([&group.result()]).map(|v| graph.ty(*v).bytes() as u64).sum()
 }
 
-/// What a group computes, for reports: `conv+add+relu`.
+/// What a group computes, for reports: `conv+add+relu`; the members of a chain with arrows between.
 pub fn label(graph: &Graph, group: &Group) -> String {
     let names = |expr: &Expr| -> Vec<&'static str> {
         expr.nodes
@@ -403,15 +443,17 @@ pub fn label(graph: &Graph, group: &Group) -> String {
             })
             .collect()
     };
-    match group {
-        Group::Node { node, epilogue, .. } => {
-            let mut parts = vec![graph.nodes()[*node].op.kind().name()];
-            if let Some((e, _)) = epilogue {
-                parts.extend(names(&e.expr));
-            }
-            parts.join("+")
+    let of_node = |node: usize, epilogue: &Option<(Epilogue, Vec<Value>)>| {
+        let mut parts = vec![graph.nodes()[node].op.kind().name()];
+        if let Some((e, _)) = epilogue {
+            parts.extend(names(&e.expr));
         }
+        parts.join("+")
+    };
+    match group {
+        Group::Node { node, epilogue, .. } => of_node(*node, epilogue),
         Group::Attention { node, .. } => graph.nodes()[*node].op.kind().name().into(),
+        Group::Chain { links, .. } => links.iter().map(|l| of_node(l.node, &l.epilogue)).collect::<Vec<_>>().join(" → "),
         Group::Map { expr, .. } => names(expr).join("+"),
     }
 }

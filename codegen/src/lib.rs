@@ -2,6 +2,7 @@
 //!
 //! Never sees ONNX, never changes what is computed: both were settled upstream. Same input, same bytes, on every host, at every run.
 
+mod chains;
 pub mod choice;
 pub mod emit;
 mod entry;

@@ -1,7 +1,8 @@
 //! A graph to a [`Program`]: groups become kernel calls, values get places in memory, control flow becomes steps around steps.
 
+use crate::chains;
 use crate::fuse::{self, Group};
-use crate::kernels::{self, Arg, Lowered, Operand, Options, Unit, attention, map};
+use crate::kernels::{self, Arg, Lowered, Operand, Options, Unit, attention, map, strip};
 use crate::kir::{Builder, Func, Stmt, Ty};
 use crate::memory::{self, Buffer};
 use crate::program::{ALIGN, Call, Loc, Program, Step};
@@ -145,7 +146,7 @@ struct Lowering<'a> {
 impl Lowering<'_> {
     /// Lowers a graph whose inputs lie at `inputs` and whose results must be left at `outputs`.
     fn graph(&mut self, graph: &mut Graph, inputs: &[Place], outputs: &[Place], steps: &mut Vec<Draft>) -> Result<(), LowerError> {
-        let groups = fuse::groups(graph);
+        let groups = chains::group(graph, fuse::groups(graph), self.target, self.options);
         let mut places = Places::new(graph, inputs);
         let copies = self.place_outputs(graph, outputs, &mut places);
         self.place_concats(graph, &groups, &mut places);
@@ -298,6 +299,17 @@ impl Lowering<'_> {
                 let args: Vec<Place> = operands.iter().map(|v| self.read(graph, *v, places)).collect();
                 let out = self.place_of(*result, graph.ty(*result), places);
                 self.calls(graph, group, value, lowered, &args, &[], &[out], steps);
+            }
+            Group::Chain { links, input, result } => {
+                let units = chains::units(graph, links, *input, self.target, self.options);
+                let chain = strip::Chain::new(&units).expect("only chains with strips are grouped");
+                let lowered = strip::lower(chain).map_err(|e| error(graph, *result, e))?;
+                let x = self.read(graph, *input, places);
+                let extras: Vec<Place> =
+                    links.iter().flat_map(|l| &l.epilogue).flat_map(|(_, vs)| vs).map(|v| self.read(graph, *v, places)).collect();
+                let out = self.place_of(*result, graph.ty(*result), places);
+                let last = links.last().expect("a chain has members").node;
+                self.calls(graph, group, Value { node: last as u32, index: 0 }, lowered, &[x], &extras, &[out], steps);
             }
             Group::Node { node: n, epilogue, result } => {
                 let node = &graph.nodes()[*n];
@@ -624,14 +636,7 @@ fn last_uses(graph: &Graph, groups: &[Group]) -> HashMap<Value, usize> {
         last.insert(memory_of(graph, v), at);
     };
     for (g, group) in groups.iter().enumerate() {
-        match group {
-            Group::Map { operands, .. } | Group::Attention { operands, .. } => operands.iter().for_each(|v| read(*v, g)),
-            Group::Node { node, epilogue, .. } => {
-                let node = &graph.nodes()[*node];
-                node.inputs.iter().for_each(|v| read(*v, g));
-                epilogue.iter().flat_map(|(_, vs)| vs).for_each(|v| read(*v, g));
-            }
-        }
+        group.reads(graph).into_iter().for_each(|v| read(v, g));
     }
     for (_, v) in graph.outputs() {
         read(*v, usize::MAX);
@@ -639,7 +644,8 @@ fn last_uses(graph: &Graph, groups: &[Group]) -> HashMap<Value, usize> {
     last
 }
 
-fn operand(graph: &Graph, value: Value) -> Operand<'_> {
+/// A value as an operand of a unit.
+pub fn operand(graph: &Graph, value: Value) -> Operand<'_> {
     Operand { ty: graph.ty(value).clone(), constant: graph.const_of(value) }
 }
 

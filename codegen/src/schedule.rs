@@ -100,7 +100,8 @@ impl Rows {
         }
     }
 
-    fn cycles(self, v: &Vector, vecs: usize, lanes: usize, depth: usize) -> f64 {
+    /// Cycles of all tiles with panels of `vecs` vectors, `depth` steps each.
+    pub fn cycles(self, v: &Vector, vecs: usize, lanes: usize, depth: usize) -> f64 {
         let tile = |rows| Tile { rows, vecs }.step(v, lanes) * depth as f64 + TILE_OVERHEAD;
         self.high_tiles as f64 * tile(self.high) + (self.tiles - self.high_tiles) as f64 * tile(self.high.saturating_sub(1))
     }

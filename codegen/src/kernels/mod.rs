@@ -8,6 +8,7 @@ pub mod conv;
 pub mod conv_transpose;
 pub mod depthwise;
 pub mod gather;
+mod image;
 pub mod map;
 pub mod matmul;
 pub mod misc;
@@ -22,6 +23,7 @@ mod repack;
 mod rows;
 pub mod sparse;
 mod store;
+pub mod strip;
 #[cfg(test)]
 mod testing;
 mod window;

@@ -297,6 +297,18 @@ impl Nest {
         self
     }
 
+    /// The same for so few rows that they are best done as one block, with the whole depth at once.
+    pub fn at_once(mut self) -> Nest {
+        (self.chunk, self.row_bytes) = (None, 0);
+        self
+    }
+
+    /// Cycles that it takes by estimate.
+    pub fn cycles(&self) -> f64 {
+        let (v, lanes, steps) = (&self.target.vector, self.mac.lanes(), self.steps());
+        self.groups.iter().map(|(g, rows)| g.panels as f64 * rows.cycles(v, g.vecs, lanes, steps)).sum()
+    }
+
     /// Number of tasks.
     pub fn tasks(&self) -> usize {
         self.row_parts * self.panel_parts

@@ -17,6 +17,7 @@ pub enum Channel {
 }
 
 /// Where the tiles of a result go, and what is computed on them before. Strides are in elements.
+#[derive(Clone)]
 pub struct Output<'a> {
     /// Type of the result before the epilogue.
     pub ty: Type,

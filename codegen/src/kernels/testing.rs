@@ -97,17 +97,17 @@ pub fn check_by(lower: Lower, tolerance: f64, kind: Kind, attrs: &[(&'static str
 }
 
 /// An epilogue and its operands.
-struct After {
+pub struct After {
     name: &'static str,
-    epilogue: Epilogue,
+    pub epilogue: Epilogue,
     /// The operands as they are in memory, and spread over the result.
-    operands: Vec<Tensor>,
+    pub operands: Vec<Tensor>,
     spread: Vec<Tensor>,
 }
 
 impl After {
-    /// 0: `relu(y + channel) · scalar + full`; 1: `cast(mod(y, channel))` to f16, which is computed lane by lane.
-    fn new(which: usize, op: &Op, ty: &TensorType) -> After {
+    /// 0: `relu(y + channel) · scalar + full`; 1: `cast(mod(y, channel))` to f16, which is computed lane by lane; 2: `relu(y + channel)`.
+    pub fn new(which: usize, op: &Op, ty: &TensorType) -> After {
         let r = &mut Random::new(which as u64 + 77);
         let op_of = |kind, attrs: Vec<(&'static str, Attr)>| Op::new(kind, attrs).expect("an operator");
         let node = |what, ty| ExprNode { what, ty };
@@ -149,6 +149,11 @@ impl After {
                 spread: vec![by_channel, everywhere, full],
             };
         }
+        if which == 2 {
+            let nodes = vec![operand(0), operand(1), apply(Kind::Add, &[0, 1]), apply(Kind::Relu, &[2])];
+            let epilogue = Epilogue { expr: Expr { nodes }, operands: vec![extra(Access::Channel)] };
+            return After { name: "relu(y + channel)", epilogue, operands: vec![channel], spread: vec![by_channel] };
+        }
         let to_half = op_of(Kind::Cast, vec![("to", Attr::from(Type::F16))]);
         // A remainder has jumps: of small numbers by 8 it has none near them.
         let eight = Tensor::scalar(8.0f32);
@@ -171,7 +176,7 @@ impl After {
     }
 
     /// The expression by the reference of its operators.
-    fn reference(&self, y: &Tensor) -> Tensor {
+    pub fn reference(&self, y: &Tensor) -> Tensor {
         let mut values: Vec<Tensor> = vec![];
         for node in &self.epilogue.expr.nodes {
             values.push(match &node.what {

@@ -3,12 +3,14 @@
 //! A tile is a few rows and a few pixels of the result in registers; each pixel of the input under it is read once and goes to all windows that
 //! contain it. Rows outside of the image are read from a row of padding that is given; columns outside are left out where the code is written.
 
+use super::image::Lines;
 use super::product;
 use super::store::Output;
 use crate::kir::{Builder, Cmp, Conv, Elem, Ty, Val};
 use crate::schedule::Tile;
 
 /// The way of a window over images of two axes.
+#[derive(Clone)]
 pub struct Window {
     /// Sizes of an image.
     pub input: [usize; 2],
@@ -65,29 +67,44 @@ impl Window {
         (from, to)
     }
 
-    /// Emits the windows of one image at `x`; `outside` is a row of padding, at least as long as one of the image.
-    pub fn emit(&self, b: &mut Builder, tile: Tile, x: Val, outside: Option<Val>, work: &dyn Work, out: &Output) {
-        let rows = tile.rows.min(self.output[0]);
-        let groups = self.output[0] / rows;
-        let (start, end) = (b.index(0), b.index(groups * rows));
+    /// Rows of the image that so many rows of the result read.
+    pub fn rows_read(&self, rows: usize) -> usize {
+        (rows - 1) * self.strides[0] + (self.kernel[0] - 1) * self.dilations[0] + 1
+    }
+
+    /// Emits the windows of `count` rows of the result from row `first`, of one block of channels; `outside` is a row of padding, at least as
+    /// long as one of the image.
+    pub fn emit(
+        &self,
+        b: &mut Builder,
+        tile: Tile,
+        x: Lines,
+        (first, count): (Val, usize),
+        outside: Option<Val>,
+        work: &dyn Work,
+        out: &Output,
+    ) {
+        let rows = tile.rows.min(count);
+        let groups = count / rows;
+        let end = if first == b.index(0) { b.index(groups * rows) } else { b.add_int(first, (groups * rows) as i64) };
         let pass = Pass { w: self, x, outside, work, out };
         if groups == 1 {
-            pass.rows(b, start, rows, tile.vecs);
+            pass.rows(b, first, rows, tile.vecs);
         } else {
-            b.for_range(start, end, rows as i64, &[], |b, y, _| {
+            b.for_range(first, end, rows as i64, &[], |b, y, _| {
                 pass.rows(b, y, rows, tile.vecs);
                 vec![]
             });
         }
-        if self.output[0] % rows > 0 {
-            pass.rows(b, end, self.output[0] % rows, tile.vecs);
+        if count % rows > 0 {
+            pass.rows(b, end, count % rows, tile.vecs);
         }
     }
 }
 
 struct Pass<'a> {
     w: &'a Window,
-    x: Val,
+    x: Lines,
     outside: Option<Val>,
     work: &'a dyn Work,
     out: &'a Output<'a>,
@@ -144,7 +161,7 @@ impl Pass<'_> {
     fn line(&self, b: &mut Builder, top: Val, more: i64) -> Val {
         let w = self.w;
         let y = b.add_int(top, more);
-        let inside = b.element(self.x, y, w.input[1] * w.ty.bytes());
+        let inside = self.x.line(b, y);
         let Some(outside) = self.outside else {
             return inside;
         };

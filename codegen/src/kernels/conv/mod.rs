@@ -6,18 +6,25 @@
 
 mod packed;
 mod plain;
+mod strip;
 #[cfg(test)]
 mod tests;
 mod winograd;
 
+use super::sparse::Matrix;
+use super::window::Window;
 use super::{Algorithm, Family, Lowered, Unit, choose, depthwise, repack};
+use crate::kir::{Elem, Ty};
 use dnnc_ir::Kind;
 use packed::Form;
+
+pub use strip::{Cut, Strip};
 
 /// The family.
 pub const FAMILY: Family = Family { name: "conv", kinds: &[Kind::Conv], lower, epilogue: |_, _, _| true };
 
 /// Sizes of a convolution; the vectors have an entry a spatial axis.
+#[derive(Clone)]
 pub struct Shape {
     /// Images.
     pub batch: usize,
@@ -84,6 +91,20 @@ impl Shape {
         self.before[axis] > 0 || self.extent(axis) > self.input[axis]
     }
 
+    /// The windows over images of two axes whose channels come in vectors of `lanes`.
+    pub fn window(&self, lanes: usize) -> Window {
+        let pair = |v: &[usize]| [v[0], v[1]];
+        Window {
+            input: pair(&self.input),
+            output: pair(&self.output),
+            kernel: pair(&self.kernel),
+            strides: pair(&self.strides),
+            dilations: pair(&self.dilations),
+            before: pair(&self.before),
+            ty: Ty::vector(Elem::F32, lanes as u8),
+        }
+    }
+
     /// The same with one more axis of size 1 in front: a signal as an image of one row.
     fn image(mut self) -> Shape {
         if self.input.len() == 1 {
@@ -94,6 +115,24 @@ impl Shape {
         }
         self
     }
+}
+
+/// The sizes, as an image of two axes, of a convolution of packed images that [`Strip`] does (or [`depthwise::Strip`]); `None` for others, also
+/// where another algorithm may be faster: weights with zeros, windows over many channels.
+pub fn rows(unit: &Unit) -> Option<Shape> {
+    /// Channels of an image beside which the taps of a window are few.
+    const FEW: usize = 4;
+    let shape = Shape::new(unit);
+    if shape.block == 0 || shape.input.len() > 2 || unit.results[0].is_empty() {
+        return None;
+    }
+    let shape = shape.image();
+    if depthwise::fits(unit, &shape) {
+        return Some(shape);
+    }
+    let few = shape.kernel.iter().product::<usize>() == 1 || shape.channels <= FEW;
+    let dense = |m: Matrix| !m.worth_leaving_out(unit.options);
+    (shape.groups == 1 && packed::fits(unit, &shape) && few && packed::matrix(unit, &shape).is_some_and(dense)).then_some(shape)
 }
 
 fn lower(unit: &Unit) -> Result<Lowered, String> {

@@ -6,6 +6,7 @@
 //! Channels that only fill up the last block are skipped: they cost nothing.
 
 use super::Shape;
+use crate::kernels::image::{Layout, Lines};
 use crate::kernels::product::{self, Chunk, Mac, Memory, Nest, Pointers, Run, Source, Stretch};
 use crate::kernels::sparse::Matrix;
 use crate::kernels::sparse::listed::{Listed, Tables};
@@ -30,16 +31,18 @@ pub fn fits(unit: &Unit, s: &Shape) -> bool {
 
 /// Steps that a body may have: more would not fit the cache of decoded instructions.
 const BODY: usize = 32;
+/// Bytes between steps that one pointer still reaches together.
+const NEAR: i64 = 1 << 22;
 
 /// Where the pixels are read.
 #[derive(Clone, Copy)]
-struct Image {
+pub struct Image {
     /// Bytes from a pixel to the next, from a row to the next, from a block of channels to the next.
-    pixel: usize,
-    row: usize,
-    block: usize,
+    pub pixel: usize,
+    pub row: usize,
+    pub block: usize,
     /// Rows of the copy between zeros, when there is one.
-    copied_rows: Option<usize>,
+    pub copied_rows: Option<usize>,
 }
 
 /// How the weights are kept.
@@ -170,7 +173,7 @@ pub fn lower(unit: &Unit, s: &Shape, form: Form) -> Result<Lowered, String> {
     product::reachable(image.row * s.kernel[0] * s.dilations[0], 1)?;
 
     let constants = match &weights {
-        Weights::Dense(nest) => vec![pack(unit, s, nest)],
+        Weights::Dense(nest) => vec![pack(unit, s, nest, lanes)],
         Weights::Listed(listed, m) => {
             product::reachable(blocks * image.block, 1)?;
             listed.constants(m, |step| place(s, image, step))
@@ -223,21 +226,22 @@ pub fn lower(unit: &Unit, s: &Shape, form: Form) -> Result<Lowered, String> {
             let bias = b.param(param);
             b.element(bias, first_channel, 4)
         });
+        let start = Start::Blocks(Lines { layout: Layout::whole([s.input[0], s.input[1]], lanes), at: x }, copy);
         match &weights {
             Weights::Dense(nest) => {
                 let w = b.element(w, group, nest.panel_bytes());
-                let pixels = Pixels { s, mac, panels: Some((nest, w)), image, blocks, x, copy, bias };
+                let pixels = Pixels { s, mac, panels: Some((nest, w)), image, blocks, start, bias };
                 nest.emit(b, part, &pixels, &out, partial);
             }
             Weights::Listed(listed, _) => {
                 let tables = Tables { params: [1, 2, 3].map(|i| b.param(i)) };
-                let pixels = Pixels { s, mac, panels: None, image, blocks, x, copy, bias };
+                let pixels = Pixels { s, mac, panels: None, image, blocks, start, bias };
                 listed.emit(b, part, &pixels, &tables, &out);
             }
             Weights::Spread(spread, _) => {
                 let scratch = lines.expect("memory for the lines of a tile");
                 let given = spread::Given { tables: [1, 2, 3, 4].map(|i| b.param(i)), scratch, bias, last_block: lanes };
-                let pixels = Pixels { s, mac, panels: None, image, blocks, x, copy, bias };
+                let pixels = Pixels { s, mac, panels: None, image, blocks, start, bias };
                 spread.emit(b, part, &pixels, &given, &out);
             }
         }
@@ -254,21 +258,26 @@ fn place(s: &Shape, image: Image, step: usize) -> usize {
     channel / s.block * image.block + y * image.row + x * image.pixel + channel % s.block * 4
 }
 
-/// The reduction of a pixel: whole blocks of channels, then the channels of the last.
-fn depth(s: &Shape, lanes: usize, image: Image) -> Vec<Stretch> {
+/// The reduction of a pixel: whole blocks of `lanes` channels, then the channels of the last.
+pub fn depth(s: &Shape, lanes: usize, image: Image) -> Vec<Stretch> {
     let (full, rest) = (s.group_channels / lanes, s.group_channels % lanes);
     let part = |start: i64, blocks: usize, channels: usize| {
         let mut loops = vec![(blocks, image.block as i64), (s.kernel[0], (s.dilations[0] * image.row) as i64)];
         let mut runs = vec![Run { disp: 0, len: channels, step: 4 }];
-        let mut unroll =
-            |count: usize, stride: i64, loops: &mut Vec<(usize, i64)>| match count * runs.iter().map(|r| r.len).sum::<usize>() <= BODY {
-                true => runs = (0..count).flat_map(|i| runs.iter().map(move |r| Run { disp: r.disp + i as i64 * stride, ..*r })).collect(),
-                false => loops.push((count, stride)),
-            };
+        let mut unroll = |count: usize, stride: i64, loops: &mut Vec<(usize, i64)>| match count * runs.iter().map(|r| r.len).sum::<usize>()
+            <= BODY
+            && stride < NEAR
+        {
+            true => runs = (0..count).flat_map(|i| runs.iter().map(move |r| Run { disp: r.disp + i as i64 * stride, ..*r })).collect(),
+            false => loops.push((count, stride)),
+        };
         unroll(s.kernel[1], (s.dilations[1] * image.pixel) as i64, &mut loops);
-        if loops.len() == 2 {
-            let (count, stride) = loops.pop().expect("the kernel's rows");
-            unroll(count, stride, &mut loops);
+        // The kernel's rows, then the blocks.
+        for left in [1, 0] {
+            if loops.len() == left + 1 {
+                let (count, stride) = loops.pop().expect("as many as compared");
+                unroll(count, stride, &mut loops);
+            }
         }
         Stretch { start, loops, runs, streams: 1 }
     };
@@ -282,9 +291,8 @@ fn depth(s: &Shape, lanes: usize, image: Image) -> Vec<Stretch> {
     out
 }
 
-/// The weights as panels, a group after the other.
-fn pack(unit: &Unit, s: &Shape, nest: &Nest) -> Vec<u8> {
-    let lanes = nest.mac.lanes();
+/// The weights as panels, a group after the other, where the input has blocks of `lanes` channels.
+pub fn pack(unit: &Unit, s: &Shape, nest: &Nest, lanes: usize) -> Vec<u8> {
     let data = unit.inputs[1].constant.expect("fits() asked for it").bytes();
     let taps = s.kernel[0] * s.kernel[1];
     let (full, rest) = (s.group_channels / lanes, s.group_channels % lanes);
@@ -302,23 +310,31 @@ fn pack(unit: &Unit, s: &Shape, nest: &Nest) -> Vec<u8> {
 }
 
 /// The image as rows of a product, the weights as its panels.
-struct Pixels<'a> {
-    s: &'a Shape,
-    mac: Mac,
+pub struct Pixels<'a> {
+    pub s: &'a Shape,
+    pub mac: Mac,
     /// The nest that asks for panels, and where they begin.
-    panels: Option<(&'a Nest, Val)>,
-    image: Image,
+    pub panels: Option<(&'a Nest, Val)>,
+    pub image: Image,
     /// Blocks of channels.
-    blocks: usize,
-    x: Val,
-    copy: Option<Val>,
-    bias: Option<Val>,
+    pub blocks: usize,
+    pub start: Start,
+    pub bias: Option<Val>,
+}
+
+/// Where the first pixel's window is.
+pub enum Start {
+    /// In these rows, or where those of each block of tiles are copied to.
+    Blocks(Lines, Option<Val>),
+    /// Here.
+    At(Val),
 }
 
 impl Source for Pixels<'_> {
     fn block(&self, b: &mut Builder, first: Val, end: Val, chunk: Option<Chunk>) -> Val {
-        let Some(copy) = self.copy else {
-            return chunk.map_or(self.x, |chunk| chunk.skip(b, self.x));
+        let (from, copy) = match self.start {
+            Start::Blocks(from, Some(copy)) => (from, copy),
+            Start::Blocks(Lines { at, .. }, None) | Start::At(at) => return chunk.map_or(at, |chunk| chunk.skip(b, at)),
         };
         let s = self.s;
         let last = b.add_int(end, -1);
@@ -327,7 +343,7 @@ impl Source for Pixels<'_> {
         let bottom = b.mul_int(y1, s.strides[0] as i64);
         let rows = b.sub(bottom, top);
         let rows = b.add_int(rows, ((s.kernel[0] - 1) * s.dilations[0] + 1) as i64);
-        self.copy_rows(b, copy, top, rows, chunk);
+        self.copy_rows(b, from, copy, top, rows, chunk);
         // Rows are found as if the copy began with the first row of the image.
         let skipped = b.mul_int(top, -(self.image.row as i64));
         b.offset(copy, skipped)
@@ -383,18 +399,9 @@ impl Source for Pixels<'_> {
 
 impl Pixels<'_> {
     /// Copies `rows` rows from row `top` of the padded image, of every block of channels that is wanted.
-    fn copy_rows(&self, b: &mut Builder, copy: Val, top: Val, rows: Val, chunk: Option<Chunk>) {
-        let (s, image, ty) = (self.s, self.image, self.mac.ty);
-        let zero = b.index(0);
-        let nothing = b.int(ty, 0);
-        let (height, width) = (s.input[0], s.input[1]);
-        let left = s.before[1].min(s.extent(1));
-        let inside = width.min(s.extent(1) - left);
-        let right = s.extent(1) - left - inside;
-        let blank = |b: &mut Builder, to: Val, count: usize| {
-            product::each_vector(b, &[to], count, ty.bytes(), |b, at, i| b.store(nothing, at[0], (i * ty.bytes()) as i32));
-        };
-        let (first, mut end) = chunk.map_or((zero, b.index(self.blocks)), |chunk| (chunk.at, chunk.to));
+    fn copy_rows(&self, b: &mut Builder, from: Lines, copy: Val, top: Val, rows: Val, chunk: Option<Chunk>) {
+        let s = self.s;
+        let (first, mut end) = chunk.map_or((b.index(0), b.index(self.blocks)), |chunk| (chunk.at, chunk.to));
         let full = s.group_channels / s.block;
         if chunk.is_some() && full < self.blocks {
             // The last part takes the block that is not whole along.
@@ -403,37 +410,52 @@ impl Pixels<'_> {
             end = b.select(last, all, end);
         }
         product::for_some(b, first, end, self.blocks, |b, block| {
-            let from = b.element(self.x, block, height * width * image.pixel);
+            let from = from.block(b, block);
             let number = b.sub(block, first);
-            let to = b.element(copy, number, image.block);
-            b.for_range(zero, rows, 1, &[], |b, r, _| {
-                let y = b.add(top, r);
-                let y = b.add_int(y, -(s.before[0] as i64));
-                let to = b.element(to, r, image.row);
-                // One comparison: as unsigned numbers, rows before the first are behind the last.
-                let end = b.index(height);
-                let exists = b.cmp(Cmp::LtU, y, end);
-                b.branch(
-                    exists,
-                    |b| {
-                        let from = b.element(from, y, width * image.pixel);
-                        blank(b, to, left);
-                        let inner = b.offset_int(to, (left * image.pixel) as i64);
-                        product::each_vector(b, &[from, inner], inside, ty.bytes(), |b, at, i| {
-                            let v = b.load(ty, at[0], (i * ty.bytes()) as i32);
-                            b.store(v, at[1], (i * ty.bytes()) as i32);
-                        });
-                        let outer = b.offset_int(to, ((left + inside) * image.pixel) as i64);
-                        blank(b, outer, right);
-                        vec![]
-                    },
-                    |b| {
-                        blank(b, to, s.extent(1));
-                        vec![]
-                    },
-                );
-                vec![]
-            });
+            let to = b.element(copy, number, self.image.block);
+            copy_rows(b, s, self.mac.ty, from, to, top, rows);
         });
     }
+}
+
+/// Copies `rows` rows from row `top` of the padded image of a block of channels: those that exist between zeros, the others as zeros.
+pub fn copy_rows(b: &mut Builder, s: &Shape, ty: Ty, from: Lines, to: Val, top: Val, rows: Val) {
+    let zero = b.index(0);
+    let nothing = b.int(ty, 0);
+    let (height, width) = (s.input[0], s.input[1]);
+    let (pixel, lanes) = (from.layout.pixel(), from.layout.lanes);
+    let left = s.before[1].min(s.extent(1));
+    let inside = width.min(s.extent(1) - left);
+    let right = s.extent(1) - left - inside;
+    let blank = |b: &mut Builder, to: Val, count: usize| {
+        product::each_element(b, &[to], count * lanes, ty, |b, at, i, n| b.store_part(nothing, at[0], (i * 4) as i32, n));
+    };
+    b.for_range(zero, rows, 1, &[], |b, r, _| {
+        let y = b.add(top, r);
+        let y = b.add_int(y, -(s.before[0] as i64));
+        let to = b.element(to, r, s.extent(1) * pixel);
+        // One comparison: as unsigned numbers, rows before the first are behind the last.
+        let end = b.index(height);
+        let exists = b.cmp(Cmp::LtU, y, end);
+        b.branch(
+            exists,
+            |b| {
+                let from = from.line(b, y);
+                blank(b, to, left);
+                let inner = b.offset_int(to, (left * pixel) as i64);
+                product::each_element(b, &[from, inner], inside * lanes, ty, |b, at, i, n| {
+                    let v = b.load_part(ty, at[0], (i * 4) as i32, n);
+                    b.store_part(v, at[1], (i * 4) as i32, n);
+                });
+                let outer = b.offset_int(to, ((left + inside) * pixel) as i64);
+                blank(b, outer, right);
+                vec![]
+            },
+            |b| {
+                blank(b, to, s.extent(1));
+                vec![]
+            },
+        );
+        vec![]
+    });
 }

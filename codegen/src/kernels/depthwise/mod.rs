@@ -1,11 +1,12 @@
 //! Depthwise convolution of packed images: one kernel a channel, the channels of a block in the lanes of a vector.
 
 use super::conv::Shape;
+use super::image::{Frame, Layout, Lines};
 use super::store::Output;
 use super::window::{self, Window, Work};
 use super::{Arg, Lowered, LoweredCall, Unit};
-use crate::kir::{Builder, Elem, Ty, Val};
-use crate::schedule;
+use crate::kir::{Builder, Ty, Val};
+use crate::schedule::{self, WindowTile};
 use dnnc_ir::Type;
 
 /// Taps that a window may have here: its code is written out.
@@ -24,67 +25,81 @@ pub fn fits(unit: &Unit, s: &Shape) -> bool {
 
 /// Lowers a convolution that fits.
 pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
-    let lanes = s.block;
-    let ty = Ty::vector(Elem::F32, lanes as u8);
-    let pair = |v: &[usize]| [v[0], v[1]];
-    let w = Window {
-        input: pair(&s.input),
-        output: pair(&s.output),
-        kernel: pair(&s.kernel),
-        strides: pair(&s.strides),
-        dilations: pair(&s.dilations),
-        before: pair(&s.before),
-        ty,
-    };
-    let blocks = s.channels.div_ceil(lanes);
-    let taps = s.kernel[0] * s.kernel[1];
+    let mut frame = Frame::default();
+    frame.arg(Arg::Input(0));
+    let strip = Strip::new(&mut frame, unit, s);
+    let out_at = frame.output(unit);
+    let (blocks, lanes) = (strip.blocks, s.block);
     let images = s.batch * blocks;
-    let (pixels, input_pixels) = (s.pixels(), s.input[0] * s.input[1]);
-    let tasks = schedule::tasks(unit.options, (images * lanes * pixels * taps) as u64, images);
-    let tile = schedule::window_tile(&unit.target.vector, taps);
+    let tasks = schedule::tasks(unit.options, (images * lanes * s.pixels() * strip.taps) as u64, images);
+    let layout = Layout::whole(strip.window.input, lanes);
 
-    // Weights [block][tap][lane], then one vector of biases a block.
-    let channels = s.channels;
-    let by_block = |i: usize, taps: usize, values: &[f32]| {
-        let at = |tap: usize, lane: usize| values.get((i * lanes + lane) * taps + tap).copied().unwrap_or(0.0);
-        (0..taps).flat_map(|tap| (0..lanes).map(move |lane| (tap, lane))).flat_map(|(t, l)| at(t, l).to_le_bytes()).collect::<Vec<u8>>()
-    };
-    let known = |i: usize| unit.inputs[i].constant.expect("fits() asked for it").values::<f32>();
-    debug_assert_eq!(known(1).len(), channels * taps);
-    let mut lowered = Lowered::default();
-    let mut args = vec![Arg::Input(0), Arg::Const(0)];
-    lowered.constants.push((0..blocks).flat_map(|i| by_block(i, taps, known(1))).collect());
-    let mut constant = |data: Vec<u8>, args: &mut Vec<Arg>| {
-        args.push(Arg::Const(lowered.constants.len()));
-        lowered.constants.push(data);
-        args.len() - 1
-    };
-    let bias = unit.inputs.get(2).map(|_| constant((0..blocks).flat_map(|i| by_block(i, 1, known(2))).collect(), &mut args));
-    let outside = w.leaves_rows().then(|| constant(vec![0; w.input[1] * ty.bytes()], &mut args));
-    let out_at = args.len();
-    args.extend(Output::args(unit));
-
-    let mut builder = Builder::new("depthwise", args.len());
+    let mut builder = Builder::new("depthwise", frame.args.len());
     let b = &mut builder;
     window::for_images(b, tasks, images, |b, image| {
         let (_, block) = super::product::divmod(b, image, blocks);
         let mut out = Output::new(b, unit, out_at, lanes, lanes);
-        out.base = b.mul_int(image, (pixels * lanes) as i64);
+        out.base = b.mul_int(image, (s.pixels() * lanes) as i64);
         out.channel.1 = b.mul_int(block, lanes as i64);
-        let [x, weights] = [0, 1].map(|i| b.param(i));
-        let x = b.element(x, image, input_pixels * ty.bytes());
-        let weights = b.element(weights, block, taps * ty.bytes());
-        let bias = bias.map(|param| {
-            let bias = b.param(param);
-            b.element(bias, block, ty.bytes())
-        });
-        let held = tile.held.then(|| (0..taps).map(|t| b.load(ty, weights, (t * ty.bytes()) as i32)).collect());
-        let outside = outside.map(|param| b.param(param));
-        let work = Multiply { ty, width: s.kernel[1], weights, held, bias };
-        w.emit(b, tile.tile, x, outside, &work, &out);
+        let x = b.param(0);
+        let x = Lines { layout, at: b.element(x, image, layout.block) };
+        let first = b.index(0);
+        strip.emit(b, x, block, (first, s.output[0]), &out);
     });
-    lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks });
-    Ok(lowered)
+    frame.lowered.calls.push(LoweredCall { func: builder.finish(), args: frame.args, tasks });
+    Ok(frame.lowered)
+}
+
+/// A depthwise convolution whose rows can be made in any portions.
+pub struct Strip {
+    /// The way of its windows.
+    pub window: Window,
+    /// Blocks of channels.
+    pub blocks: usize,
+    taps: usize,
+    tile: WindowTile,
+    /// Pointers to the weights, the biases and a row of padding.
+    weights: usize,
+    bias: Option<usize>,
+    outside: Option<usize>,
+}
+
+impl Strip {
+    /// Packs the constants of a convolution that fits.
+    pub fn new(frame: &mut Frame, unit: &Unit, s: &Shape) -> Strip {
+        let lanes = s.block;
+        let window = s.window(lanes);
+        let blocks = s.channels.div_ceil(lanes);
+        let taps = s.kernel[0] * s.kernel[1];
+        // Weights [block][tap][lane], then one vector of biases a block.
+        let by_block = |values: &[f32], taps: usize| -> Vec<f32> {
+            let at = |i: usize, tap: usize, lane: usize| values.get((i * lanes + lane) * taps + tap).copied().unwrap_or(0.0);
+            let slots = (0..blocks).flat_map(|i| (0..taps).flat_map(move |tap| (0..lanes).map(move |lane| (i, tap, lane))));
+            slots.map(|(i, tap, lane)| at(i, tap, lane)).collect()
+        };
+        let known = |i: usize| unit.inputs[i].constant.expect("fits() asked for it").values::<f32>();
+        debug_assert_eq!(known(1).len(), s.channels * taps);
+        let weights = frame.floats(by_block(known(1), taps));
+        let bias = unit.inputs.get(2).map(|_| frame.floats(by_block(known(2), 1)));
+        let outside = window.leaves_rows().then(|| frame.floats(vec![0.0; window.input[1] * lanes]));
+        let tile = schedule::window_tile(&unit.target.vector, taps);
+        Strip { window, blocks, taps, tile, weights, bias, outside }
+    }
+
+    /// Emits `rows` (the first and their number) of block `block` of channels, whose input is at `x`.
+    pub fn emit(&self, b: &mut Builder, x: Lines, block: Val, rows: (Val, usize), out: &Output) {
+        let ty = self.window.ty;
+        let mut of_block = |param: usize, vectors: usize| {
+            let p = b.param(param);
+            b.element(p, block, vectors * ty.bytes())
+        };
+        let weights = of_block(self.weights, self.taps);
+        let bias = self.bias.map(|param| of_block(param, 1));
+        let held = self.tile.held.then(|| (0..self.taps).map(|t| b.load(ty, weights, (t * ty.bytes()) as i32)).collect());
+        let outside = self.outside.map(|param| b.param(param));
+        let work = Multiply { ty, width: self.window.kernel[1], weights, held, bias };
+        self.window.emit(b, self.tile.tile, x, rows, outside, &work, out);
+    }
 }
 
 struct Multiply {

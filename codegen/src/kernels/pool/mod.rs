@@ -7,8 +7,12 @@ mod packed;
 #[cfg(test)]
 mod tests;
 
+use super::window::Window;
 use super::{Family, Lowered, Unit};
+use crate::kir::{Elem, Ty};
 use dnnc_ir::Kind;
+
+pub use packed::Strip;
 
 /// The family.
 pub const FAMILY: Family =
@@ -73,6 +77,20 @@ impl Shape {
         }
     }
 
+    /// The windows over packed f32 images of one or two axes; a signal is an image of one row.
+    fn window(&self) -> Window {
+        let pair = |v: &[usize], one: usize| if v.len() == 1 { [one, v[0]] } else { [v[0], v[1]] };
+        Window {
+            input: pair(&self.input, 1),
+            output: pair(&self.output, 1),
+            kernel: pair(&self.kernel, 1),
+            strides: pair(&self.strides, 1),
+            dilations: pair(&self.dilations, 1),
+            before: pair(&self.before, 0),
+            ty: Ty::vector(Elem::F32, self.block as u8),
+        }
+    }
+
     /// Elements of a window.
     fn taps(&self) -> usize {
         self.kernel.iter().product()
@@ -92,6 +110,12 @@ impl Shape {
         let range = -before..self.input[axis] as i64 + after;
         (0..self.kernel[axis]).filter(|k| range.contains(&(first + (k * self.dilations[axis]) as i64))).count()
     }
+}
+
+/// The windows of a pooling that [`Strip`] does; `None` for others.
+pub fn window(unit: &Unit) -> Option<Window> {
+    let shape = Shape::new(unit);
+    packed::fits(unit, &shape).then(|| shape.window())
 }
 
 fn lower(unit: &Unit) -> Result<Lowered, String> {

@@ -1,10 +1,12 @@
 //! Small windows over packed f32 images of one or two axes.
 
 use super::{Pool, Shape};
+use crate::kernels::image::{Frame, Layout, Lines};
 use crate::kernels::store::Output;
 use crate::kernels::window::{self, Window, Work};
 use crate::kernels::{Arg, Lowered, LoweredCall, Unit, product};
-use crate::kir::{Builder, Elem, Ty, Val};
+use crate::kir::{Builder, Val};
+use crate::schedule::Tile;
 use crate::{math, schedule};
 use dnnc_ir::Type;
 
@@ -21,53 +23,66 @@ pub fn fits(unit: &Unit, s: &Shape) -> bool {
 }
 
 pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
-    let ty = Ty::vector(Elem::F32, s.block as u8);
-    // A signal is an image of one row.
-    let pair = |v: &[usize], one: usize| if v.len() == 1 { [one, v[0]] } else { [v[0], v[1]] };
-    let w = Window {
-        input: pair(&s.input, 1),
-        output: pair(&s.output, 1),
-        kernel: pair(&s.kernel, 1),
-        strides: pair(&s.strides, 1),
-        dilations: pair(&s.dilations, 1),
-        before: pair(&s.before, 0),
-        ty,
-    };
-    let row_axis = s.kernel.len() - 1;
+    let mut frame = Frame::default();
+    frame.arg(Arg::Input(0));
+    let strip = Strip::new(&mut frame, unit);
+    let out_at = frame.output(unit);
     let tasks = schedule::tasks(unit.options, (s.planes * s.block * s.pixels() * s.taps()) as u64, s.planes);
-    let mut lowered = Lowered::default();
-    let mut args = vec![Arg::Input(0)];
-    let mut constant = |values: &[f32], args: &mut Vec<Arg>| {
-        args.push(Arg::Const(lowered.constants.len()));
-        lowered.constants.push(values.iter().flat_map(|v| v.to_le_bytes()).collect());
-        args.len() - 1
-    };
-    let padding = if s.pool == Pool::Max { f32::NEG_INFINITY } else { 0.0 };
-    let outside = w.leaves_rows().then(|| constant(&vec![padding; w.input[1] * s.block], &mut args));
-    // Rows of each window that count: the columns are known where the code is written.
-    let rows: Vec<usize> = (0..w.output[0]).map(|y| if row_axis == 1 { s.counted(0, y) } else { 1 }).collect();
-    let uneven = s.pool != Pool::Max && rows.iter().any(|n| *n != rows[0]);
-    let row_counts = uneven.then(|| constant(&rows.iter().map(|&n| n as f32).collect::<Vec<_>>(), &mut args));
-    let out_at = args.len();
-    args.extend(Output::args(unit));
+    let layout = Layout::whole(strip.window.input, s.block);
 
-    let mut builder = Builder::new("pool", args.len());
+    let mut builder = Builder::new("pool", frame.args.len());
     let b = &mut builder;
-    let image_bytes = w.input[0] * w.input[1] * ty.bytes();
     window::for_images(b, tasks, s.planes, |b, image| {
         let (_, block) = product::divmod(b, image, s.channels);
         let mut out = Output::new(b, unit, out_at, s.block, s.block);
         out.base = b.mul_int(image, (s.pixels() * s.block) as i64);
         out.channel.1 = b.mul_int(block, s.block as i64);
         let x = b.param(0);
-        let x = b.element(x, image, image_bytes);
-        let outside = outside.map(|param| b.param(param));
-        let row_counts = row_counts.map(|param| b.param(param));
-        let work = Combine { s, w: &w, rows: rows[0], row_counts };
-        w.emit(b, schedule::window_tile(&unit.target.vector, 0).tile, x, outside, &work, &out);
+        let x = Lines { layout, at: b.element(x, image, layout.block) };
+        let first = b.index(0);
+        strip.emit(b, x, (first, strip.window.output[0]), &out);
     });
-    lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks });
-    Ok(lowered)
+    frame.lowered.calls.push(LoweredCall { func: builder.finish(), args: frame.args, tasks });
+    Ok(frame.lowered)
+}
+
+/// A pooling whose rows can be made in any portions.
+pub struct Strip {
+    /// The way of its windows.
+    pub window: Window,
+    /// Blocks of channels.
+    pub blocks: usize,
+    s: Shape,
+    tile: Tile,
+    /// Rows of a window that count where that is the same for all; else a pointer to a table of them.
+    rows: usize,
+    row_counts: Option<usize>,
+    /// Pointer to a row of padding.
+    outside: Option<usize>,
+}
+
+impl Strip {
+    /// Prepares a pooling that fits.
+    pub fn new(frame: &mut Frame, unit: &Unit) -> Strip {
+        let s = Shape::new(unit);
+        let window = s.window();
+        let padding = if s.pool == Pool::Max { f32::NEG_INFINITY } else { 0.0 };
+        let outside = window.leaves_rows().then(|| frame.floats(vec![padding; window.input[1] * s.block]));
+        // Rows of each window that count: the columns are known where the code is written.
+        let rows: Vec<usize> = (0..window.output[0]).map(|y| if s.kernel.len() == 2 { s.counted(0, y) } else { 1 }).collect();
+        let uneven = s.pool != Pool::Max && rows.iter().any(|n| *n != rows[0]);
+        let row_counts = uneven.then(|| frame.floats(rows.iter().map(|&n| n as f32)));
+        let tile = schedule::window_tile(&unit.target.vector, 0).tile;
+        Strip { window, blocks: s.channels, tile, rows: rows[0], row_counts, outside, s }
+    }
+
+    /// Emits `rows` (the first and their number) of a block of channels, whose input is at `x`.
+    pub fn emit(&self, b: &mut Builder, x: Lines, rows: (Val, usize), out: &Output) {
+        let outside = self.outside.map(|param| b.param(param));
+        let row_counts = self.row_counts.map(|param| b.param(param));
+        let work = Combine { s: &self.s, w: &self.window, rows: self.rows, row_counts };
+        self.window.emit(b, self.tile, x, rows, outside, &work, out);
+    }
 }
 
 struct Combine<'a> {
