@@ -229,7 +229,7 @@ impl<M: Module> Maker<'_, M> {
 
     fn step(&mut self, b: &mut FunctionBuilder, frame: &Frame, step: &Step) -> Result<(), String> {
         match step {
-            Step::Call(call) if call.tasks > 1 && frame.pool.is_some() => self.parallel(b, frame, call),
+            Step::Call(call) if call.tasks > 1 && !call.alone && frame.pool.is_some() => self.parallel(b, frame, call),
             Step::Call(call) => {
                 self.serial(b, frame, call);
                 Ok(())

@@ -21,3 +21,4 @@ pub mod object;
 mod pool;
 pub mod program;
 pub mod schedule;
+pub mod threads;

@@ -6,6 +6,7 @@ use crate::kernels::{self, Arg, Lowered, Operand, Options, Unit, attention, map,
 use crate::kir::{Builder, Func, Stmt, Ty};
 use crate::memory::{self, Buffer};
 use crate::program::{ALIGN, Call, Loc, Program, Step};
+use crate::threads;
 use dnnc_ir::{Class, Graph, Kind, TensorType, Value};
 use dnnc_targets::Target;
 use std::collections::HashMap;
@@ -31,11 +32,31 @@ pub struct Notes {
     pub arena_naive: usize,
     /// Concatenation operands that are written where the result lies, and those that are copied.
     pub concat: (usize, usize),
+    /// What threads gain, where several were asked for.
+    pub threads: Option<threads::Plan>,
 }
 
-/// Lowers a graph to a program called `name`. Constants are let go of one by one, so that those of the graph and those of the
-/// program are never in memory together (unless the caller keeps a clone of the graph).
-pub fn lower(mut graph: Graph, name: &str, target: &Target, options: &Options) -> Result<(Program, Notes), LowerError> {
+/// Lowers a graph to a program called `name`, cut for the threads asked for, or for one where more predictably gain nothing. Constants are
+/// let go of one by one, so that those of the graph and those of the program are never in memory together (unless the caller keeps a
+/// clone of the graph).
+pub fn lower(graph: Graph, name: &str, target: &Target, options: &Options) -> Result<(Program, Notes), LowerError> {
+    /// Bytes of constants beyond which a network always gains by threads: it is not kept for a second time.
+    const SMALL: usize = 64 << 20;
+    let constants = || graph.nodes().iter().filter(|n| n.op.kind() == Kind::Const).flat_map(|n| &n.types).map(TensorType::bytes).sum::<usize>();
+    let again = (options.threads > 1 && constants() < SMALL).then(|| graph.clone());
+    let (mut program, mut notes) = lower_for(graph, name, target, options)?;
+    if options.threads > 1 {
+        let plan = threads::settle(&mut program.steps, options.threads);
+        if let (1, Some(graph)) = (plan.threads, again) {
+            (program, notes) = lower_for(graph, name, target, &Options { threads: 1, ..options.clone() })?;
+        }
+        notes.threads = Some(plan);
+    }
+    Ok((program, notes))
+}
+
+/// Lowers a graph as cut for the threads of `options`.
+fn lower_for(mut graph: Graph, name: &str, target: &Target, options: &Options) -> Result<(Program, Notes), LowerError> {
     let mut low = Lowering {
         target,
         options,
@@ -381,6 +402,12 @@ impl Lowering<'_> {
         let work = fuse::group_work(graph, group);
         let traffic = fuse::group_traffic(graph, group);
         let last = lowered.calls.len().saturating_sub(1);
+        let op = match group {
+            Group::Map { .. } => None,
+            Group::Node { node, .. } | Group::Attention { node, .. } => Some(&graph.nodes()[*node].op),
+        };
+        // How much of it each call does is not known.
+        let ns = threads::predicted(op.map(|op| (op.kind(), &op.attrs)), work, traffic, self.target) / count as f64;
         for (i, call) in lowered.calls.into_iter().enumerate() {
             let args: Vec<Place> = call
                 .args
@@ -399,7 +426,7 @@ impl Lowering<'_> {
             let work = if i == last { work } else { 0 };
             let kernel = self.kernel(call.func);
             let (node, choice) = (graph.node(value).name.clone(), lowered.choice.clone());
-            let call = Call { kernel, tasks: call.tasks, label: part, node, work, traffic, choice, ..Call::default() };
+            let call = Call { kernel, tasks: call.tasks, label: part, node, work, traffic, ns, choice, ..Call::default() };
             self.push(call, args, steps);
         }
     }

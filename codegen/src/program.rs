@@ -83,6 +83,10 @@ pub struct Call {
     pub work: u64,
     /// Bytes read and written at least once.
     pub traffic: u64,
+    /// Predicted time on one thread, in nanoseconds.
+    pub ns: f64,
+    /// Whether the thread that calls does all tasks: others would help too little.
+    pub alone: bool,
     /// Which algorithm was taken, where there were several.
     pub choice: Option<Choice>,
 }

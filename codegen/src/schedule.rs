@@ -191,7 +191,8 @@ pub fn depth_block(target: &Target, depth: usize, unit: usize, step_bytes: usize
     if depth * 2 <= most * 3 || row_bytes <= target.l2 / 2 {
         return None;
     }
-    let parts = depth.div_ceil(most);
+    // This part of a panel, the next one that is asked for ahead, and the rows of a tile share the first level.
+    let parts = depth.div_ceil((most / 2).max(1));
     let block = depth.div_ceil(parts).next_multiple_of(unit.max(1));
     (block < depth).then_some(block)
 }
@@ -282,8 +283,9 @@ pub fn winograd(target: &Target, threads: usize, points: usize, tiles: usize, ch
     best.expect("there are several")
 }
 
-/// Multiply-adds below which a task is not worth starting on another thread: about 10 µs. Tests cut much finer.
-const TASK_WORK: u64 = if cfg!(test) { 1 << 6 } else { 1 << 19 };
+/// Multiply-adds of the smallest task: about 2 µs, a few times what it takes to hand it over. Which steps are shared at all is settled later,
+/// in `threads.rs`. Tests cut much finer.
+const TASK_WORK: u64 = if cfg!(test) { 1 << 6 } else { 1 << 17 };
 
 /// Number of tasks that so much work is cut into, at most `most`: one for one thread, else about four a thread.
 pub fn tasks(options: &Options, work: u64, most: usize) -> usize {

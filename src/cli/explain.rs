@@ -12,13 +12,16 @@ pub struct Explain {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Threads that work is cut for
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
     #[command(flatten)]
     building: Building,
 }
 
 impl Explain {
     pub fn run(self) -> Result<(), Error> {
-        let options = self.building.options(1)?;
+        let options = self.building.options(self.threads)?;
         let (model, shapes) = self.building.bound(&self.model, &options)?;
         let stage = model.specialise(&shapes)?;
         let built = super::progress::while_doing("compiling", || dnnc::build(&stage.graph, "model", &options))?;
@@ -48,12 +51,23 @@ impl Explain {
             None => say!("no rewrites (--plain)"),
         }
         let mut out = table(&["step", "kernel", "tasks", "node", "algorithm (µs)"]);
-        for c in steps {
+        for c in &steps {
             let kernel = built.program.kernels[c.kernel].name.clone();
             let choice = c.choice.as_ref().map_or(String::new(), describe);
             out.add_row([c.label.clone(), kernel, c.tasks.to_string(), c.node.clone(), choice]);
         }
         say!("{out}");
+        if let Some(plan) = built.notes.threads {
+            let alone = steps.iter().filter(|c| c.alone || c.tasks == 1).count();
+            say!(
+                "runs on {} of {} threads: predicted {:.3} ms together against {:.3} ms on one; {alone} of {} steps by one thread",
+                plan.threads,
+                options.threads,
+                plan.together_ns / 1e6,
+                plan.alone_ns / 1e6,
+                steps.len()
+            );
+        }
         let (placed, copied) = built.notes.concat;
         if placed + copied > 0 {
             say!("concatenation: {placed} operands are made in place, {copied} are copied");
