@@ -405,6 +405,7 @@ impl Lowering<'_> {
         let op = match group {
             Group::Map { .. } => None,
             Group::Node { node, .. } | Group::Attention { node, .. } => Some(&graph.nodes()[*node].op),
+            Group::Chain { links, .. } => links.first().map(|link| &graph.nodes()[link.node].op),
         };
         // How much of it each call does is not known.
         let ns = threads::predicted(op.map(|op| (op.kind(), &op.attrs)), work, traffic, self.target) / count as f64;
