@@ -313,13 +313,15 @@ impl Instance<'_> {
         let shuffles = self.rule.name == "shuffle of channels";
         let asks = |name: &str| self.rule.conditions.iter().any(|(n, ..)| *n == name);
         let (dense, grouped, few) = (asks("dense"), asks("depthwise"), asks("few_groups"));
+        let narrow = asks("narrow_groups");
         let r = &mut *self.random;
         let column = asks("column");
         let image = |r: &mut Random| {
             if column {
                 return vec![1 + r.below(2), 1 + r.below(4), 2 + r.below(5), 1];
             }
-            let mut shape = vec![1 + r.below(2), r.pick(&[1, 2, 3, 4, 6, 8])];
+            let channels = if narrow { r.pick(&[8, 16]) } else { r.pick(&[1, 2, 3, 4, 6, 8]) };
+            let mut shape = vec![1 + r.below(2), channels];
             let axes = if r.chance(20) { 1 } else { 2 };
             shape.extend((0..axes).map(|_| 1 + r.below(6)));
             shape
@@ -343,9 +345,10 @@ impl Instance<'_> {
                     None if dense => 1,
                     None if grouped => x[1],
                     None if few => 2,
+                    None if narrow => 4,
                     None => r.pick(&[1, 1, 1, x[1], 2]),
                 };
-                let outputs = groups * if r.chance(50) { (x[1] / groups).max(1) } else { 1 + r.below(6) };
+                let outputs = groups * if narrow || r.chance(50) { (x[1] / groups).max(1) } else { 1 + r.below(6) };
                 let kernel = *[1, 1, 3, 3, 2].get(r.below(5)).unwrap_or(&1);
                 let mut shape = vec![outputs, (x[1] / groups).max(1)];
                 if column {

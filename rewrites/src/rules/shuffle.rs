@@ -6,8 +6,8 @@ use crate::pattern::Arg;
 use dnnc_ir::{Attr, Kind, Op, Tensor, Type};
 use egg::Id;
 
-named! { #[doc = "Conditions."] CHECK: Check; vector, in_order, permutation, channels, depthwise, few_groups }
-named! { #[doc = "Helpers."] MAKE: Make; first_axis, shuffled, rows, list_rows, columns, rows_back, list_rows_back, ungrouped, spread }
+named! { #[doc = "Conditions."] CHECK: Check; vector, in_order, permutation, channels, depthwise, few_groups, narrow_groups }
+named! { #[doc = "Helpers."] MAKE: Make; first_axis, shuffled, rows, list_rows, columns, rows_back, list_rows_back, ungrouped, spread, wider, widened }
 
 rules! {
     #[doc = "Channels in another order. Groups stand in the way of a shuffle and of packing; as a dense convolution they do not, at the price of \
@@ -22,6 +22,7 @@ rules! {
     "convolution of shuffle"       : (conv[q] (gather[p] x i) w ..b)            => (conv[q] x (columns w i) ..b)                       if channels(p, i), dense(q), permutation(i), constant(w)
     "depthwise of shuffle"         : (conv[q] (gather[p] x i) w ..b)            => (gather[p] (conv[q] x (rows_back w i) ..(list_rows_back b i)) i) if channels(p, i), depthwise(q, w), permutation(i), constant(w, b)
     "groups as dense convolution"  : (conv[p] x w ..b)                          => (conv[ungrouped(p)] x (spread p w) ..b)             if few_groups(p, w), constant(w), loose()
+    "narrow groups as wider ones"  : (conv[p] x w ..b)                          => (conv[wider(p, w)] x (widened p w) ..b)             if narrow_groups(p, w), constant(w), loose()
 }
 
 fn vector(g: &Classes, args: &[Arg]) -> Result<(), Why> {
@@ -142,23 +143,55 @@ fn ungrouped(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 
 /// Weights [O, C/groups, …] as [O, C, …], 0 where a channel is of another group.
 fn spread(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    let (groups, w) = (args[0].op().attrs.size("groups"), args[1].id());
+    let groups = args[0].op().attrs.size("groups");
+    joined(g, args[1].id(), groups, groups)
+}
+
+/// How many neighbouring groups hold whole blocks of channels together: the fewest, at most as many as a plain kernel is slower than a packed one.
+fn neighbours(g: &Classes, p: &Arg, w: &Arg) -> Option<usize> {
+    const MOST: usize = 4;
+    let (attrs, shape, block) = (&p.op().attrs, g.shape(w.id()), g.analysis.block);
+    let groups = attrs.size("groups");
+    let outputs = shape[0] / groups.max(1);
+    let whole = |n: usize| groups.is_multiple_of(n) && (n * shape[1]).is_multiple_of(block) && (n * outputs).is_multiple_of(block);
+    let open = attrs.int("block") == 0 && groups > 1 && shape[1] > 1 && !shape.contains(&0);
+    (2..=MOST).find(|&n| whole(n)).filter(|_| open && !whole(1))
+}
+
+/// Groups that are no whole blocks of channels, but a few neighbours together are.
+fn narrow_groups(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+    let found = neighbours(g, &args[0], &args[1]).map(|_| ());
+    found.ok_or(other("the groups are whole blocks already, or too many would have to be one"))
+}
+
+fn wider(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let n = neighbours(g, &args[0], &args[1]).ok_or(other("the groups do not fit"))?;
+    let groups = args[0].op().attrs.size("groups") / n;
+    Ok(Arg::Op(args[0].op().with("groups", groups as i64)))
+}
+
+fn widened(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    let n = neighbours(g, &args[0], &args[1]).ok_or(other("the groups do not fit"))?;
+    joined(g, args[1].id(), args[0].op().attrs.size("groups"), n)
+}
+
+/// Weights [O, C/groups, …] for `n` neighbouring groups at a time: [O, n·C/groups, …], 0 where a channel is of another group.
+fn joined(g: &mut Classes, w: Id, groups: usize, n: usize) -> Result<Arg, Why> {
     let shape = g.shape(w).to_vec();
-    let rank = shape.len();
-    let (rows, columns) = (shape[0] / groups, shape[1]);
+    let ints = |sizes: &[usize]| Attr::from(sizes.iter().map(|&s| s as i64).collect::<Vec<i64>>());
+    let apart = [groups / n, n, shape[0] / groups, shape[1], shape[2..].iter().product()];
+    let apart_w = g.op(Kind::Reshape, [("shape", ints(&apart))], &[w])?;
     let zero = g.number(g.elem(w), 0.0)?;
-    let mut parts = Vec::with_capacity(groups);
-    for k in 0..groups {
-        let mut starts = vec![0i64; rank];
-        starts[0] = (k * rows) as i64;
-        let mut sizes: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
-        sizes[0] = rows as i64;
-        let attrs = [("starts", Attr::from(starts)), ("sizes", Attr::from(sizes)), ("steps", Attr::from(vec![1i64; rank]))];
-        let part = g.op(Kind::Slice, attrs, &[w])?;
-        let mut pads = vec![0i64; 2 * rank];
-        (pads[1], pads[rank + 1]) = ((k * columns) as i64, ((groups - 1 - k) * columns) as i64);
-        parts.push(g.op(Kind::Pad, [("pads", Attr::from(pads))], &[part, zero])?);
+    let mut parts = Vec::with_capacity(n);
+    for k in 0..n {
+        let one = [apart[0], 1, apart[2], apart[3], apart[4]];
+        let attrs = [("starts", ints(&[0, k, 0, 0, 0])), ("sizes", ints(&one)), ("steps", ints(&[1; 5]))];
+        let part = g.op(Kind::Slice, attrs, &[apart_w])?;
+        let pads = ints(&[0, 0, 0, k * shape[1], 0, 0, 0, 0, (n - 1 - k) * shape[1], 0]);
+        parts.push(g.op(Kind::Pad, [("pads", pads)], &[part, zero])?);
     }
-    let op = OpRef::new(Op::new(Kind::Concat, [("axis", Attr::Int(0))]).map_err(|_| near("an attribute would be wrong"))?);
-    Ok(Arg::Value(g.apply(&op, &parts)?))
+    let op = OpRef::new(Op::new(Kind::Concat, [("axis", Attr::Int(1))]).map_err(|_| near("an attribute would be wrong"))?);
+    let all = g.apply(&op, &parts)?;
+    let wide = [&[shape[0], n * shape[1]], &shape[2..]].concat();
+    Ok(Arg::Value(g.op(Kind::Reshape, [("shape", ints(&wide))], &[all])?))
 }
