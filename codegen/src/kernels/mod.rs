@@ -15,6 +15,7 @@ pub mod misc;
 pub mod moving;
 mod nest;
 pub mod norm;
+mod pack;
 pub mod pool;
 mod product;
 pub mod recurrent;

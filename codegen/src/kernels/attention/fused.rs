@@ -6,7 +6,8 @@
 
 use super::Views;
 use crate::expr::{Access, Epilogue, Expr, ExprNode, Extra, What};
-use crate::kernels::map::{self, View};
+use crate::kernels::map::View;
+use crate::kernels::pack::{self, Lies};
 use crate::kernels::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
 use crate::kernels::store::{Channel, Output};
 use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
@@ -156,9 +157,10 @@ pub(super) fn lower(unit: &Unit, views: &Views) -> Result<Lowered, String> {
             b.element(ptr, along[i], bytes)
         };
         let [q, k, v, out] = [Q, K, V, OUT].map(|i| base(b, i));
-        kernel.pack(b, &scores, k, matrices[K].row, matrices[K].column, width, key_panels);
+        let lies = |column: usize, step: usize| Lies { column: column * bytes, step: step * bytes };
+        kernel.pack(b, &scores, k, lies(matrices[K].row, matrices[K].column), width, key_panels);
         if let Some(panels) = value_panels {
-            kernel.pack(b, &values, v, matrices[V].column, matrices[V].row, keys, panels);
+            kernel.pack(b, &values, v, lies(matrices[V].column, matrices[V].row), keys, panels);
         }
         product::for_some(b, first_block, end_block, blocks, |b, block| {
             // The last block begins where it ends with the last query.
@@ -238,57 +240,15 @@ impl Kernel {
         Epilogue { expr: Expr { nodes: nodes.to_vec() }, operands: vec![Extra { ty, access: Access::Channel }] }
     }
 
-    /// Packs a matrix into the panels of a product: columns lie `column` elements apart, steps of the reduction `step`.
-    fn pack(&self, b: &mut Builder, nest: &Nest, from: Val, column: usize, step: usize, depth: usize, panels: Val) {
-        let (ty, lanes, bytes) = (self.mac.ty, self.mac.lanes(), self.mac.bytes());
+    /// Packs a matrix into the panels of a product.
+    fn pack(&self, b: &mut Builder, nest: &Nest, from: Val, lies: Lies, depth: usize, panels: Val) {
+        let columns = |vecs: usize| (vecs * self.mac.lanes() * lies.column) as i64;
         for (index, (g, _)) in nest.groups.iter().enumerate() {
-            let packed = g.vecs * ty.bytes();
             let to = b.offset_int(panels, nest.panel_offset(index) as i64);
-            let from = b.offset_int(from, (g.first * column * bytes) as i64);
+            let from = b.offset_int(from, (g.first * lies.column) as i64);
             b.for_count(g.panels, &[from, to], |b, _, at| {
-                for j in 0..g.vecs {
-                    let count = if j + 1 == g.vecs { g.last } else { lanes };
-                    let from = b.offset_int(at[0], (j * lanes * column * bytes) as i64);
-                    let to = b.offset_int(at[1], (j * ty.bytes()) as i64);
-                    let each = |b: &mut Builder, steps: usize, n: usize, body: &dyn Fn(&mut Builder, &[Val])| {
-                        b.for_count(n, &[from, to], |b, _, at| {
-                            body(b, at);
-                            vec![b.offset_int(at[0], (steps * step * bytes) as i64), b.offset_int(at[1], (steps * packed) as i64)]
-                        })
-                    };
-                    if step == 1 && column != 1 {
-                        let square = |b: &mut Builder, at: &[Val], steps: usize| {
-                            let rows = (0..lanes)
-                                .map(|l| match l < count {
-                                    true => b.load_part(ty, at[0], (l * column * bytes) as i32, steps),
-                                    false => b.int(ty, 0),
-                                })
-                                .collect();
-                            let turned = map::transpose(b, rows);
-                            turned.into_iter().take(steps).enumerate().for_each(|(s, v)| b.store(v, at[1], (s * packed) as i32));
-                        };
-                        let end = each(b, lanes, depth / lanes, &|b, at| square(b, at, lanes));
-                        if depth % lanes > 0 {
-                            square(b, &end, depth % lanes);
-                        }
-                        continue;
-                    }
-                    each(b, 1, depth, &|b, at| {
-                        if column == 1 {
-                            let v = b.load_part(ty, at[0], 0, count);
-                            return b.store(v, at[1], 0);
-                        }
-                        for l in 0..lanes {
-                            let x = match l < count {
-                                true => b.load(Ty::scalar(ty.elem), at[0], (l * column * bytes) as i32),
-                                false => b.int(Ty::scalar(ty.elem), 0),
-                            };
-                            b.store(x, at[1], (l * bytes) as i32);
-                        }
-                    });
-                }
-                let next = b.offset_int(at[0], (g.vecs * lanes * column * bytes) as i64);
-                vec![next, b.offset_int(at[1], nest.one_panel_bytes(g) as i64)]
+                pack::panel(b, self.mac, (g.vecs, g.last), depth, lies, at[0], at[1]);
+                vec![b.offset_int(at[0], columns(g.vecs)), b.offset_int(at[1], nest.one_panel_bytes(g) as i64)]
             });
         }
     }

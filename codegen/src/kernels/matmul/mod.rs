@@ -4,14 +4,16 @@
 //! few rows would not pay for packing. Products whose reduction is contiguous on both sides and that have few rows or columns
 //! are dot products along the reduction.
 
+mod dot;
 mod sparse;
 #[cfg(test)]
 mod tests;
 
+use super::pack::{self, Lies};
 use super::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
 use super::store::{self, Output};
 use super::{Algorithm, Arg, Family, Lowered, LoweredCall, Unit, choose};
-use crate::kir::{Builder, Ty, Val};
+use crate::kir::{Builder, Val};
 use crate::schedule;
 use dnnc_ir::{Kind, TensorType};
 
@@ -62,11 +64,18 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
     if unit.results[0].is_empty() {
         return Ok(Lowered::default());
     }
-    let mut algorithms = vec![Algorithm::new("direct", dense_ns(unit, &shape), || tiled(unit, &shape))];
+    let mut algorithms = vec![Algorithm::new("direct", dense_ns(unit, &shape), || direct(unit, &shape))];
     if let Some(m) = sparse::matrix(unit, &shape).filter(|m| m.worth_leaving_out(unit.options)) {
         algorithms.extend(sparse::algorithms(unit, &shape, m)?);
     }
     choose(unit, algorithms)
+}
+
+fn direct(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
+    match dot::lower(unit, shape)? {
+        Some(lowered) => Ok(lowered),
+        None => tiled(unit, shape),
+    }
 }
 
 /// Predicted nanoseconds of the dense kernel: few rows wait for the weights.
@@ -197,8 +206,8 @@ impl Source for Sides<'_> {
 
     fn panel(&self, b: &mut Builder, group: usize, index: Val, column: Val) -> (Val, i64) {
         let g = &self.nest.groups[group].0;
-        let (ty, bytes) = (self.nest.mac.ty, self.loads.rows.bytes());
-        let packed = (g.vecs * ty.bytes()) as i64;
+        let bytes = self.loads.rows.bytes();
+        let packed = (g.vecs * self.nest.mac.ty.bytes()) as i64;
         match self.right {
             Right::Packed => {
                 let first = b.offset_int(self.w, self.nest.panel_offset(group) as i64);
@@ -207,38 +216,12 @@ impl Source for Sides<'_> {
             Right::InPlace => (b.element(self.w, column, bytes), (self.shape.columns * bytes) as i64),
             Right::Panels => {
                 let panel = self.panel.expect("memory where panels are packed at run time");
-                let (along, across) = if self.shape.trans_b { (1, self.shape.depth) } else { (self.shape.columns, 1) };
+                let (step, across) = if self.shape.trans_b { (1, self.shape.depth) } else { (self.shape.columns, 1) };
                 let from = b.element(self.w, column, across * bytes);
-                let init = [from, panel];
-                b.for_count(self.shape.depth, &init, |b, _, at| {
-                    for j in 0..g.vecs {
-                        let count = if j + 1 == g.vecs { g.last } else { ty.lanes as usize };
-                        self.gather(b, at[0], at[1], j, count, across * bytes);
-                    }
-                    vec![b.offset_int(at[0], (along * bytes) as i64), b.offset_int(at[1], packed)]
-                });
+                let lies = Lies { column: across * bytes, step: step * bytes };
+                pack::panel(b, self.loads, (g.vecs, g.last), self.shape.depth, lies, from, panel);
                 (panel, packed)
             }
-        }
-    }
-}
-
-impl Sides<'_> {
-    /// Copies `count` elements that lie `stride` bytes apart to vector `j` of a step of a panel, zeros after them.
-    fn gather(&self, b: &mut Builder, from: Val, panel: Val, j: usize, count: usize, stride: usize) {
-        let ty = self.nest.mac.ty;
-        let disp = (j * ty.bytes()) as i32;
-        let first = j * ty.lanes as usize * stride;
-        if stride == self.loads.rows.bytes() {
-            let v = self.loads.load(b, ty.lanes, from, first as i32, count);
-            return b.store(v, panel, disp);
-        }
-        for lane in 0..ty.lanes as usize {
-            let x = match lane < count {
-                true => self.loads.load(b, 1, from, (first + lane * stride) as i32, 1),
-                false => b.int(Ty::scalar(ty.elem), 0),
-            };
-            b.store(x, panel, disp + (lane * ty.elem.bytes()) as i32);
         }
     }
 }

@@ -38,6 +38,22 @@ fn single_rows_and_columns() {
 }
 
 #[test]
+fn few_rows_or_columns_with_contiguous_reductions() {
+    for (m, n) in [(1, 19), (2, 21), (1, 8), (1, 3), (2, 2), (70, 1), (33, 2), (16, 3), (29, 4), (9, 1)] {
+        for (depth, known) in [(64, false), (37, false), (37, true), (128, true)] {
+            product([Type::F32; 2], &[m, depth], &[depth, n], [false, true], known);
+            product([Type::F32; 2], &[m, depth], &[depth, n], [false, false], known);
+        }
+    }
+    product([Type::F32; 2], &[3, 2, 40], &[3, 40, 11], [false, true], false);
+    product([Type::F32; 2], &[3, 20, 40], &[3, 40, 2], [false, false], true);
+    for types in [[Type::F64; 2], [Type::F16; 2], [Type::U8, Type::I8], [Type::I32; 2]] {
+        product(types, &[1, 70], &[70, 13], [false, true], false);
+        product(types, &[20, 70], &[70, 3], [false, false], true);
+    }
+}
+
+#[test]
 fn long_reductions_are_done_in_parts() {
     product([Type::F32; 2], &[50, 1703], &[1703, 24], [false, false], true);
     product([Type::F32; 2], &[50, 1703], &[1703, 9], [true, true], false);
