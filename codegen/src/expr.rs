@@ -362,15 +362,7 @@ impl Emitter<'_> {
         if exponent.is_float() {
             return each_lane(b, &[x, y], &mut |b, v| {
                 let (x, y) = (to_float(b, v[0], base, Elem::F64), to_float(b, v[1], exponent, Elem::F64));
-                let r = math::pow(b, x, y);
-                // A power that is whole may come out a few ulps below: truncation must not lose it.
-                let whole = b.un(Un::Nearest, r);
-                let (apart, size) = (b.sub(r, whole), b.un(Un::Abs, whole));
-                let apart = b.un(Un::Abs, apart);
-                let few = math::number(b, r, 1e-14);
-                let limit = b.mul(size, few);
-                let is_whole = b.cmp(Cmp::Le, apart, limit);
-                let r = b.select(is_whole, whole, r);
+                let r = whole_or_any_power(b, x, y);
                 to_int(b, r, base)
             });
         }
@@ -1095,6 +1087,30 @@ fn float_mod(b: &mut Builder, x: Val, y: Val, trunc: bool) -> Val {
     let (differ, rest) = (b.bin(Bin::Xor, r_below, y_below), b.cmp(Cmp::Ne, r, zero));
     let other = b.bin(Bin::And, differ, rest);
     b.select(other, more, r)
+}
+
+/// x (whole) to the power of y, f64 scalars. Whole powers are rounded once: truncation to an integer must not lose the one that is meant.
+fn whole_or_any_power(b: &mut Builder, x: Val, y: Val) -> Val {
+    // Beyond this every power is 0, ±1 or larger than all integers, which the general function knows.
+    let most = b.number(Ty::F64, 1024.0);
+    let (size, whole) = (b.un(Un::Abs, y), b.un(Un::Trunc, y));
+    let (small, whole) = (b.cmp(Cmp::Le, size, most), b.cmp(Cmp::Eq, whole, y));
+    let whole = b.bin(Bin::And, small, whole);
+    b.branch(
+        whole,
+        |b| {
+            let (n, a) = (b.conv(Conv::FloatToInt, size, Elem::I64), b.un(Un::Abs, x));
+            let p = math::whole_pow(b, a, n);
+            let (zero, one) = (b.number(Ty::F64, 0.0), b.int(Ty::I64, 1));
+            let (inverse, below) = (math::recip(b, p), b.cmp(Cmp::Lt, y, zero));
+            let p = b.select(below, inverse, p);
+            let (negative, odd) = (b.cmp(Cmp::Lt, x, zero), b.bin(Bin::And, n, one));
+            let odd = b.cmp(Cmp::Eq, odd, one);
+            let (minus, back) = (b.bin(Bin::And, negative, odd), b.un(Un::Neg, p));
+            vec![b.select(minus, back, p)]
+        },
+        |b| vec![math::pow(b, x, y)],
+    )[0]
 }
 
 fn int_pow(b: &mut Builder, x: Val, y: Val, base: Type, exponent: Type) -> Val {

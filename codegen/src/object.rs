@@ -30,4 +30,4 @@ pub fn emit(program: &Program, target: &Target) -> Result<ObjectFile, String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,7 +26,7 @@ pub mod sparse;
 mod store;
 pub mod strip;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod window;
 
 pub use crate::choice::{Algorithm, choose};

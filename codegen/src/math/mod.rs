@@ -8,12 +8,14 @@
 mod circular;
 mod exponential;
 mod power;
+#[cfg(test)]
+mod tests;
 
 pub use circular::{acos, asin, atan, cos, sin, tan};
 pub use exponential::{
     acosh, asinh, atanh, cosh, erf, exp, exp_nonpositive, expm1, gelu, gelu_tanh, log, log1p, sigmoid, silu, sinh, softplus, tanh,
 };
-pub use power::{float_rem, pow};
+pub use power::{float_rem, pow, whole_pow};
 
 use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Un, Val};
 

@@ -67,7 +67,7 @@ impl Drop for Folder {
 }
 
 /// Whether a program can be started; says so aloud when it cannot.
-fn exists(tool: &str) -> bool {
+pub fn exists(tool: &str) -> bool {
     let there = Command::new(tool).arg("--version").output().is_ok();
     if !there {
         eprintln!("NOT TESTED: {tool} is not on this machine");
@@ -82,10 +82,10 @@ fn run(command: &mut Command) -> String {
 }
 
 /// Status and results of a run.
-type Outcome = (i32, Vec<Vec<u8>>);
+pub type Outcome = (i32, Vec<Vec<u8>>);
 
 /// Compiles, links with the driver and runs, first serially, then in parallel.
-fn linked(program: &Program, target: &str, cc: &[&str], runner: &[&str], inputs: &[Vec<u8>], outputs: &[Vec<u8>]) -> [Outcome; 2] {
+pub fn linked(program: &Program, target: &str, cc: &[&str], runner: &[&str], inputs: &[Vec<u8>], outputs: &[Vec<u8>]) -> [Outcome; 2] {
     let folder = Folder::new(&format!("{target}-{}-{}", cc.join(""), program.steps.len()).replace('/', "_"));
     let path = |name: &str| folder.0.join(name);
     let target = dnnc_targets::find(target).expect("a target of the table");

@@ -176,8 +176,8 @@ fn gelu_tanh(v: f64) -> f64 {
 
 /// The error function: erf x = 2/√π · e^(−x²) · Σ 2ⁿ x²ⁿ⁺¹ / (2n+1)!!, whose terms are all of one sign.
 fn erf(x: f64) -> f64 {
-    if x.abs() > 6.0 {
-        return x.signum(); // 1 − erf 6 is 2e-17
+    if x.abs() >= 2.0 {
+        return (1.0 - erfc(x.abs())).copysign(x); // the power below would lose x² digits
     }
     let mut term = x;
     let mut sum = x;
@@ -243,9 +243,11 @@ mod tests {
 
     #[test]
     fn erfc_joins_erf() {
-        for x in [1.9, 2.0, 2.1, 3.0, 5.0] {
+        for x in [1.9, 1.99, 1.999999, 2.0, 2.1, 3.0, 5.0] {
             assert!((erfc(x) - (1.0 - erf(x))).abs() < 1e-15, "{x}");
         }
+        assert!((erf(2.0 - 1e-9) - erf(2.0)).abs() < 1e-10);
+        assert_eq!([erf(f64::INFINITY), erf(-f64::INFINITY), erf(-7.0)], [1.0, -1.0, -1.0]);
         assert!((erfc(4.0) / 1.541725790028002e-8 - 1.0).abs() < 1e-13);
     }
 

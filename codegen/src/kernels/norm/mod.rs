@@ -77,7 +77,7 @@ impl Kernel<'_> {
     fn softmax(&self, b: &mut Builder, keep: bool) {
         let (max, sum) = self.exponentials(b, keep);
         let one = b.number(self.reg, 1.0);
-        let scale: Vec<Val> = sum.iter().map(|&s| b.div(one, s)).collect();
+        let scale = each_sum(b, &sum, |b, s| b.div(one, s));
         self.write(b, if keep { Y } else { X }, &mut |b, v, slot| {
             let e = if keep { v } else { exp_below(b, v, max[slot]) };
             b.mul(e, scale[slot])
@@ -86,7 +86,7 @@ impl Kernel<'_> {
 
     fn log_softmax(&self, b: &mut Builder) {
         let (max, sum) = self.exponentials(b, false);
-        let log: Vec<Val> = sum.iter().map(|&s| math::log(b, s)).collect();
+        let log = each_sum(b, &sum, math::log);
         self.write(b, X, &mut |b, v, slot| {
             let v = b.sub(v, max[slot]);
             b.sub(v, log[slot])
@@ -119,7 +119,7 @@ impl Kernel<'_> {
         let zero = b.number(self.reg, 0.0);
         let sum = self.row.fold(b, zero, &mut |b, at| at.load(b, X), &mut |b, acc, v| b.add(acc, v));
         let part = b.number(self.reg, 1.0 / self.length as f64);
-        let mean: Vec<Val> = sum.iter().map(|&s| b.mul(s, part)).collect();
+        let mean = each_sum(b, &sum, |b, s| b.mul(s, part));
         let squares = self.row.fold(
             b,
             zero,
@@ -155,13 +155,11 @@ impl Kernel<'_> {
     /// 1/√(sum·part + eps).
     fn inverse_root(&self, b: &mut Builder, sums: &[Val], part: Val, eps: f64) -> Vec<Val> {
         let (one, eps) = (b.number(self.reg, 1.0), b.number(self.reg, eps));
-        sums.iter()
-            .map(|&s| {
-                let v = b.fma(s, part, eps);
-                let root = b.un(Un::Sqrt, v);
-                b.div(one, root)
-            })
-            .collect()
+        each_sum(b, sums, |b, s| {
+            let v = b.fma(s, part, eps);
+            let root = b.un(Un::Sqrt, v);
+            b.div(one, root)
+        })
     }
 
     /// Computes each element of the result from that of a stream, and the epilogue on it.
@@ -178,6 +176,19 @@ impl Kernel<'_> {
             vec![]
         });
     }
+}
+
+/// A function of the sum of each slot; where all slots are of one row their sums are one value, for which it is computed once.
+fn each_sum(b: &mut Builder, sums: &[Val], mut f: impl FnMut(&mut Builder, Val) -> Val) -> Vec<Val> {
+    let mut results: Vec<Val> = vec![];
+    for (i, &sum) in sums.iter().enumerate() {
+        let result = match sums[..i].iter().position(|&s| s == sum) {
+            Some(same) => results[same],
+            None => f(b, sum),
+        };
+        results.push(result);
+    }
+    results
 }
 
 /// e^(x − max).
