@@ -10,6 +10,7 @@ use crate::threads;
 use dnnc_ir::{Class, Graph, Kind, TensorType, Value};
 use dnnc_targets::Target;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A graph that cannot be lowered: which node, and why.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +159,7 @@ struct Lowering<'a> {
     kernels: Vec<Func>,
     kernel_index: HashMap<(usize, Vec<Ty>, Vec<Stmt>), usize>,
     constants: Vec<Vec<u8>>,
-    constant_index: HashMap<Vec<u8>, usize>,
+    constant_index: HashMap<u64, Vec<usize>>,
     buffers: Vec<Buffer>,
     /// Number of the step being lowered, nested ones counted: lifetimes are ranges of it.
     clock: usize,
@@ -581,14 +582,15 @@ impl Lowering<'_> {
     }
 
     fn constant(&mut self, data: Vec<u8>) -> Place {
-        let index = match self.constant_index.get(&data) {
-            Some(&i) => i,
-            None => {
-                self.constants.push(data.clone());
-                self.constant_index.insert(data, self.constants.len() - 1);
-                self.constants.len() - 1
-            }
-        };
+        // By hash: constants are most of the memory that a compilation needs, and are not kept twice.
+        let mut hash = DefaultHasher::new();
+        data.hash(&mut hash);
+        let same = self.constant_index.entry(hash.finish()).or_default();
+        let index = same.iter().copied().find(|&i| self.constants[i] == data).unwrap_or_else(|| {
+            same.push(self.constants.len());
+            self.constants.push(data);
+            self.constants.len() - 1
+        });
         Place { base: Base::Const(index), offset: 0 }
     }
 

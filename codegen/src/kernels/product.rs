@@ -12,6 +12,7 @@ use crate::program::ALIGN;
 use crate::schedule::{self, Group, Rows, Tile};
 use dnnc_ir::{Tensor, Type};
 use dnnc_targets::Target;
+use std::borrow::Cow;
 
 /// How products of one type are accumulated.
 #[derive(Clone, Copy, Debug)]
@@ -67,20 +68,20 @@ impl Mac {
     }
 }
 
-/// Elements of a constant, each as the bytes of a number of the accumulator's type.
-pub fn widened_constant(t: &Tensor) -> Vec<u8> {
+/// Elements of a constant, each as the bytes of a number of the accumulator's type: the constant itself where it is of that type.
+pub fn widened_constant(t: &Tensor) -> Cow<'_, [u8]> {
     fn of<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
         values.iter().flat_map(|&v| bytes(v)).collect()
     }
-    match t.ty().ty {
+    Cow::Owned(match t.ty().ty {
         Type::I8 => of(t.values::<i8>(), |v| i32::from(v).to_le_bytes()),
         Type::U8 => of(t.values::<u8>(), |v| i32::from(v).to_le_bytes()),
         Type::I16 => of(t.values::<i16>(), |v| i32::from(v).to_le_bytes()),
         Type::U16 => of(t.values::<u16>(), |v| i32::from(v).to_le_bytes()),
         Type::F16 => of(t.values::<u16>(), |v| half::f16::from_bits(v).to_f32().to_le_bytes()),
         Type::BF16 => of(t.values::<u16>(), |v| half::bf16::from_bits(v).to_f32().to_le_bytes()),
-        _ => t.bytes().to_vec(),
-    }
+        _ => return Cow::Borrowed(t.bytes()),
+    })
 }
 
 /// Consecutive steps of the reduction in the innermost, unrolled body.

@@ -134,7 +134,9 @@ fn tiled(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
             let mut packed = vec![];
             for first in (0..constant.len()).step_by(matrix.max(1)) {
                 let at = |step: usize, column: usize| Some(first + if shape.trans_b { column * k + step } else { step * n + column });
-                packed.extend(nest.pack(&data, at));
+                let one = nest.pack(&data, at);
+                // A single matrix is not copied: it may be most of the memory that the compilation needs.
+                if packed.is_empty() { packed = one } else { packed.extend(one) }
             }
             lowered.constants.push(packed);
             args.push(Arg::Const(0));
