@@ -1,8 +1,9 @@
-//! Winograd's short convolutions: F(m×m, r×r) makes m×m pixels with (m + r − 1)² multiplications a channel instead of m²·r².
+//! Winograd's short convolutions: F(m, r) makes m×m pixels of an r×r kernel with (m + r − 1)² multiplications a channel instead of m²·r².
 //!
 //! Tiles of n = m + r − 1 pixels square, m apart, are transformed to n² numbers a channel; for each of the n² *points*, transformed tiles times
 //! transformed weights is a product of its own; its n² numbers an output channel are transformed back to m×m pixels. All three transforms
-//! evaluate or interpolate polynomials at a form's numbers ([`Form`]); the weights are transformed at compile time.
+//! evaluate or interpolate polynomials at a form's numbers ([`Form`]); the weights are transformed at compile time. A stride of 2 makes the even and the
+//! odd pixels along an axis two convolutions of stride 1 with every other weight: each has its own points.
 //!
 //! Blocks of tiles go through all of it while they are in the second-level cache; where the weights are too large to be read again for every
 //! block, all tiles are transformed by a kernel of their own, and the products run through the weights once ([`schedule::winograd`]).
@@ -27,17 +28,25 @@ pub struct Form {
     pub out: usize,
     /// Extent of the kernel.
     pub kernel: usize,
+    /// From a window to the next.
+    pub stride: usize,
     /// How much shorter the others must be predicted: what memory and error are worth.
     pub worth: f64,
     /// The numbers at which polynomials are evaluated, opposites side by side; infinity comes last and is not listed.
     at: &'static [f64],
 }
 
-/// All forms, of the least error first.
+/// All forms.
+#[rustfmt::skip]
 pub const FORMS: &[Form] = &[
-    Form { name: "winograd F(2,3)", out: 2, kernel: 3, worth: 1.05, at: &[0.0, 1.0, -1.0] },
-    Form { name: "winograd F(4,3)", out: 4, kernel: 3, worth: 1.08, at: &[0.0, 0.75, -0.75, 1.5, -1.5] },
-    Form { name: "winograd F(6,3)", out: 6, kernel: 3, worth: 1.2, at: &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5] },
+    Form { name: "winograd F(2,3)",   out: 2, kernel: 3, stride: 1, worth: 1.05, at: &[0.0, 1.0, -1.0] },
+    Form { name: "winograd F(4,3)",   out: 4, kernel: 3, stride: 1, worth: 1.08, at: &[0.0, 0.75, -0.75, 1.5, -1.5] },
+    Form { name: "winograd F(6,3)",   out: 6, kernel: 3, stride: 1, worth: 1.2,  at: &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5] },
+    Form { name: "winograd F(2,5)",   out: 2, kernel: 5, stride: 1, worth: 1.08, at: &[0.0, 0.75, -0.75, 1.5, -1.5] },
+    Form { name: "winograd F(4,5)",   out: 4, kernel: 5, stride: 1, worth: 1.2,  at: &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5] },
+    Form { name: "winograd F(2,3)/2", out: 2, kernel: 3, stride: 2, worth: 1.05, at: &[1.0, -1.0] },
+    Form { name: "winograd F(3,3)/2", out: 3, kernel: 3, stride: 2, worth: 1.08, at: &[0.0, 1.0, -1.0] },
+    Form { name: "winograd F(4,3)/2", out: 4, kernel: 3, stride: 2, worth: 1.1,  at: &[0.5, -0.5, 1.25, -1.25] },
 ];
 
 /// The matrices of a form.
@@ -53,7 +62,7 @@ struct Matrices {
 impl Form {
     /// Pixels of the input a tile has along an axis.
     pub fn inner(&self) -> usize {
-        self.out + self.kernel - 1
+        (self.out - 1) * self.stride + self.kernel
     }
 
     /// Products.
@@ -61,9 +70,43 @@ impl Form {
         self.inner() * self.inner()
     }
 
+    /// Pixels of the input from a tile to the next.
+    fn step(&self) -> usize {
+        self.out * self.stride
+    }
+
     fn matrices(&self) -> Matrices {
-        let (n, at) = (self.inner(), self.at);
-        assert_eq!(at.len() + 1, n, "{}", self.name);
+        let n = self.inner();
+        let zeros = |columns: usize| vec![vec![0.0; columns]; n];
+        let mut all = Matrices { forth: zeros(n), weights: zeros(self.kernel), back: vec![vec![0.0; n]; self.out] };
+        let mut first = 0;
+        for phase in 0..self.stride {
+            let taps = (self.kernel - phase).div_ceil(self.stride);
+            // One weight needs no points: the transforms are identities.
+            let one = if taps == 1 { Matrices::identity(self.out) } else { Matrices::at(self.at, self.out, taps) };
+            let place = |column: usize| phase + column * self.stride;
+            for (i, row) in one.forth.iter().enumerate() {
+                row.iter().enumerate().for_each(|(x, v)| all.forth[first + i][place(x)] = *v);
+                one.weights[i].iter().enumerate().for_each(|(x, v)| all.weights[first + i][place(x)] = *v);
+                one.back.iter().enumerate().for_each(|(y, row)| all.back[y][first + i] = row[i]);
+            }
+            first += one.forth.len();
+        }
+        assert_eq!(first, n, "points of {}", self.name);
+        all
+    }
+}
+
+impl Matrices {
+    /// Those of one weight.
+    fn identity(n: usize) -> Matrices {
+        let unit: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect();
+        Matrices { forth: unit.clone(), weights: vec![vec![1.0]; n], back: unit }
+    }
+
+    /// Those of polynomials evaluated at some numbers and infinity (Cook and Toom).
+    fn at(at: &[f64], out: usize, taps: usize) -> Matrices {
+        let n = out + taps - 1;
         let powers = |p: f64, count: usize| (0..count).map(move |k| p.powi(k as i32));
         // Coefficients of the product of (x − q) for all numbers but one.
         let product = |but: usize| {
@@ -76,11 +119,11 @@ impl Form {
             poly
         };
         let scale = |i: usize| (0..at.len()).filter(|&j| j != i).map(|j| at[i] - at[j]).product::<f64>();
-        let last = |len: usize| (0..len).map(|k| if k + 1 == len { 1.0 } else { 0.0 }).collect::<Vec<f64>>();
+        let last = |len: usize| (0..len).map(|k| f64::from(u8::from(k + 1 == len))).collect::<Vec<f64>>();
         Matrices {
             forth: (0..n).map(product).collect(),
-            weights: (0..at.len()).map(|i| powers(at[i], self.kernel).map(|v| v / scale(i)).collect()).chain([last(self.kernel)]).collect(),
-            back: (0..self.out).map(|k| at.iter().map(|p| p.powi(k as i32)).chain([last(self.out)[k]]).collect()).collect(),
+            weights: (0..at.len()).map(|i| powers(at[i], taps).map(|v| v / scale(i)).collect()).chain([last(taps)]).collect(),
+            back: (0..out).map(|k| at.iter().map(|p| p.powi(k as i32)).chain([last(out)[k]]).collect()).collect(),
         }
     }
 }
@@ -94,7 +137,7 @@ pub fn fits(unit: &Unit, s: &Shape, form: &Form) -> bool {
         && s.groups == 1
         && s.block > 1
         && s.kernel == [form.kernel; 2]
-        && s.strides == [1, 1]
+        && s.strides == [form.stride; 2]
         && s.dilations == [1, 1]
         && edges(s, form).len() <= EDGES
 }
@@ -103,7 +146,7 @@ pub fn fits(unit: &Unit, s: &Shape, form: &Form) -> bool {
 fn edges(s: &Shape, form: &Form) -> Vec<(usize, (usize, usize))> {
     let mut runs: Vec<(usize, (usize, usize))> = vec![];
     for tile in 0..s.output[1].div_ceil(form.out) {
-        let place = |column: usize| (column + s.before[1]).saturating_sub(tile * form.out).min(form.inner());
+        let place = |column: usize| (column + s.before[1]).saturating_sub(tile * form.step()).min(form.inner());
         let inside = (place(0), place(s.input[1]));
         match runs.last_mut().filter(|run| run.1 == inside) {
             Some(run) => run.0 = tile + 1,
@@ -376,11 +419,11 @@ impl Work<'_> {
             let x = b.element(way.x, block, height * line);
             let v = b.element(way.v, block, self.count * bytes);
             self.each_tile(b, first, here, |b, t, [image, ty, tx]| {
-                let y = b.mul_int(ty, form.out as i64);
+                let y = b.mul_int(ty, form.step() as i64);
                 let y = b.add_int(y, -(top as i64));
                 let at = b.element(x, image, self.blocks * height * line);
                 let at = b.element(at, y, line);
-                let at = b.element(at, tx, form.out * bytes);
+                let at = b.element(at, tx, form.step() * bytes);
                 let at = b.offset_int(at, -((left * bytes) as i64));
                 let end = b.index(height);
                 let rows: Vec<Val> = (0..n)
