@@ -52,6 +52,8 @@ pub(crate) struct Build {
     values: HashMap<Value, Tensor>,
     /// For each node, whether it depends on constants only.
     constant: Vec<bool>,
+    /// Constants of this stage that the model computes: values of the stage before.
+    found: HashSet<Value>,
     /// Name given to new nodes.
     name: String,
     /// Bytes a tensor may have.
@@ -64,7 +66,7 @@ impl Build {
     /// An empty graph whose tensors may have up to `max_bytes` bytes.
     pub fn new(max_bytes: usize) -> Build {
         let (graph, made, values) = (Graph::new(), HashMap::new(), HashMap::new());
-        Build { graph, made, values, constant: vec![], name: String::new(), max_bytes, folded: 0 }
+        Build { graph, made, values, constant: vec![], found: HashSet::new(), name: String::new(), max_bytes, folded: 0 }
     }
 
     /// An empty graph under the same limit: the body of a loop.
@@ -148,6 +150,18 @@ impl Build {
         self.constant.push(true);
         self.made.insert(key, value);
         value
+    }
+
+    /// A value that the stage before has computed.
+    pub fn found(&mut self, tensor: Tensor) -> Value {
+        let value = self.konst(tensor);
+        self.found.insert(value);
+        value
+    }
+
+    /// Whether a value is a constant of the model, not one that an earlier stage has computed.
+    pub fn is_given(&self, v: Value) -> bool {
+        self.is_constant(v) && !self.found.contains(&v)
     }
 
     /// A constant with the name that a person knows it by.

@@ -75,8 +75,8 @@ impl Cut {
                 let again = old.build.replay(v, &mut build, &mut map);
                 build.learn(again, t.clone());
             }
-            let konst = build.konst(t.clone());
-            map.insert(v, konst);
+            let found = build.found(t.clone());
+            map.insert(v, found);
         }
         let mut bound = HashMap::new();
         let mut slots: Vec<(Slot, Option<Value>)> = old.bound.iter().map(|(s, v)| (*s, *v)).collect();

@@ -94,7 +94,7 @@ fn resize(b: &mut Build, n: &Node) -> Outputs {
     // An input of no elements is one that is left out.
     let given = |b: &Build, i: usize| n.opt(i).filter(|&x| !b.shape(x).contains(&0));
     let mut found = match (given(b, 2), given(b, 3)) {
-        (Some(scales), None) => by_scales(&shape, &over, &b.need_f64s(scales)?, b.is_constant(scales))?,
+        (Some(scales), None) => by_scales(&shape, &over, &b.need_f64s(scales)?, b.is_given(scales))?,
         (None, Some(wanted)) => by_sizes(&shape, &over, &sizes(&b.need_i64s(wanted)?)?, n.string("keep_aspect_ratio_policy", "stretch")?)?,
         (None, None) if count(&shape)? == 0 => return Ok(vec![x]),
         _ => return invalid!("either scales or sizes must be given"),
