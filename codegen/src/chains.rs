@@ -1,8 +1,10 @@
 //! Which convolutions and poolings follow each other strip by strip: runs of groups of which only the next reads each, parted where the
 //! estimate of [`strip`] says.
 
-use crate::fuse::{Group, Link};
-use crate::kernels::{Operand, Options, Unit, strip};
+use crate::expr::Epilogue;
+use crate::fuse::{self, Group};
+use crate::kernels::strip::{self, Link};
+use crate::kernels::{Operand, Options, Unit};
 use crate::lower::operand;
 use dnnc_ir::{Graph, Kind, Value};
 use dnnc_targets::Target;
@@ -41,7 +43,7 @@ pub fn group(graph: &Graph, groups: Vec<Group>, target: &Target, options: &Optio
 }
 
 /// The units of a chain whose first member reads `input`.
-pub fn units<'a>(graph: &'a Graph, links: &'a [Link], input: Value, target: &'a Target, options: &'a Options) -> Vec<Unit<'a>> {
+pub fn units<'a>(graph: &'a Graph, links: &'a [fuse::Link], input: Value, target: &'a Target, options: &'a Options) -> Vec<Unit<'a>> {
     let reads = |i: usize| if i == 0 { input } else { links[i - 1].result };
     links
         .iter()
@@ -53,7 +55,7 @@ pub fn units<'a>(graph: &'a Graph, links: &'a [Link], input: Value, target: &'a 
 fn unit<'a>(
     graph: &'a Graph,
     node: usize,
-    epilogue: Option<&'a crate::expr::Epilogue>,
+    epilogue: Option<&'a Epilogue>,
     result: Value,
     input: Value,
     target: &'a Target,
@@ -103,60 +105,40 @@ fn part(
     target: &Target,
     options: &Options,
 ) -> Vec<(Vec<usize>, Option<usize>)> {
-    let members: Vec<(usize, Option<&crate::expr::Epilogue>, Value)> = run
-        .iter()
-        .map(|&g| match &groups[g] {
-            Group::Node { node, epilogue, result } => (*node, epilogue.as_ref().map(|e| &e.0), *result),
-            _ => unreachable!("a run has only nodes"),
-        })
-        .collect();
-    let input_of = |i: usize, packed: bool| match (i, pack) {
-        (0, Some(p)) if !packed => first_operand(graph, &groups[p]).expect("a pack has an operand"),
-        _ => graph.nodes()[members[i].0].inputs[0],
-    };
-    let chain_cycles = |from: usize, to: usize, packed: bool| {
-        let units: Vec<Unit> = (from..to)
-            .map(|i| {
-                unit(
-                    graph,
-                    members[i].0,
-                    members[i].1,
-                    members[i].2,
-                    if i == from { input_of(i, packed) } else { members[i - 1].2 },
-                    target,
-                    options,
-                )
-            })
-            .collect();
-        strip::Chain::new(&units).map(|c| c.cycles)
-    };
-    let stored = |i: usize| strip::traffic(graph.ty(members[i].2).bytes(), target);
+    let nodes: Vec<_> = run.iter().map(|&g| as_node(&groups[g]).expect("a run has only nodes")).collect();
+    let of = |i: usize, input: Value| unit(graph, nodes[i].0, nodes[i].1, nodes[i].2, input, target, options);
+    let units: Vec<Unit> = (0..run.len()).map(|i| of(i, graph.nodes()[nodes[i].0].inputs[0])).collect();
+    let plain_unit = pack.map(|p| of(0, first_operand(graph, &groups[p]).expect("a pack has an operand")));
+    let links: Vec<Option<Link>> = units.iter().map(Link::new).collect();
+    // The same, where the first reads the image that was packed.
+    let plain: Vec<Option<Link>> = plain_unit.iter().map(Link::new).chain(units[1..].iter().map(Link::new)).collect();
+    let stored = |i: usize| strip::traffic(graph.ty(nodes[i].2).bytes(), target);
+    // Packing writes what is read then, about four bytes a cycle.
+    let packing = pack.map_or(0.0, |_| units[0].inputs[0].ty.bytes() as f64 / 4.0);
     // Cheapest way to have the first so many members: cycles, where its last chain begins, whether that is a chain, and whether it reads packed.
     let mut best: Vec<(f64, usize, bool, bool)> = vec![(0.0, 0, false, true)];
-    for to in 1..=members.len() {
+    for to in 1..=run.len() {
         let mut ways = vec![];
-        for from in to.saturating_sub(LONGEST)..to {
-            let packed_input = from > 0 || pack.is_none();
+        for from in (to.saturating_sub(LONGEST)..to).rev() {
             let before = best[from].0 + stored(to - 1);
-            // Packing reads and writes about a byte a cycle and lane: a tenth of what the cache gives.
-            let packing = if packed_input { 0.0 } else { graph.ty(graph.nodes()[members[0].0].inputs[0]).bytes() as f64 / 5.0 };
+            let packing = if from == 0 { packing } else { 0.0 };
             if to - from > 1 {
-                ways.extend(chain_cycles(from, to, true).map(|c| (before + packing + c, from, true, true)));
+                ways.extend(cycles(&links[from..to]).map(|c| (before + packing + c, from, true, true)));
             }
-            if !packed_input {
-                ways.extend(chain_cycles(from, to, false).map(|c| (before + c, from, true, false)));
+            if from == 0 && pack.is_some() {
+                ways.extend(cycles(&plain[..to]).map(|c| (before + c, from, true, false)));
             }
             if to - from == 1 {
-                let (node, epilogue, result) = members[from];
-                let alone = unit(graph, node, epilogue, result, graph.nodes()[node].inputs[0], target, options);
-                ways.push((before + packing + strip::apart(&alone).unwrap_or(0.0), from, false, true));
+                ways.push((before + packing + links[from].as_ref().map_or(0.0, Link::apart), from, false, true));
+            }
+            if links[from].is_none() {
+                break;
             }
         }
-        let way = ways.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).expect("each member can be alone");
-        best.push(way);
+        best.push(ways.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).expect("each member can be alone"));
     }
     let mut out = vec![];
-    let mut to = members.len();
+    let mut to = run.len();
     while to > 0 {
         let (_, from, is_chain, packed) = best[to];
         if is_chain {
@@ -167,6 +149,19 @@ fn part(
     out
 }
 
+/// Cycles of some members as a chain; `None` where they are none.
+fn cycles(links: &[Option<Link>]) -> Option<f64> {
+    let links: Vec<&Link> = links.iter().map(Option::as_ref).collect::<Option<_>>()?;
+    strip::Plan::new(&links).map(|p| p.cycles)
+}
+
+fn as_node(group: &Group) -> Option<(usize, Option<&Epilogue>, Value)> {
+    match group {
+        Group::Node { node, epilogue, result } => Some((*node, epilogue.as_ref().map(|e| &e.0), *result)),
+        _ => None,
+    }
+}
+
 /// Puts each chain where its last member was.
 fn assemble(graph: &Graph, groups: Vec<Group>, parts: Vec<(Vec<usize>, Option<usize>)>) -> Vec<Group> {
     let mut slots: Vec<Option<Group>> = groups.into_iter().map(Some).collect();
@@ -175,7 +170,7 @@ fn assemble(graph: &Graph, groups: Vec<Group>, parts: Vec<(Vec<usize>, Option<us
         let mut links = vec![];
         for g in members {
             let Some(Group::Node { node, epilogue, result }) = slots[g].take() else { unreachable!("each group is in one chain") };
-            links.push(Link { node, epilogue, result });
+            links.push(fuse::Link { node, epilogue, result });
         }
         let own = graph.nodes()[links[0].node].inputs[0];
         let input = match pack.and_then(|p| slots[p].take()) {

@@ -325,8 +325,11 @@ impl Lowering<'_> {
             }
             Group::Chain { links, input, result } => {
                 let units = chains::units(graph, links, *input, self.target, self.options);
-                let chain = strip::Chain::new(&units).expect("only chains with strips are grouped");
-                let lowered = strip::lower(chain).map_err(|e| error(graph, *result, e))?;
+                let members: Option<Vec<strip::Link>> = units.iter().map(strip::Link::new).collect();
+                let members = members.expect("only what has strips is grouped");
+                let members: Vec<&strip::Link> = members.iter().collect();
+                let plan = strip::Plan::new(&members).expect("only chains with a plan are grouped");
+                let lowered = strip::lower(&members, plan).map_err(|e| error(graph, *result, e))?;
                 let x = self.read(graph, *input, places);
                 let extras: Vec<Place> =
                     links.iter().flat_map(|l| &l.epilogue).flat_map(|(_, vs)| vs).map(|v| self.read(graph, *v, places)).collect();

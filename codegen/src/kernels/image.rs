@@ -80,7 +80,9 @@ impl Frame {
 
     /// Adds a constant of floats.
     pub fn floats(&mut self, values: impl IntoIterator<Item = f32>) -> usize {
-        self.constant(values.into_iter().flat_map(f32::to_le_bytes).collect())
+        let mut data = vec![];
+        values.into_iter().for_each(|v| data.extend_from_slice(&v.to_le_bytes()));
+        self.constant(data)
     }
 
     /// Adds the pointers that storing the result of a unit needs; answers the number of the first.

@@ -88,16 +88,18 @@ impl Window {
         let groups = count / rows;
         let end = if first == b.index(0) { b.index(groups * rows) } else { b.add_int(first, (groups * rows) as i64) };
         let pass = Pass { w: self, x, outside, work, out };
+        // Fewer rows leave registers for more pixels.
+        let pixels = tile.rows * tile.vecs / rows;
         if groups == 1 {
-            pass.rows(b, first, rows, tile.vecs);
+            pass.rows(b, first, rows, pixels);
         } else {
             b.for_range(first, end, rows as i64, &[], |b, y, _| {
-                pass.rows(b, y, rows, tile.vecs);
+                pass.rows(b, y, rows, pixels);
                 vec![]
             });
         }
         if count % rows > 0 {
-            pass.rows(b, end, count % rows, tile.vecs);
+            pass.rows(b, end, count % rows, tile.rows * tile.vecs / (count % rows));
         }
     }
 }
@@ -131,30 +133,35 @@ impl Pass<'_> {
         lines.dedup();
         let top = b.mul_int(y, w.strides[0] as i64);
         let pointers: Vec<Val> = lines.iter().map(|&line| self.line(b, top, line as i64 - w.before[0] as i64)).collect();
+        // Tiles of about the same width, of which those at the borders are written out for their columns.
+        let width = w.output[1];
         let (from, to) = w.whole_columns();
-        let border = |b: &mut Builder, from: usize, to: usize| {
+        let tiles = width.div_ceil(pixels);
+        let spare = tiles * pixels - width;
+        let first = if from == 0 { 0 } else { (pixels - spare / 2).min(pixels).max(1) };
+        let columns = (first.max(from).min(width), to);
+        let written = |b: &mut Builder, from: usize, to: usize| {
             for at in (from..to).step_by(pixels) {
                 let piece = Piece { rows: count, pixels: pixels.min(to - at), at: Some(at) };
                 let x = b.index(at);
                 self.piece(b, &piece, y, x, &lines, &pointers, w.first(1, at) * self.pixel_bytes());
             }
         };
-        border(b, 0, from);
-        let pixels_inside = pixels.min(to - from);
-        if pixels_inside > 0 {
-            let tiles = (to - from) / pixels_inside;
-            let (start, end) = (b.index(from), b.index(from + tiles * pixels_inside));
+        let (from, to) = columns;
+        written(b, 0, from);
+        let tiles = to.saturating_sub(from) / pixels;
+        if tiles > 0 {
+            let (start, end) = (b.index(from), b.index(from + tiles * pixels));
             let first = w.first(1, from) * self.pixel_bytes();
             let moved: Vec<Val> = pointers.iter().map(|p| b.offset_int(*p, first)).collect();
-            let piece = Piece { rows: count, pixels: pixels_inside, at: None };
-            b.for_range(start, end, pixels_inside as i64, &moved, |b, x, at| {
+            let piece = Piece { rows: count, pixels, at: None };
+            b.for_range(start, end, pixels as i64, &moved, |b, x, at| {
                 self.piece(b, &piece, y, x, &lines, at, 0);
-                let step = (pixels_inside * w.strides[1]) as i64 * self.pixel_bytes();
+                let step = (pixels * w.strides[1]) as i64 * self.pixel_bytes();
                 at.iter().map(|p| b.offset_int(*p, step)).collect()
             });
-            border(b, from + tiles * pixels_inside, to);
         }
-        border(b, to, w.output[1]);
+        written(b, from + tiles * pixels, width);
     }
 
     /// Address of the row `top + more` of the image.

@@ -18,8 +18,7 @@ pub struct Cut {
     /// Blocks of channels of the input.
     blocks: usize,
     rows: usize,
-    /// Bytes of the two caches.
-    caches: [usize; 2],
+    l1d: usize,
 }
 
 impl Cut {
@@ -40,7 +39,7 @@ impl Cut {
             let s = Shape { output: vec![at_once, width], ..shape.clone() };
             let depth = packed::depth(&s, from.lanes, image);
             let nest = Nest::new(mac, unit.target, at_once * width, columns, depth, 0, 1).at_once();
-            Cut { s, nest, image, blocks: shape.channels.div_ceil(from.lanes), rows, caches: [unit.target.l1d, unit.target.l2] }
+            Cut { s, nest, image, blocks: shape.channels.div_ceil(from.lanes), rows, l1d: unit.target.l1d }
         };
         // Within a row the pixels are evenly spaced: one pointer instead of one for each. Where tiles cross rows they fill the registers better.
         let (single, all) = (cut(1), cut(rows));
@@ -48,21 +47,22 @@ impl Cut {
         let pointers = all.nest.groups.iter().map(|(_, r)| r.high).max().unwrap_or(1);
         let worth = if pointers > POINTERS { 2.0 } else { 1.02 };
         let small = single.nest.panel_bytes() <= unit.target.l1d / 2;
-        Ok(if gap && small && single.cycles() <= all.cycles() * worth { single } else { all })
+        Ok(if gap && small && single.cycles(1) <= all.cycles(1) * worth { single } else { all })
     }
 
-    /// Cycles for the rows, by estimate.
-    pub fn cycles(&self) -> f64 {
+    /// Cycles for the rows, by estimate, when all panels pass `passes` times.
+    pub fn cycles(&self, passes: usize) -> f64 {
+        /// Bytes a cycle of panels that do not stay in the first-level cache: fitted to chains of mobilenets on Zen 3.
+        const PANELS: f64 = 8.0;
         let elements = self.image.copied_rows.map_or(0, |_| self.copied_bytes() / 4);
-        /// Bytes a cycle of panels that come from the second-level cache and from beyond it: half of what it gives, as the arithmetic hides some.
-        const PANELS: [f64; 2] = [32.0, 12.0];
-        let panels = self.nest.panel_bytes();
-        let again = match panels {
-            n if n > self.caches[1] / 2 => n as f64 / PANELS[1],
-            n if n > self.caches[0] / 2 => n as f64 / PANELS[0],
-            _ => 0.0,
-        };
-        (self.nest.cycles() + again) * self.nests() as f64 + (elements / self.nest.mac.lanes()) as f64
+        let streamed = self.panel_bytes().saturating_sub(self.l1d / 2) as f64 / PANELS;
+        let nests = self.nests() as f64;
+        self.nest.cycles() * nests + streamed * nests.max(passes as f64) + (elements / self.nest.mac.lanes()) as f64
+    }
+
+    /// Bytes of the panels.
+    pub fn panel_bytes(&self) -> usize {
+        self.nest.panel_bytes()
     }
 
     /// Bytes of the copy of the rows that are read.

@@ -21,19 +21,8 @@ use dnnc_targets::Target;
 #[cfg(test)]
 mod tests;
 
-/// Most rows of a strip: more would only need more memory.
-const MOST_ROWS: usize = 16;
-
-/// A chain that can be computed in strips, cut into them.
-pub struct Chain<'a> {
-    links: Vec<Link<'a>>,
-    places: Vec<Place>,
-    /// Cycles of one thread, by estimate, memory traffic of the images in between included.
-    pub cycles: f64,
-}
-
 /// A member of a chain.
-struct Link<'a> {
+pub struct Link<'a> {
     unit: &'a Unit<'a>,
     window: Window,
     what: What,
@@ -61,15 +50,6 @@ struct Place {
     cut: Option<conv::Cut>,
 }
 
-/// Cycles that one member takes by itself, by estimate; `None` for what no chain can have.
-pub fn apart(unit: &Unit) -> Option<f64> {
-    let link = Link::new(unit)?;
-    let from = Layout::whole(link.window.input, link.input_lanes());
-    let height = link.window.output[0];
-    let cut = link.cut(height, from).ok()?;
-    Some(unit.inputs[0].ty.shape[0] as f64 * link.cycles(height, cut.as_ref()))
-}
-
 /// Cycles that it takes to write a tensor and read it again later.
 pub fn traffic(bytes: usize, target: &Target) -> f64 {
     /// Beyond the second-level cache, there and back: measured on Zen 3 with images of 1 to 5 MB.
@@ -80,31 +60,52 @@ pub fn traffic(bytes: usize, target: &Target) -> f64 {
     bytes as f64 * (far + WORTH)
 }
 
-impl<'a> Chain<'a> {
-    /// The units as a chain, each but the first reading the result of the one before as its first operand; `None` where one of them has no
-    /// strips.
-    pub fn new(units: &'a [Unit<'a>]) -> Option<Chain<'a>> {
-        let links: Vec<Link> = units.iter().map(Link::new).collect::<Option<_>>()?;
+/// How a chain is cut, and what that costs.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Rows of the last member made at once, and of those whose rows are kept.
+    rows: usize,
+    batch: usize,
+    /// Cycles of one thread, by estimate.
+    pub cycles: f64,
+}
+
+impl Plan {
+    /// The cheapest cut of a chain, whose members each read the result of the one before; `None` where they cannot.
+    pub fn new(links: &[&Link]) -> Option<Plan> {
+        const ROWS: [usize; 8] = [1, 2, 3, 4, 6, 7, 8, 14];
+        const BATCHES: [usize; 4] = [1, 2, 4, 7];
         let (last, inner) = links.split_last()?;
-        let inside =
-            |l: &Link| l.unit.stored.ty == Type::F32 && l.unit.epilogue.is_none_or(|e| e.operands.iter().all(|x| x.access != Access::Full));
-        let next_to = |pair: &[Link]| pair[0].window.output == pair[1].window.input && pair[0].lanes() == pair[1].input_lanes();
+        let l2 = last.unit.target.l2;
+        let inside = |l: &&Link| {
+            l.unit.stored.ty == Type::F32 && l.unit.epilogue.is_none_or(|e| e.operands.iter().all(|x| x.access != Access::Full))
+        };
+        let next_to = |pair: &[&Link]| pair[0].window.output == pair[1].window.input && pair[0].lanes() == pair[1].input_lanes();
         if !inner.iter().all(inside) || !links.windows(2).all(next_to) {
             return None;
         }
+        let keeps = links[1..].iter().any(|l| !l.is_pointwise());
         let height = last.window.output[0];
-        let mut best: Option<Chain> = None;
-        let ways = (1..=height.min(MOST_ROWS)).flat_map(|rows| [1, 2, 4, 8].map(|batch| (rows, batch)));
-        for (rows, batch) in ways.filter(|&(rows, batch)| batch == 1 || batch <= 2 * rows && inner.len() > 0) {
-            let places = places(&links, rows, batch).ok()?;
-            let memory: usize = places.iter().map(|p| p.bytes + p.cut.as_ref().map_or(0, |c| c.copied_bytes())).sum();
-            if (rows, batch) != (1, 1) && memory > last.unit.target.l2 / 2 {
+        let rows = ROWS.into_iter().filter(|&rows| rows <= height);
+        let ways = rows.flat_map(|rows| BATCHES.into_iter().filter(move |&n| n == 1 || keeps && n <= 2 * rows).map(move |n| (rows, n)));
+        let mut best: Option<Plan> = None;
+        for (rows, batch) in ways {
+            let sizes = sizes(links, rows, batch);
+            let memory: usize = sizes.iter().map(|s| s.bytes).sum();
+            if (rows, batch) != (1, 1) && memory > l2 / 2 {
                 continue;
             }
-            let cycles = cycles(&links, &places, memory);
+            let places = places(links, rows, batch).ok()?;
+            // What passes through the cache beside the rings and buffers: rows of the input, panels.
+            let (first, x) = (&links[0].window, &links[0].unit.inputs[0].ty);
+            let read = x.bytes() / (x.shape[0] * first.input[0]).max(1) * first.rows_read(sizes[0].rows);
+            let panels: usize = places.iter().flat_map(|p| &p.cut).map(|cut| cut.panel_bytes()).sum();
+            if (rows, batch) != (1, 1) && memory + read + panels > l2 * 3 / 4 {
+                continue;
+            }
+            let cycles = cycles(links, &places, memory);
             if best.as_ref().is_none_or(|b| cycles < b.cycles * 0.99) {
-                let links = units.iter().map(Link::new).collect::<Option<_>>()?;
-                best = Some(Chain { links, places, cycles });
+                best = Some(Plan { rows, batch, cycles });
             }
         }
         best
@@ -112,7 +113,8 @@ impl<'a> Chain<'a> {
 }
 
 impl<'a> Link<'a> {
-    fn new(unit: &'a Unit<'a>) -> Option<Link<'a>> {
+    /// A unit as a member; `None` for what no chain can have.
+    pub fn new(unit: &'a Unit<'a>) -> Option<Link<'a>> {
         let lanes = schedule::lanes(&unit.target.vector, 4);
         let (window, what, outputs) = match unit.op.kind() {
             Kind::Conv => {
@@ -127,6 +129,16 @@ impl<'a> Link<'a> {
         };
         let link = Link { unit, window, what, blocks: outputs.div_ceil(lanes) };
         (matches!(link.what, What::Conv(_)) || link.input_lanes() == lanes).then_some(link)
+    }
+
+    /// Cycles that it takes by itself, by estimate.
+    pub fn apart(&self) -> f64 {
+        let from = Layout::whole(self.window.input, self.input_lanes());
+        let height = self.window.output[0];
+        // Blocks of rows that half of the second-level cache holds meet all panels.
+        let passes = self.unit.inputs[0].ty.bytes().div_ceil(self.unit.target.l2 / 2);
+        let cycles = self.cut(height, from).map(|cut| self.cycles(height, cut.as_ref(), passes));
+        self.unit.inputs[0].ty.shape[0] as f64 * cycles.unwrap_or(f64::INFINITY)
     }
 
     fn lanes(&self) -> usize {
@@ -155,11 +167,11 @@ impl<'a> Link<'a> {
     }
 
     /// Cycles to make some rows of an image.
-    fn cycles(&self, rows: usize, cut: Option<&conv::Cut>) -> f64 {
+    fn cycles(&self, rows: usize, cut: Option<&conv::Cut>, passes: usize) -> f64 {
         /// Around the tiles of two rows of a window: pointers, weights, columns at the border.
         const ROWS_OVERHEAD: f64 = 60.0;
         if let Some(cut) = cut {
-            return cut.cycles();
+            return cut.cycles(passes);
         }
         let (w, v) = (&self.window, &self.unit.target.vector);
         let together = schedule::window_tile(v, w.kernel[0] * w.kernel[1]).tile.rows;
@@ -173,34 +185,50 @@ impl<'a> Link<'a> {
     }
 }
 
-/// The places of all members when `rows` rows of the last are made at once, and of the others about `batch`.
-fn places(links: &[Link], rows: usize, batch: usize) -> Result<Vec<Place>, String> {
-    let n = links.len();
-    let mut sizes = vec![(rows, Layout::whole(links[n - 1].window.output, links[n - 1].lanes()), false, 0); n];
-    for i in (0..n - 1).rev() {
-        let (link, next) = (&links[i], &links[i + 1]);
+/// What a member makes at once.
+struct Size {
+    rows: usize,
+    to: Layout,
+    kept: bool,
+    bytes: usize,
+}
+
+/// The sizes of all members when `rows` rows of the last are made at once, and of those whose rows are kept about `batch`.
+fn sizes(links: &[&Link], rows: usize, batch: usize) -> Vec<Size> {
+    let mut sizes: Vec<Size> = vec![];
+    for (i, link) in links.iter().enumerate().rev() {
         let [height, width] = link.window.output;
         let whole = Layout::whole([height, width], link.lanes());
+        let Some(after) = sizes.last() else {
+            sizes.push(Size { rows, to: whole, kept: false, bytes: 0 });
+            continue;
+        };
+        let next = &links[i + 1];
         let kept = !next.is_pointwise();
-        let wanted = sizes[i + 1].0;
         // Batches follow each other without a rest, so none is parted by the end of the ring.
-        let rows = if kept { (1..=batch).rev().find(|n| height % n == 0).expect("1 divides") } else { wanted };
-        let lines = if kept { (next.window.rows_read(wanted) + rows - 1).next_multiple_of(rows).min(height) } else { wanted };
+        let rows = if kept { (1..=batch).rev().find(|n| height % n == 0).expect("1 divides") } else { after.rows };
+        let lines = if kept { (next.window.rows_read(after.rows) + rows - 1).next_multiple_of(rows).min(height) } else { after.rows };
         let ring = (kept && lines < height).then_some(lines);
         let to = Layout { block: lines * whole.row, ring, ..whole };
-        sizes[i] = (rows, to, kept, link.blocks * to.block);
+        sizes.push(Size { rows, to, kept, bytes: link.blocks * to.block });
     }
+    sizes.reverse();
+    sizes
+}
+
+/// The places of all members.
+fn places(links: &[&Link], rows: usize, batch: usize) -> Result<Vec<Place>, String> {
     let mut from = Layout::whole(links[0].window.input, links[0].input_lanes());
-    let place = |(link, (rows, to, kept, bytes)): (&Link, (usize, Layout, bool, usize))| {
+    let place = |(link, Size { rows, to, kept, bytes }): (&&Link, Size)| {
         let place = Place { rows, from, to, kept, bytes, cut: link.cut(rows, from)? };
         from = to;
         Ok(place)
     };
-    links.iter().zip(sizes).map(place).collect()
+    links.iter().zip(sizes(links, rows, batch)).map(place).collect()
 }
 
 /// Cycles of one thread.
-fn cycles(links: &[Link], places: &[Place], memory: usize) -> f64 {
+fn cycles(links: &[&Link], places: &[Place], memory: usize) -> f64 {
     let n = links.len();
     // A shorter last strip is made as long as the others.
     let strips = links[n - 1].window.output[0].div_ceil(places[n - 1].rows);
@@ -210,7 +238,7 @@ fn cycles(links: &[Link], places: &[Place], memory: usize) -> f64 {
         if places[i].kept {
             times = links[i].window.output[0] / places[i].rows;
         }
-        sum += times as f64 * links[i].cycles(places[i].rows, places[i].cut.as_ref());
+        sum += times as f64 * links[i].cycles(places[i].rows, places[i].cut.as_ref(), 1);
     }
     sum += strips as f64 * traffic(memory, links[0].unit.target);
     links[0].unit.inputs[0].ty.shape[0] as f64 * sum
@@ -235,8 +263,8 @@ enum Kernel {
 }
 
 /// Lowers a chain. Operand 0 is that of its first member; the operands of the epilogues follow each other.
-pub fn lower(chain: Chain) -> Result<Lowered, String> {
-    let Chain { links, mut places, .. } = chain;
+pub fn lower(links: &[&Link], plan: Plan) -> Result<Lowered, String> {
+    let mut places = places(links, plan.rows, plan.batch)?;
     let last = links.last().expect("a chain has members");
     let (units, rows) = (links.iter().map(|l| l.unit), places.last().expect("as many as members").rows);
     let [height, width] = last.window.output;
@@ -282,7 +310,7 @@ pub fn lower(chain: Chain) -> Result<Lowered, String> {
         members.push(Member { link, place, kernel, out, buffer, ring });
     }
 
-    let mut builder = Builder::new("strips", frame.args.len());
+    let mut builder = Builder::new(format!("strips_of_{}_by_{}", plan.rows, plan.batch), frame.args.len());
     let b = &mut builder;
     let task = b.task();
     let zero = b.index(0);

@@ -1,4 +1,4 @@
-use super::{Chain, lower};
+use super::{Link, Plan, lower};
 use crate::kernels::testing::{After, Random, close, interpret, targets};
 use crate::kernels::{Operand, Options, Unit};
 use crate::schedule;
@@ -106,7 +106,9 @@ fn run(layers: &[Layer], [batch, channels, height, width]: [usize; 4], plain: bo
             Unit { op: &m.op, inputs, results, epilogue: m.after.as_ref().map(|a| &a.epilogue), stored, target, options: &options }
         })
         .collect();
-    let lowered = lower(Chain::new(&units).ok_or("no strips")?)?;
+    let links: Vec<Link> = units.iter().map(Link::new).collect::<Option<_>>().ok_or("no links")?;
+    let links: Vec<&Link> = links.iter().collect();
+    let lowered = lower(&links, Plan::new(&links).ok_or("no strips")?)?;
     let extras: Vec<&[u8]> = made.iter().flat_map(|m| &m.after).flat_map(|a| &a.operands).map(|t| t.bytes()).collect();
     let mut got = interpret(&lowered, &[x.bytes()], &extras, &[want.bytes().len()])?;
     let got = Tensor::from_bytes(want.ty().clone(), &got.remove(0)).expect("bytes of the result");
