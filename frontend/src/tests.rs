@@ -343,6 +343,24 @@ fn a_shape_that_is_an_input_cuts_the_graph() {
     assert!(cut.resume(&[]).is_err() && cut.resume(&[flag(true)]).is_err());
 }
 
+#[test]
+fn scales_that_are_computed_count_fractions_of_an_element() {
+    // The standard's test suite, whose scales are inputs, counts 4 · 0.6 = 2.4 elements; PyTorch, which writes constants, counts 2.
+    let word = |name: &str, s: &str| AttributeProto {
+        name: name.into(),
+        kind: attribute_kind::STRING,
+        s: Some(s.as_bytes().to_vec().into()),
+        ..Default::default()
+    };
+    let resize = with(node("Resize", "x  s", "y"), word("coordinate_transformation_mode", "align_corners"));
+    let resize = with(NodeProto { input: vec!["x".into(), String::new(), "s".into()], ..resize }, word("mode", "linear"));
+    let (x, s) = (vector(&[1.0, 2.0, 3.0, 4.0]), vector(&[0.6]));
+    let computed = run(&model(graph("x:f32[4] s:f32[1]", vec![resize.clone()], "y:f32[n]")), &[x.clone(), s]).0;
+    assert_eq!(computed[0].values::<f32>(), &[1.0, 1.0 + (3.0 / 1.4) as f32]);
+    let given = run(&model(graph("x:f32[4]", vec![constant("s", f32s("", &[1], &[0.6])), resize], "y:f32[n]")), &[x]).0;
+    assert_eq!(given[0].values::<f32>(), &[1.0, 4.0]);
+}
+
 /// A loop that carries `a` and gives `s` an iteration.
 fn repeat(trip: &str, cond: &str, nodes: Vec<NodeProto>) -> ModelProto {
     let body = body("body", graph("i:i64[] go:bool[] a", nodes, "going next s"));

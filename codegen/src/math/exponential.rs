@@ -91,7 +91,7 @@ pub fn sigmoid(b: &mut Builder, x: Val) -> Val {
     b.div(one, d)
 }
 
-/// x · sigmoid(x); 3 ulp.
+/// x · sigmoid(x); 3 ulp, but 0 where eˣ is (f32: below about −87).
 pub fn silu(b: &mut Builder, x: Val) -> Val {
     let d = one_plus_exp_neg(b, x);
     b.div(x, d)
@@ -256,7 +256,7 @@ const ERF_FAR: &[f64] = &[
     0.21080636406114358,
 ];
 
-/// erf x; f64: 2 ulp.
+/// erf x; 5.3 ulp (f32), 2 ulp (f64); ±1 exactly where it rounds to that.
 pub fn erf(b: &mut Builder, x: Val) -> Val {
     if !is_f64(b, x) {
         return rational(b, x, ERF_LIMIT, ERF_P, ERF_Q);
@@ -281,7 +281,7 @@ pub fn erf(b: &mut Builder, x: Val) -> Val {
     b.select(is_near, near, far)
 }
 
-/// x/2 · (1 + erf(x/√2)); the error is that of erf, times x/2.
+/// x/2 · (1 + erf(x/√2)); the error is that of erf, times x/2: below −1 that is relative to x, not to what is left. gelu(−0) is 0.
 pub fn gelu(b: &mut Builder, x: Val) -> Val {
     let (scale, half) = (number(b, x, FRAC_1_SQRT_2), number(b, x, 0.5));
     let e = b.mul(x, scale);
