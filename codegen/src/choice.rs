@@ -1,6 +1,7 @@
 //! Several ways to compute one unit, and which of them is taken: that of least predicted time, or what a tuner has measured.
 
 use crate::jit::Jit;
+use crate::kernels::sparse::Density;
 use crate::kernels::{Arg, Lowered, Unit};
 use crate::program::{ALIGN, Call, Loc, Program, Step};
 use dnnc_ir::{TensorType, Type};
@@ -34,6 +35,8 @@ pub struct Choice {
     pub considered: Vec<(String, f64)>,
     /// Whether the times are measured, not predicted.
     pub measured: bool,
+    /// Where constant weights are not 0, when that mattered.
+    pub density: Option<Density>,
 }
 
 /// Who measures: remembers what was measured before, here or in an earlier compilation.
@@ -60,7 +63,7 @@ pub fn choose(unit: &Unit, mut algorithms: Vec<Algorithm>) -> Result<Lowered, St
     let best = least(&times).ok_or("there is no way to compute this")?;
     let mut lowered = (algorithms[best].lower)()?;
     let considered = algorithms.iter().zip(&times).map(|(a, &ns)| (a.name.clone(), ns)).collect();
-    lowered.choice = Some(Choice { name: algorithms[best].name.clone(), considered, measured });
+    lowered.choice = Some(Choice { name: algorithms[best].name.clone(), considered, measured, density: None });
     Ok(lowered)
 }
 

@@ -163,6 +163,16 @@ pub fn product_ns(target: &Target, lanes: usize, rows: usize, columns: usize, de
     cycles * 1e3 / target.mhz as f64
 }
 
+/// Bytes that a core reads a cycle, one after the other, from the level of the hierarchy that holds so many.
+pub fn bytes_per_cycle(target: &Target, bytes: usize) -> f64 {
+    match bytes {
+        n if n <= target.l1d => 64.0,
+        n if n <= target.l2 => 24.0,
+        n if n <= target.l3 => 20.0,
+        _ => target.memory_mb_s as f64 / target.mhz as f64,
+    }
+}
+
 /// A tile of a sliding window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WindowTile {

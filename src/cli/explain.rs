@@ -81,13 +81,16 @@ fn describe(choice: &Choice) -> String {
     let mut considered: Vec<&(String, f64)> = choice.considered.iter().collect();
     considered.sort_by_key(|c| c.0 != choice.name);
     let text: Vec<String> = considered.iter().map(|(name, ns)| format!("{name} {:.1}", ns / 1e3)).collect();
-    text.join(", ") + if choice.measured { " (measured)" } else { "" }
+    let zeros = choice.density.map_or(String::new(), |d| {
+        format!("; {:.0} % not 0, 8x1 blocks {:.0} %, 4x1 {:.0} %", d.elements * 100.0, d.eights * 100.0, d.fours * 100.0)
+    });
+    text.join(", ") + if choice.measured { " (measured)" } else { "" } + &zeros
 }
 
 fn algorithm(choice: &Choice) -> serde_json::Value {
     let considered: serde_json::Map<String, serde_json::Value> =
         choice.considered.iter().map(|(n, ns)| (n.clone(), (ns / 1e3).into())).collect();
-    serde_json::json!({"name": choice.name, "considered_us": considered, "measured": choice.measured})
+    serde_json::json!({"name": choice.name, "considered_us": considered, "measured": choice.measured, "density": choice.density.map(|d| d.elements), "density_4x1": choice.density.map(|d| d.fours), "density_8x1": choice.density.map(|d| d.eights)})
 }
 
 fn show(report: &dnnc::rewrites::Report) {

@@ -98,6 +98,14 @@ pub struct Lowered {
 }
 
 impl Lowered {
+    /// Notes in the choice that zeros of this matrix were considered.
+    fn with_density(mut self, matrix: Option<sparse::Matrix>) -> Lowered {
+        if let (Some(choice), Some(m)) = (&mut self.choice, matrix) {
+            choice.density = Some(m.densities());
+        }
+        self
+    }
+
     /// Appends the parts of another unit that reads these operands and leaves its result there; it has no epilogue operands.
     pub fn append(&mut self, part: Lowered, inputs: &[Arg], output: Arg) {
         let (constants, scratch) = (self.constants.len(), self.scratch.len());

@@ -159,12 +159,14 @@ fn planar(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
         let plan = winograd::plan(unit, s, form);
         algorithms.push(Algorithm::new(form.name, plan.ns * form.worth, move || winograd::lower(unit, s, form, &plan)));
     }
-    if let Some(m) = packed::matrix(unit, s).filter(|m| m.worth_leaving_out(unit.options)) {
+    let matrix = packed::matrix(unit, s).filter(|m| m.worth_leaving_out(unit.options));
+    if let Some(m) = matrix {
         let (listed, spread) = (packed::listed(unit, s, &m)?, packed::spread(unit, s, &m)?);
         let batch = s.batch as f64;
         let lists = Algorithm::new(listed.name(), listed.ns * batch, move || packed::lower(unit, s, Form::Listed(m)));
         let lanes = Algorithm::new(spread.name(), spread.ns * batch, move || packed::lower(unit, s, Form::Spread(m)));
         algorithms.extend([lists, lanes]);
     }
-    choose(unit, algorithms)
+    let lowered = choose(unit, algorithms)?;
+    Ok(lowered.with_density(matrix))
 }

@@ -65,10 +65,12 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
         return Ok(Lowered::default());
     }
     let mut algorithms = vec![Algorithm::new("direct", dense_ns(unit, &shape), || direct(unit, &shape))];
-    if let Some(m) = sparse::matrix(unit, &shape).filter(|m| m.worth_leaving_out(unit.options)) {
+    let matrix = sparse::matrix(unit, &shape).filter(|m| m.worth_leaving_out(unit.options));
+    if let Some(m) = matrix {
         algorithms.extend(sparse::algorithms(unit, &shape, m)?);
     }
-    choose(unit, algorithms)
+    let lowered = choose(unit, algorithms)?;
+    Ok(lowered.with_density(matrix))
 }
 
 fn direct(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
@@ -81,11 +83,10 @@ fn direct(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
 /// Predicted nanoseconds of the dense kernel: few rows wait for the weights.
 fn dense_ns(unit: &Unit, s: &Shape) -> f64 {
     let weights = s.depth * s.columns * 4;
-    let ghz = unit.target.mhz as f64 / 1e3;
-    let rate = if weights <= unit.target.l2 { 32.0 * ghz } else { (unit.target.memory_mb_s as f64 / 1e3).max(6.0 * ghz) };
+    let cycles = weights as f64 / schedule::bytes_per_cycle(unit.target, weights);
     let arithmetic =
         schedule::product_ns(unit.target, schedule::lanes(&unit.target.vector, 4), s.rows, s.columns, s.depth) * s.batches as f64;
-    arithmetic.max(weights as f64 / rate)
+    arithmetic.max(cycles * 1e3 / unit.target.mhz as f64)
 }
 
 /// How the right side is read.

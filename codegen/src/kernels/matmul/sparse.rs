@@ -12,6 +12,8 @@ use crate::kir::{Builder, Val};
 use crate::schedule;
 use dnnc_ir::Type;
 
+/// Share of inputs that are taken not to be 0 where nothing is known of them: most come out of an activation.
+const FILLED: f64 = 0.75;
 /// Rows up to which they are scattered one by one.
 const FEW: usize = 4;
 
@@ -51,6 +53,8 @@ fn forms(unit: &Unit, s: &Shape, m: &Matrix) -> Result<Vec<(String, f64, Form)>,
     }
     if s.rows <= FEW {
         let scattered = Scattered::new(mac, unit.target, m, parts);
+        // Lists are no better when a part of the inputs is 0.
+        forms.retain(|form| form.1 < scattered.ns * s.rows as f64 * FILLED);
         forms.push((scattered.name(), scattered.ns * s.rows as f64, Form::Scattered(scattered)));
     }
     Ok(forms)

@@ -17,6 +17,8 @@ const WIDEST: usize = 4;
 const UNROLL: usize = 4;
 /// Accumulators that hide the latency of a multiply-add: tiles with fewer take turns with several sets.
 const CHAINS: usize = 8;
+/// Bytes that weights are asked for ahead of their use.
+const AHEAD: usize = 2048;
 /// Bytes of an entry of the table of panels: first column, where offsets and weights begin, unrolled bodies, single steps.
 const ENTRY: usize = 5 * 8;
 
@@ -62,10 +64,10 @@ impl Listed {
         // Each of the rows that do not lie evenly needs an address.
         let most = if even { usize::MAX } else { 6 };
         let height = |vecs: usize| Rows::new(rows, schedule::most_rows(&target.vector, vecs).min(most).max(1));
-        let cycles = |vecs: usize| schedule::listed_cycles(&target.vector, height(vecs), vecs);
+        let panel = |vecs: usize| schedule::listed_cycles(&target.vector, height(vecs), vecs);
         let narrow = columns % lanes;
         let whole = blocks.len() - usize::from(narrow > 0);
-        let (mut cut, ns) = cut(&blocks[..whole], &cycles);
+        let (mut cut, cycles) = cut(&blocks[..whole], &panel);
         if narrow > 0 {
             cut.push((whole, 1));
         }
@@ -80,10 +82,14 @@ impl Listed {
             }
         }
         let tiles = groups.iter().map(|g| g.rows.tiles).max().unwrap_or(1);
+        // Every tile reads all lists.
+        let listed = |g: &Group| g.panels.iter().map(|p| p.steps.len()).sum::<usize>() * (g.vecs * lanes * 4 + 4);
+        let bytes: usize = groups.iter().map(listed).sum();
+        let cycles = cycles.max((bytes * tiles) as f64 / schedule::bytes_per_cycle(target, bytes));
         let panels = groups.iter().map(|g| g.panels.len()).max().unwrap_or(1);
         let row_parts = parts.min(tiles.div_ceil(2)).max(1);
         let panel_parts = (parts / row_parts).clamp(1, panels.max(1));
-        let ns = ns * 1e3 / target.mhz as f64;
+        let ns = cycles * 1e3 / target.mhz as f64;
         Listed { mac, groups, row_bytes, row_parts, panel_parts, target: target.clone(), ns }
     }
 
@@ -142,18 +148,33 @@ impl Listed {
             let one = |b: &mut Builder, from: Val, to: Val| {
                 let (first, end) = (product::row_of(b, &group.rows, from), product::row_of(b, &group.rows, to));
                 let place = source.block(b, first, end, None);
-                product::for_some(b, panel0, panel1, panels, |b, panel| {
-                    let entry = b.add_int(panel, first_entry as i64);
-                    let entry = b.element(tables.params[0], entry, ENTRY);
-                    let field = |b: &mut Builder, i: usize| b.load(Ty::I64, entry, 8 * i as i32);
-                    let (column, offsets, weights) = (field(b, 0), field(b, 1), field(b, 2));
-                    let counts = [field(b, 3), field(b, 4)];
-                    let offsets = b.offset(tables.params[1], offsets);
-                    let weights = b.offset(tables.params[2], weights);
-                    let pass = Pass { mac: self.mac, group, place, column, offsets, weights, counts, source, out };
-                    product::by_height(b, &group.rows, from, to, |b, tile, height| {
-                        let row = product::row_of(b, &group.rows, tile);
-                        pass.tile(b, row, Tile { rows: height, vecs: group.vecs });
+                // The rows of a tile stay in the first-level cache while the lists, which are short, come from the second.
+                product::by_height(b, &group.rows, from, to, |b, tile, height| {
+                    let row = product::row_of(b, &group.rows, tile);
+                    let pointers = source.rows(b, place, row, height);
+                    product::for_some(b, panel0, panel1, panels, |b, panel| {
+                        let entry = b.add_int(panel, first_entry as i64);
+                        let entry = b.element(tables.params[0], entry, ENTRY);
+                        let field = |b: &mut Builder, i: usize| b.load(Ty::I64, entry, 8 * i as i32);
+                        let (column, offsets, weights) = (field(b, 0), field(b, 1), field(b, 2));
+                        let counts = [field(b, 3), field(b, 4)];
+                        let offsets = b.offset(tables.params[1], offsets);
+                        let weights = b.offset(tables.params[2], weights);
+                        let tile = Tile { rows: height, vecs: group.vecs };
+                        Pass {
+                            mac: self.mac,
+                            tile,
+                            last: group.last,
+                            row,
+                            column,
+                            pointers: &pointers,
+                            offsets,
+                            weights,
+                            counts,
+                            source,
+                            out,
+                        }
+                        .run(b);
                     });
                 });
             };
@@ -217,13 +238,15 @@ fn cut(blocks: &[Steps], cycles: &dyn Fn(usize) -> (f64, f64)) -> (Vec<(usize, u
     best.map_or((vec![], 0.0), |(_, total, cut)| (cut, total))
 }
 
-/// One panel times a block of rows.
+/// One panel times one tile of rows.
 struct Pass<'a> {
     mac: Mac,
-    group: &'a Group,
-    /// Where the rows of the block are found from.
-    place: Val,
+    tile: Tile,
+    /// Lanes of the last vector that exist.
+    last: usize,
+    row: Val,
     column: Val,
+    pointers: &'a Pointers,
     offsets: Val,
     weights: Val,
     /// Unrolled bodies and single steps.
@@ -233,13 +256,12 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn tile(&self, b: &mut Builder, row: Val, tile: Tile) {
-        let ty = self.mac.ty;
-        let pointers = self.source.rows(b, self.place, row, tile.rows);
+    fn run(&self, b: &mut Builder) {
+        let (ty, tile) = (self.mac.ty, self.tile);
         let size = tile.rows * tile.vecs;
         let chains = CHAINS.div_ceil(size).min(UNROLL);
         let nothing = b.int(ty, 0);
-        let bias = self.source.bias(b, row, self.column, tile, self.group.last);
+        let bias = self.source.bias(b, self.row, self.column, tile, self.last);
         let mut state = bias.unwrap_or_else(|| vec![nothing; size]);
         state.resize(size * chains, nothing);
         state.extend([self.offsets, self.weights]);
@@ -248,9 +270,14 @@ impl Pass<'_> {
             state = b.for_range(zero, count, 1, &state, |b, _, state| {
                 let (acc, at) = state.split_at(size * chains);
                 let mut acc = acc.to_vec();
+                // Few rows wait for the lists, and the prefetcher of the machine stops at the end of each page.
+                if steps > 1 && size < CHAINS {
+                    let bytes = steps * tile.vecs * ty.bytes();
+                    (0..bytes).step_by(64).for_each(|line| b.prefetch(at[1], (AHEAD + line) as i32));
+                }
                 for step in 0..steps {
                     let set = &mut acc[step % chains * size..][..size];
-                    self.step(b, tile, &pointers, at[0], at[1], step, set);
+                    self.step(b, at[0], at[1], step, set);
                 }
                 acc.push(b.offset_int(at[0], 4 * steps as i64));
                 acc.push(b.offset_int(at[1], (steps * tile.vecs * ty.bytes()) as i64));
@@ -261,20 +288,20 @@ impl Pass<'_> {
         for set in 1..chains {
             (0..size).for_each(|i| acc[i] = b.add(acc[i], state[set * size + i]));
         }
-        self.out.store(b, row, self.column, tile, self.group.last, &acc);
+        self.out.store(b, self.row, self.column, tile, self.last, &acc);
     }
 
     /// One step: an element of each row times the vectors of the panel.
-    fn step(&self, b: &mut Builder, tile: Tile, pointers: &Pointers, offsets: Val, weights: Val, step: usize, acc: &mut [Val]) {
-        let ty = self.mac.ty;
+    fn step(&self, b: &mut Builder, offsets: Val, weights: Val, step: usize, acc: &mut [Val]) {
+        let (ty, tile) = (self.mac.ty, self.tile);
         let offset = b.load(Ty::I32, offsets, 4 * step as i32);
         let offset = b.conv(Conv::Zext, offset, Ty::I64.elem);
         let weight = |b: &mut Builder, j: usize| b.load(ty, weights, ((step * tile.vecs + j) * ty.bytes()) as i32);
-        let even = match pointers {
+        let even = match self.pointers {
             Pointers::Even(p, stride) => Some((b.offset(*p, offset), *stride)),
             Pointers::Each(_) => None,
         };
-        let element = |b: &mut Builder, i: usize| match (even, pointers) {
+        let element = |b: &mut Builder, i: usize| match (even, self.pointers) {
             (None, Pointers::Each(each)) => {
                 let p = b.offset(each[i], offset);
                 self.mac.splat(b, ty, p, 0)

@@ -38,11 +38,7 @@ impl Density {
             if last { (shape[shape.len() - 1], weights.len() / shape[shape.len() - 1]) } else { (shape[0], weights.len() / shape[0]) };
         let (step, column) = if last { (columns, 1) } else { (1, steps) };
         let m = Matrix { data: weights.values::<f32>(), steps, columns, step, column };
-        let share = |width: usize| {
-            let blocks = m.blocks(width);
-            blocks.iter().map(Steps::len).sum::<usize>() as f64 / (blocks.len() * steps) as f64
-        };
-        Some(Density { elements: m.density(), fours: share(4), eights: share(8) })
+        Some(m.densities())
     }
 }
 
@@ -71,6 +67,15 @@ impl Matrix<'_> {
     pub fn density(&self) -> f64 {
         let filled = self.data.iter().filter(|&&v| v != 0.0).count();
         filled as f64 / self.data.len().max(1) as f64
+    }
+
+    /// Shares that are not 0.
+    pub fn densities(&self) -> Density {
+        let share = |width: usize| {
+            let blocks = self.blocks(width);
+            blocks.iter().map(Steps::len).sum::<usize>() as f64 / (blocks.len() * self.steps) as f64
+        };
+        Density { elements: self.density(), fours: share(4), eights: share(8) }
     }
 
     /// Whether there are zeros enough to come into question, and the user lets them be left out.

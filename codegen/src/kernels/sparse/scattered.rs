@@ -6,12 +6,14 @@
 use super::{Matrix, Steps};
 use crate::kernels::product::{self, Mac};
 use crate::kernels::store::Output;
-use crate::kir::{Builder, Cmp, Conv, Ty, Val};
-use crate::schedule::Tile;
+use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
+use crate::schedule::{self, Tile};
 use dnnc_targets::Target;
 
 /// Entries in the body of the loop over a step; the rest are done one by one.
 const UNROLL: usize = 4;
+/// Bytes that weights are asked for ahead of their use.
+const AHEAD: usize = 1024;
 /// Cycles of an entry: its place, its sum to and fro.
 const CYCLES: f64 = 1.9;
 /// Cycles around the entries of a step.
@@ -22,6 +24,8 @@ pub struct Scattered {
     mac: Mac,
     /// Columns of an entry: 1 or the lanes of a vector.
     width: usize,
+    /// Type of the place of an entry, in units of [`Scattered::unit`].
+    place: Ty,
     /// For each block of `width` columns, the steps at which it is not 0.
     blocks: Vec<Steps>,
     steps: usize,
@@ -48,16 +52,18 @@ impl Scattered {
             let blocks = m.blocks(width);
             let entries: usize = blocks.iter().map(Steps::len).sum();
             let bytes = entries * (width * 4 + 2);
-            let rate = if bytes <= target.l2 { 32.0 } else { (target.memory_mb_s as f64 / 1e3 / ghz).max(6.0) };
-            let cycles = (entries as f64 * CYCLES).max(bytes as f64 / rate) + m.steps as f64 * STEP;
-            Scattered { mac, width, blocks, steps: m.steps, columns: m.columns, parts: 1, ns: cycles / ghz }
+            let cycles = (entries as f64 * CYCLES).max(bytes as f64 / schedule::bytes_per_cycle(target, bytes)) + m.steps as f64 * STEP;
+            Scattered { mac, width, place: Ty::I32, blocks, steps: m.steps, columns: m.columns, parts: 1, ns: cycles / ghz }
         };
         let (single, whole) = (option(1), option(lanes));
         let best = if single.ns < whole.ns { single } else { whole };
         // No task is without columns.
         let vectors = m.columns.div_ceil(lanes).max(1);
         let parts = vectors.div_ceil(vectors.div_ceil(parts.max(1)));
-        Scattered { parts, ..best }
+        let best = Scattered { parts, ..best };
+        // Half as wide where that is enough.
+        let narrow = best.scratch_bytes() / best.unit() <= 1 << 16;
+        Scattered { place: if narrow { Ty::scalar(Elem::I16) } else { Ty::I32 }, ..best }
     }
 
     /// Name of the algorithm.
@@ -73,6 +79,11 @@ impl Scattered {
     /// The vectors of columns that a task has at most.
     fn vectors(&self) -> usize {
         self.columns.div_ceil(self.mac.lanes()).div_ceil(self.parts)
+    }
+
+    /// Bytes that places are counted in: an address can be reached with them.
+    fn unit(&self) -> usize {
+        (self.width * 4).min(8)
     }
 
     /// Bytes of scratch memory of a task.
@@ -100,7 +111,8 @@ impl Scattered {
                     counts.extend((count as u32).to_le_bytes());
                 }
                 for &block in entries {
-                    places.extend((((block - blocks.start) * self.width * 4) as u32).to_le_bytes());
+                    let place = (block - blocks.start) * self.width * 4 / self.unit();
+                    places.extend(&(place as u32).to_le_bytes()[..self.place.bytes()]);
                     for column in block * self.width..(block + 1) * self.width {
                         let weight = if column < m.columns { m.at(step, column) } else { 0.0 };
                         weights.extend(weight.to_le_bytes());
@@ -134,7 +146,7 @@ impl Scattered {
             let (bodies, singles) = (number(b, 0), number(b, 1));
             let entries = b.mul_int(bodies, UNROLL as i64);
             let entries = b.add(entries, singles);
-            let next = [b.element(at[2], entries, 4), b.element(at[3], entries, 4 * self.width)];
+            let next = [b.element(at[2], entries, self.place.bytes()), b.element(at[3], entries, 4 * self.width)];
             let value = b.load(Ty::scalar(ty.elem), at[0], 0);
             let none = b.int(Ty::scalar(ty.elem), 0);
             let some = b.cmp(Cmp::Ne, value, none);
@@ -143,16 +155,22 @@ impl Scattered {
                 let mut from = vec![at[2], at[3]];
                 for (count, steps) in [(bodies, UNROLL), (singles, 1)] {
                     from = b.for_range(zero, count, 1, &from, |b, _, from| {
+                        if steps > 1 {
+                            (0..steps * one.bytes()).step_by(64).for_each(|line| b.prefetch(from[1], (AHEAD + line) as i32));
+                        }
                         for i in 0..steps {
-                            let place = b.load(Ty::I32, from[0], 4 * i as i32);
+                            let place = b.load(self.place, from[0], (i * self.place.bytes()) as i32);
                             let place = b.conv(Conv::Zext, place, Ty::I64.elem);
-                            let sum = b.offset(sums, place);
+                            let sum = b.element(sums, place, self.unit());
                             let weight = b.load(one, from[1], (i * one.bytes()) as i32);
                             let before = b.load(one, sum, 0);
                             let after = self.mac.mac(b, value, weight, before);
                             b.store(after, sum, 0);
                         }
-                        vec![b.offset_int(from[0], 4 * steps as i64), b.offset_int(from[1], (steps * one.bytes()) as i64)]
+                        vec![
+                            b.offset_int(from[0], (steps * self.place.bytes()) as i64),
+                            b.offset_int(from[1], (steps * one.bytes()) as i64),
+                        ]
                     });
                 }
             });
@@ -169,7 +187,7 @@ impl Scattered {
         };
         let all = b.index(full);
         let end = b.add_int(first, self.vectors() as i64);
-        let whole = b.bin(crate::kir::Bin::MinS, end, all);
+        let whole = b.bin(Bin::MinS, end, all);
         b.for_range(first, whole, 1, &[], |b, vector, _| {
             store(b, vector, lanes);
             vec![]

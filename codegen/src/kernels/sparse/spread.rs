@@ -8,7 +8,7 @@ use super::{Matrix, Steps};
 use crate::kernels::map::tile::transpose;
 use crate::kernels::product::{self, Mac, Pointers, Source};
 use crate::kernels::store::Output;
-use crate::kir::{Bin, Builder, Cmp, Conv, Ty, Val};
+use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
 use crate::schedule::{self, Rows, Tile};
 use dnnc_targets::Target;
 
@@ -21,9 +21,13 @@ const CHAINS: usize = 8;
 /// Bytes of an entry of the table of panels: where offsets and weights begin, unrolled bodies, single steps.
 const ENTRY: usize = 4 * 8;
 /// Cycles to load, transpose and store a block of `lanes` vectors, a lane.
-const TRANSPOSE: f64 = 4.0;
+const TRANSPOSE: f64 = 3.0;
 /// Cycles around the list of a panel.
-const PANEL: f64 = 25.0;
+const PANEL: f64 = 12.0;
+/// Bytes a cycle of lists that come from the third level.
+const STREAM: f64 = 10.0;
+/// Bytes that offsets of lines are counted in: a line is some vectors, and 16 bits reach the last one.
+const UNIT: usize = 8;
 
 /// A product with a constant whose zeros are left out.
 pub struct Spread {
@@ -75,10 +79,15 @@ impl Spread {
         let mut best: Option<(f64, usize, Rows, Vec<Steps>)> = None;
         for width in WIDTHS.into_iter().filter(|w| lanes % w == 0) {
             let panels = m.blocks(width);
-            let steps: usize = panels.iter().map(Steps::len).sum();
+            let steps = panels.iter().map(Steps::len).sum();
             for most in 1..=(target.vector.registers - 4).min(24) / width {
                 let tiles = Rows::new(vectors, most);
-                let cycles = cycles(target, lanes, width, tiles.high, steps as f64, panels.len() as f64, blocks as f64, columns as f64);
+                let lines = blocks * lanes * tiles.high * lanes * 4;
+                if most > 1 && lines > UNIT << 16 {
+                    break;
+                }
+                let sizes = Sizes { lanes, width, height: tiles.high, steps, panels: panels.len(), blocks, columns };
+                let cycles = cycles(target, &sizes);
                 let ns = cycles * tiles.tiles as f64 * 1e3 / target.mhz as f64;
                 if best.as_ref().is_none_or(|b| ns < b.0) {
                     best = Some((ns, width, tiles, panels.clone()));
@@ -117,6 +126,11 @@ impl Spread {
         self.vectors.high * self.mac.ty.bytes()
     }
 
+    /// Type of the offset of a line.
+    fn offset(&self) -> Ty {
+        if self.blocks * self.mac.lanes() * self.line() <= UNIT << 16 { Ty::scalar(Elem::I16) } else { Ty::I32 }
+    }
+
     /// Bytes of scratch memory of a task: the lines of a tile, then those of a block of results.
     pub fn scratch_bytes(&self) -> usize {
         (self.blocks + 1) * self.mac.lanes() * self.line()
@@ -132,7 +146,8 @@ impl Spread {
                 table.extend((field as u64).to_le_bytes());
             }
             for step in steps.iter() {
-                offsets.extend(((line(step) * self.line()) as u32).to_le_bytes());
+                let offset = line(step) * self.line() / UNIT;
+                offsets.extend(&(offset as u32).to_le_bytes()[..self.offset().bytes()]);
                 for column in panel * self.width..(panel + 1) * self.width {
                     let weight = if column < m.columns { m.at(step, column) } else { 0.0 };
                     weights.extend(weight.to_le_bytes());
@@ -184,18 +199,34 @@ impl Spread {
     }
 }
 
-/// Cycles of a tile of `height` vectors of rows.
-fn cycles(target: &Target, lanes: usize, width: usize, height: usize, steps: f64, panels: f64, blocks: f64, columns: f64) -> f64 {
-    let v = &target.vector;
+/// What the time of a tile depends on.
+struct Sizes {
+    lanes: usize,
+    width: usize,
+    /// Vectors of rows.
+    height: usize,
+    /// Lengths of all lists together.
+    steps: usize,
+    panels: usize,
+    blocks: usize,
+    columns: usize,
+}
+
+/// Cycles of a tile. Constants are fitted to 1×1 convolutions of 256 channels on Zen 3.
+fn cycles(target: &Target, s: &Sizes) -> f64 {
+    let (v, height) = (&target.vector, s.height as f64);
     let ops = if v.fma { 1 } else { 2 };
-    let arithmetic = (width * height * ops) as f64 / v.fma_per_cycle as f64;
-    let loads = (1 + width + height) as f64 / 2.0;
-    // Lines that do not stay in the first-level cache come from the second at half the width.
-    let bytes = blocks * (lanes * height * lanes * 4) as f64;
-    let missing = (1.0 - target.l1d as f64 / bytes).clamp(0.0, 1.0);
-    let step = arithmetic.max(loads + missing * height as f64 / 2.0);
-    let transposes = (blocks + columns / lanes as f64) * (height * lanes) as f64 * TRANSPOSE;
-    steps * step + panels * PANEL + transposes
+    let arithmetic = (s.width * s.height * ops) as f64 / v.fma_per_cycle as f64;
+    let loads = (1 + s.width + s.height) as f64 / 2.0;
+    // Lines that do not stay in the first-level cache come from the second.
+    let bytes = (s.blocks * s.lanes * s.height * s.lanes * 4) as f64;
+    let missing = (1.0 - 0.8 * target.l1d as f64 / bytes).clamp(0.0, 1.0);
+    let step = arithmetic.max(loads + missing * height * 0.75);
+    let transposes = (s.blocks + s.columns / s.lanes) as f64 * height * s.lanes as f64 * TRANSPOSE;
+    // Every tile reads all lists; long ones do not stay in the second-level cache.
+    let listed = (s.steps * (s.width * 4 + 2)) as f64;
+    let away = (listed / (target.l2 as f64 / 4.0) - 1.0).clamp(0.0, 1.0);
+    s.steps as f64 * step + s.panels as f64 * PANEL + transposes + away * listed / STREAM
 }
 
 /// One tile.
@@ -320,7 +351,7 @@ impl Pass<'_> {
                     let set = &mut acc[step % chains * size..][..size];
                     self.step(b, at[0], at[1], step, set);
                 }
-                acc.push(b.offset_int(at[0], 4 * steps as i64));
+                acc.push(b.offset_int(at[0], (steps * s.offset().bytes()) as i64));
                 acc.push(b.offset_int(at[1], (4 * steps * s.width) as i64));
                 acc
             });
@@ -334,9 +365,9 @@ impl Pass<'_> {
     /// One step: the vectors of a line times the weights of the panel.
     fn step(&self, b: &mut Builder, offsets: Val, weights: Val, step: usize, acc: &mut [Val]) {
         let (s, ty) = (self.spread, self.spread.mac.ty);
-        let offset = b.load(Ty::I32, offsets, 4 * step as i32);
+        let offset = b.load(s.offset(), offsets, (step * s.offset().bytes()) as i32);
         let offset = b.conv(Conv::Zext, offset, Ty::I64.elem);
-        let line = b.offset(self.given.scratch, offset);
+        let line = b.element(self.given.scratch, offset, UNIT);
         let w: Vec<Val> = (0..s.width).map(|j| b.load_splat(ty, weights, (4 * (step * s.width + j)) as i32)).collect();
         for i in 0..self.height {
             let x = b.load(ty, line, (i * ty.bytes()) as i32);
