@@ -66,6 +66,13 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// A result of f32 in rows of `row` elements, stored as it is at parameter `out`.
+    pub fn bare(b: &mut Builder, out: usize, lanes: usize, row: usize) -> Output<'a> {
+        let (ty, zero) = (Type::F32, b.index(0));
+        let channel = (Channel::Column, zero);
+        Output { ty, epilogue: None, stored: ty, out: b.param(out), extras: vec![], base: zero, row, column: 1, vector: lanes, channel }
+    }
+
     /// Stores a tile at a row and a column; `last` lanes of its last vectors exist.
     pub fn store(&self, b: &mut Builder, row: Val, column: Val, tile: Tile, last: usize, acc: &[Val]) {
         let at_row = b.mul_int(row, self.row as i64);

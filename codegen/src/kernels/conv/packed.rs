@@ -8,9 +8,9 @@
 use super::Shape;
 use crate::kernels::image::{Layout, Lines};
 use crate::kernels::product::{self, Chunk, Mac, Memory, Nest, Pointers, Run, Source, Stretch};
-use crate::kernels::sparse::Matrix;
 use crate::kernels::sparse::listed::{Listed, Tables};
 use crate::kernels::sparse::spread::{self, Spread};
+use crate::kernels::sparse::{Matrix, Support};
 use crate::kernels::store::{self, Output};
 use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
 use crate::kir::{Builder, Cmp, Ty, Val};
@@ -119,7 +119,7 @@ pub fn listed(unit: &Unit, s: &Shape, m: &Matrix) -> Result<Listed, String> {
     let even = s.output[0] == 1 || s.strides[0] * row == s.output[1] * s.strides[1];
     // Lanes that only fill up the last block are stored, too.
     let columns = s.outputs.next_multiple_of(s.block);
-    Ok(Listed::new(mac, unit.target, s.pixels(), even, m, columns, row_bytes(s, mac), parts(unit, s, m)))
+    Ok(Listed::new(mac, unit.target, s.pixels(), even, &Support::of(m), columns, row_bytes(s, mac), parts(unit, s, m)))
 }
 
 /// The lists of weights that are not 0, and with them the predicted time of an image.
@@ -127,7 +127,7 @@ pub fn spread(unit: &Unit, s: &Shape, m: &Matrix) -> Result<Spread, String> {
     let mac = Mac::new(Type::F32, unit.target)?;
     let columns = s.outputs.next_multiple_of(s.block);
     let blocks = s.channels.div_ceil(s.block) * s.kernel[0] * s.kernel[1];
-    Ok(Spread::new(mac, unit.target, s.pixels(), m, columns, blocks, row_bytes(s, mac), parts(unit, s, m)))
+    Ok(Spread::new(mac, unit.target, s.pixels(), &Support::of(m), columns, blocks, row_bytes(s, mac), parts(unit, s, m)))
 }
 
 /// What a pixel of the result adds to the input that is read.

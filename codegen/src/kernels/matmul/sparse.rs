@@ -2,18 +2,20 @@
 
 use super::Shape;
 use crate::kernels::product::{self, Chunk, Mac, Memory, Pointers, Source};
-use crate::kernels::sparse::Matrix;
 use crate::kernels::sparse::listed::{Listed, Tables};
 use crate::kernels::sparse::scattered::{self, Scattered};
 use crate::kernels::sparse::spread::{self, Spread};
+use crate::kernels::sparse::{Matrix, Support};
 use crate::kernels::store::{self, Output};
 use crate::kernels::{Algorithm, Arg, Lowered, LoweredCall, Unit};
-use crate::kir::{Builder, Val};
-use crate::schedule;
+use crate::kir::{Builder, Conv, Ty, Val};
+use crate::schedule::{self, Tile};
 use dnnc_ir::Type;
 
 /// Share of inputs that are taken not to be 0 where nothing is known of them: most come out of an activation.
 const FILLED: f64 = 0.75;
+/// Nanoseconds to bring a result to its place.
+const GATHER_NS: f64 = 1.0;
 /// Rows up to which they are scattered one by one.
 const FEW: usize = 4;
 
@@ -29,6 +31,8 @@ pub fn matrix<'a>(unit: &Unit<'a>, s: &Shape) -> Option<Matrix<'a>> {
 /// A form of the matrix without its zeros.
 enum Form {
     Listed(Listed),
+    /// With the columns in another order.
+    Grouped(Listed),
     Spread(Spread),
     Scattered(Scattered),
 }
@@ -44,15 +48,25 @@ fn forms(unit: &Unit, s: &Shape, m: &Matrix) -> Result<Vec<(String, f64, Form)>,
     let mac = Mac::new(Type::F32, unit.target)?;
     let work = (m.density() * (s.rows * s.depth * s.columns) as f64) as u64;
     let parts = schedule::tasks(unit.options, work, usize::MAX);
-    let listed = Listed::new(mac, unit.target, s.rows, true, m, s.columns, s.depth * 4, parts);
-    let mut forms = vec![(listed.name(), listed.ns, Form::Listed(listed))];
+    let support = Support::of(m);
+    let listed = |support: &Support| Listed::new(mac, unit.target, s.rows, true, support, s.columns, s.depth * 4, parts);
+    let plain = listed(&support);
+    let mut forms = vec![];
+    if s.rows <= FEW {
+        let grouped = listed(&support.grouped());
+        let ns = grouped.ns + (s.rows * s.columns) as f64 * GATHER_NS;
+        if ns < 0.95 * plain.ns {
+            forms.push((format!("{}, reordered", grouped.name()), ns, Form::Grouped(grouped)));
+        }
+    }
+    forms.push((plain.name(), plain.ns, Form::Listed(plain)));
     if s.rows >= mac.lanes() {
         let blocks = s.depth.div_ceil(mac.lanes());
-        let spread = Spread::new(mac, unit.target, s.rows, m, s.columns, blocks, s.depth * 4, parts);
+        let spread = Spread::new(mac, unit.target, s.rows, &support, s.columns, blocks, s.depth * 4, parts);
         forms.push((spread.name(), spread.ns, Form::Spread(spread)));
     }
     if s.rows <= FEW {
-        let scattered = Scattered::new(mac, unit.target, m, parts);
+        let scattered = Scattered::new(mac, unit.target, m, &support, parts);
         // Lists are no better when a part of the inputs is 0.
         forms.retain(|form| form.1 < scattered.ns * s.rows as f64 * FILLED);
         forms.push((scattered.name(), scattered.ns * s.rows as f64, Form::Scattered(scattered)));
@@ -67,7 +81,7 @@ fn lower(unit: &Unit, s: &Shape, m: &Matrix, form: &Form) -> Result<Lowered, Str
     product::reachable(s.columns.max(s.depth) * 64, store::widest_element(unit).max(4))?;
     let blocks = s.depth.div_ceil(mac.lanes());
     let (constants, tasks, scratch) = match form {
-        Form::Listed(listed) => (listed.constants(m, |step| step * 4), listed.tasks(), 0),
+        Form::Listed(listed) | Form::Grouped(listed) => (listed.constants(m, |step| step * 4), listed.tasks(), 0),
         Form::Spread(spread) => {
             product::reachable(spread.scratch_bytes(), 1)?;
             let places: Vec<usize> = (0..blocks).map(|i| i * mac.ty.bytes()).collect();
@@ -75,24 +89,38 @@ fn lower(unit: &Unit, s: &Shape, m: &Matrix, form: &Form) -> Result<Lowered, Str
         }
         Form::Scattered(scattered) => (scattered.constants(m), scattered.tasks(), scattered.scratch_bytes()),
     };
-    let mut args = vec![Arg::Input(0)];
-    args.extend((0..constants.len()).map(Arg::Const));
-    let tables = args.len() - 1;
     let mut lowered = Lowered { constants, ..Lowered::default() };
+    let mut args = vec![Arg::Input(0)];
+    args.extend((0..lowered.constants.len()).map(Arg::Const));
     let out_at = args.len();
-    args.extend(Output::args(unit));
     let mut memory = Memory::default();
+    let sums = match form {
+        Form::Grouped(_) => {
+            lowered.scratch.push(s.rows * s.columns * 4);
+            args.push(Arg::Scratch(0));
+            Some(Arg::Scratch(0))
+        }
+        _ => {
+            args.extend(Output::args(unit));
+            None
+        }
+    };
     let scratch = memory.add(&mut lowered, &mut args, scratch, tasks);
     let mut builder = Builder::new("matmul", args.len());
     let b = &mut builder;
     let task = b.task();
     let scratch = memory.piece(b, scratch, task);
-    let out = Output::new(b, unit, out_at, mac.lanes(), s.columns);
+    let out = match form {
+        Form::Grouped(_) => Output::bare(b, out_at, mac.lanes(), s.columns),
+        _ => Output::new(b, unit, out_at, mac.lanes(), s.columns),
+    };
     let x = b.param(0);
-    let tables: Vec<Val> = (1..=tables).map(|i| b.param(i)).collect();
+    let tables: Vec<Val> = (1..out_at).map(|i| b.param(i)).collect();
     let left = Left { x, row_bytes };
     match form {
-        Form::Listed(listed) => listed.emit(b, task, &left, &Tables { params: [tables[0], tables[1], tables[2]] }, &out),
+        Form::Listed(listed) | Form::Grouped(listed) => {
+            listed.emit(b, task, &left, &Tables { params: [tables[0], tables[1], tables[2]] }, &out);
+        }
         Form::Spread(spread) => {
             let scratch = scratch.expect("memory for the lines of a tile");
             let last_block = s.depth - (blocks - 1) * mac.lanes();
@@ -108,7 +136,48 @@ fn lower(unit: &Unit, s: &Shape, m: &Matrix, form: &Form) -> Result<Lowered, Str
         }
     }
     lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks });
+    if let (Form::Grouped(listed), Some(sums)) = (form, sums) {
+        in_order(unit, s, mac, listed, sums, &mut lowered);
+    }
     Ok(lowered)
+}
+
+/// Brings columns that were computed in another order to their places.
+fn in_order(unit: &Unit, s: &Shape, mac: Mac, listed: &Listed, sums: Arg, lowered: &mut Lowered) {
+    let lanes = mac.lanes();
+    let mut args = vec![sums, Arg::Const(lowered.constants.len())];
+    lowered.constants.push(listed.places().iter().flat_map(|&p| (p as u32).to_le_bytes()).collect());
+    args.extend(Output::args(unit));
+    let mut builder = Builder::new("in order", args.len());
+    let b = &mut builder;
+    let out = Output::new(b, unit, 2, lanes, s.columns);
+    let (sums, places) = (b.param(0), b.param(1));
+    let one = Ty::scalar(mac.ty.elem);
+    b.each(s.rows, |b, row| {
+        let sums = b.element(sums, row, s.columns * 4);
+        let vector = |b: &mut Builder, column: Val, exist: usize| {
+            let at = b.element(places, column, 4);
+            let mut all = b.int(mac.ty, 0);
+            for lane in 0..exist {
+                let place = b.load(Ty::I32, at, 4 * lane as i32);
+                let place = b.conv(Conv::Zext, place, Ty::I64.elem);
+                let from = b.element(sums, place, 4);
+                let sum = b.load(one, from, 0);
+                all = b.insert(all, sum, lane as u8);
+            }
+            out.store(b, row, column, Tile { rows: 1, vecs: 1 }, exist, &[all]);
+        };
+        let (full, rest) = (s.columns / lanes, s.columns % lanes);
+        let (zero, end) = (b.index(0), b.index(full * lanes));
+        b.for_range(zero, end, lanes as i64, &[], |b, column, _| {
+            vector(b, column, lanes);
+            vec![]
+        });
+        if rest > 0 {
+            vector(b, end, rest);
+        }
+    });
+    lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks: 1 });
 }
 
 /// The left side: rows that lie one after the other.

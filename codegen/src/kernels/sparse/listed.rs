@@ -4,7 +4,7 @@
 //! offset of the element in a row, and the vectors of weights of those steps. A tile keeps `rows × vectors` accumulators; a step loads an
 //! offset, the vectors of the panel and one element of each row. Where the steps lie in the row costs nothing, so neither do shuffles.
 
-use super::{Matrix, Steps};
+use super::{Matrix, Steps, Support};
 use crate::kernels::product::{self, Mac, Pointers, Source};
 use crate::kernels::store::Output;
 use crate::kir::{Bin, Builder, Conv, Ty, Val};
@@ -44,6 +44,8 @@ pub struct Listed {
     row_bytes: usize,
     row_parts: usize,
     panel_parts: usize,
+    /// The column of the matrix at each place.
+    order: Vec<usize>,
     target: Target,
     /// Predicted nanoseconds for all rows.
     pub ns: f64,
@@ -56,11 +58,20 @@ pub struct Tables {
 }
 
 impl Listed {
-    /// Cuts a product of `rows` rows with a matrix. `even`: rows of a tile lie evenly; `columns` are stored; `row_bytes` is what one row adds
+    /// Cuts a product of `rows` rows with a matrix, whose columns are taken in the order of its support. `even`: rows of a tile lie evenly; `columns` are stored; `row_bytes` is what one row adds
     /// to the working set; `parts` how many tasks are wanted.
-    pub fn new(mac: Mac, target: &Target, rows: usize, even: bool, m: &Matrix, columns: usize, row_bytes: usize, parts: usize) -> Listed {
+    pub fn new(
+        mac: Mac,
+        target: &Target,
+        rows: usize,
+        even: bool,
+        support: &Support,
+        columns: usize,
+        row_bytes: usize,
+        parts: usize,
+    ) -> Listed {
         let lanes = mac.lanes();
-        let blocks = m.blocks(lanes);
+        let blocks = support.blocks(lanes);
         // Each of the rows that do not lie evenly needs an address.
         let most = if even { usize::MAX } else { 6 };
         let height = |vecs: usize| Rows::new(rows, schedule::most_rows(&target.vector, vecs).min(most).max(1));
@@ -90,7 +101,7 @@ impl Listed {
         let row_parts = parts.min(tiles.div_ceil(2)).max(1);
         let panel_parts = (parts / row_parts).clamp(1, panels.max(1));
         let ns = cycles * 1e3 / target.mhz as f64;
-        Listed { mac, groups, row_bytes, row_parts, panel_parts, target: target.clone(), ns }
+        Listed { mac, groups, row_bytes, row_parts, panel_parts, order: support.order.clone(), target: target.clone(), ns }
     }
 
     /// Name of the algorithm.
@@ -112,6 +123,13 @@ impl Listed {
         self.groups.iter().map(|g| self.block_tiles(&g.rows) * g.rows.high).max().unwrap_or(0)
     }
 
+    /// Where each column of the matrix is among those of the product.
+    pub fn places(&self) -> Vec<usize> {
+        let mut places = vec![0; self.order.len()];
+        self.order.iter().enumerate().for_each(|(place, &column)| places[column] = place);
+        places
+    }
+
     /// The encoded matrix: table of panels, offsets, weights. `place` gives the bytes from the beginning of a row to the element of a step.
     pub fn constants(&self, m: &Matrix, place: impl Fn(usize) -> usize) -> Vec<Vec<u8>> {
         let lanes = self.mac.lanes();
@@ -125,7 +143,7 @@ impl Listed {
                 for step in panel.steps.iter() {
                     offsets.extend((place(step) as u32).to_le_bytes());
                     for column in first..first + group.vecs * lanes {
-                        let weight = if column < m.columns { m.at(step, column) } else { 0.0 };
+                        let weight = self.order.get(column).map_or(0.0, |&column| m.at(step, column));
                         weights.extend(weight.to_le_bytes());
                     }
                 }

@@ -71,28 +71,65 @@ impl Matrix<'_> {
 
     /// Shares that are not 0.
     pub fn densities(&self) -> Density {
+        let support = Support::of(self);
         let share = |width: usize| {
-            let blocks = self.blocks(width);
+            let blocks = support.blocks(width);
             blocks.iter().map(Steps::len).sum::<usize>() as f64 / (blocks.len() * self.steps) as f64
         };
-        Density { elements: self.density(), fours: share(4), eights: share(8) }
+        Density { elements: share(1), fours: share(4), eights: share(8) }
     }
 
     /// Whether there are zeros enough to come into question, and the user lets them be left out.
     pub fn worth_leaving_out(&self, options: &Options) -> bool {
         options.sparse && !options.precise && self.density() < DENSE
     }
+}
 
-    /// For each block of `width` columns, a bit a step: whether the block has a non-zero there.
-    fn blocks(&self, width: usize) -> Vec<Steps> {
-        let mut blocks = vec![Steps(vec![0; self.steps.div_ceil(64)]); self.columns.div_ceil(width)];
-        for column in 0..self.columns {
-            let bits = &mut blocks[column / width].0;
-            for step in 0..self.steps {
-                bits[step / 64] |= u64::from(self.at(step, column) != 0.0) << (step % 64);
-            }
+/// Where a matrix is not 0, column by column, perhaps in another order.
+#[derive(Clone)]
+pub struct Support {
+    /// Steps at which each column is not 0.
+    columns: Vec<Steps>,
+    /// The column of the matrix at each place.
+    order: Vec<usize>,
+}
+
+impl Support {
+    /// Of a matrix as it is.
+    pub fn of(m: &Matrix) -> Support {
+        let mut columns = vec![Steps(vec![0; m.steps.div_ceil(64)]); m.columns];
+        // Along the data, whichever way they lie.
+        let (steps, lie) = (m.steps, m.step < m.column);
+        let mut note = |step: usize, column: usize| columns[column].0[step / 64] |= u64::from(m.at(step, column) != 0.0) << (step % 64);
+        match lie {
+            true => (0..m.columns).for_each(|column| (0..steps).for_each(|step| note(step, column))),
+            false => (0..steps).for_each(|step| (0..m.columns).for_each(|column| note(step, column))),
         }
-        blocks
+        Support { columns, order: (0..m.columns).collect() }
+    }
+
+    /// With columns side by side that have many steps in common: in the order of a few hashes of their sets, each the least of the hashes of its
+    /// members, which two sets share the more often the more alike they are.
+    pub fn grouped(&self) -> Support {
+        const HASHES: u64 = 4;
+        let least = |steps: &Steps, seed: u64| {
+            let hash = |step: usize| {
+                (step as u64 * HASHES + seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+            };
+            steps.iter().map(hash).min()
+        };
+        let keys: Vec<Vec<Option<u64>>> = self.columns.iter().map(|c| (0..HASHES).map(|seed| least(c, seed)).collect()).collect();
+        let mut places: Vec<usize> = (0..self.columns.len()).collect();
+        places.sort_by(|&a, &b| keys[a].cmp(&keys[b]).then_with(|| self.columns[a].0.cmp(&self.columns[b].0)).then(a.cmp(&b)));
+        Support {
+            columns: places.iter().map(|&p| self.columns[p].clone()).collect(),
+            order: places.iter().map(|&p| self.order[p]).collect(),
+        }
+    }
+
+    /// The steps at which any column of each block of `width` is not 0.
+    fn blocks(&self, width: usize) -> Vec<Steps> {
+        self.columns.chunks(width).map(|block| block[1..].iter().fold(block[0].clone(), |a, b| a.with(b))).collect()
     }
 }
 

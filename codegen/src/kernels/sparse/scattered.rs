@@ -3,7 +3,7 @@
 //! The matrix is kept step by step: an entry is the place of one column, or of a block of columns as wide as a vector, and its weights. Sums
 //! lie in scratch memory, which stays in the first-level cache.
 
-use super::{Matrix, Steps};
+use super::{Matrix, Steps, Support};
 use crate::kernels::product::{self, Mac};
 use crate::kernels::store::Output;
 use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
@@ -45,11 +45,11 @@ pub struct Given {
 
 impl Scattered {
     /// Takes a matrix in entries of one column or of a whole vector, in `parts` tasks at most.
-    pub fn new(mac: Mac, target: &Target, m: &Matrix, parts: usize) -> Scattered {
+    pub fn new(mac: Mac, target: &Target, m: &Matrix, support: &Support, parts: usize) -> Scattered {
         let lanes = mac.lanes();
         let ghz = target.mhz as f64 / 1e3;
         let option = |width: usize| {
-            let blocks = m.blocks(width);
+            let blocks = support.blocks(width);
             let entries: usize = blocks.iter().map(Steps::len).sum();
             let bytes = entries * (width * 4 + 2);
             let cycles = (entries as f64 * CYCLES).max(bytes as f64 / schedule::bytes_per_cycle(target, bytes)) + m.steps as f64 * STEP;

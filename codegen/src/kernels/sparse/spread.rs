@@ -4,7 +4,7 @@
 //! column or a few neighbours with a list of the steps at which any of them is not 0, each as the offset of its line, and their weights. A step loads
 //! an offset, a weight a column into every lane, and multiplies the vectors of the line. Results are transposed back a block of columns at a time.
 
-use super::{Matrix, Steps};
+use super::{Matrix, Steps, Support};
 use crate::kernels::map::tile::transpose;
 use crate::kernels::product::{self, Mac, Pointers, Source};
 use crate::kernels::store::Output;
@@ -68,7 +68,7 @@ impl Spread {
         mac: Mac,
         target: &Target,
         rows: usize,
-        m: &Matrix,
+        support: &Support,
         columns: usize,
         blocks: usize,
         row_bytes: usize,
@@ -78,7 +78,7 @@ impl Spread {
         let vectors = rows.div_ceil(lanes);
         let mut best: Option<(f64, usize, Rows, Vec<Steps>)> = None;
         for width in WIDTHS.into_iter().filter(|w| lanes % w == 0) {
-            let panels = m.blocks(width);
+            let panels = support.blocks(width);
             let steps = panels.iter().map(Steps::len).sum();
             for most in 1..=(target.vector.registers - 4).min(24) / width {
                 let tiles = Rows::new(vectors, most);

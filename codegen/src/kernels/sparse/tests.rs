@@ -1,5 +1,8 @@
+use super::{Matrix, Steps, Support};
 use crate::kernels::testing::{Random, check};
-use dnnc_ir::{Attr, Kind, Tensor, Type};
+use crate::kernels::{Operand, Options, Unit, family};
+use dnnc_ir::{Attr, Kind, Op, Tensor, TensorType, Type};
+use dnnc_targets::find;
 
 /// Sets elements to 0: blocks of `block` rows (of the first axis) × one element, so that about a share of `density` is left.
 fn thinned(r: &mut Random, w: &Tensor, block: usize, density: f64) -> Tensor {
@@ -100,4 +103,53 @@ fn matrices_of_every_density() {
             );
         }
     }
+}
+
+#[test]
+fn blocks_whose_columns_are_mixed_are_found() {
+    let r = &mut Random::new(15);
+    for (depth, columns) in [(64, 48), (50, 45)] {
+        let w = r.tensor(Type::F32, [columns, depth]);
+        let w = thinned(r, &w, 8, 0.1);
+        // Column i comes from place 7·i: neighbours are of different blocks.
+        let values: Vec<f32> = (0..columns * depth).map(|i| w.values::<f32>()[i / depth * 7 % columns * depth + i % depth]).collect();
+        let m = Matrix { data: &values, steps: depth, columns, step: 1, column: depth };
+        let support = Support::of(&m);
+        let filled = |s: &Support| s.blocks(8).iter().map(Steps::len).sum::<usize>();
+        assert!(filled(&support.grouped()) * 2 < filled(&support), "{} of {}", filled(&support.grouped()), filled(&support));
+        let known = Tensor::new([columns, depth], &values);
+        for rows in [1, 3] {
+            let x = r.tensor(Type::F32, [rows, depth]);
+            check(Kind::MatMul, &[("trans_a", Attr::from(0i64)), ("trans_b", Attr::from(1i64))], &[(x, false), (known.clone(), true)]);
+        }
+    }
+}
+
+#[test]
+fn every_form_is_computed_where_it_is_fastest() {
+    let name = |shape: [usize; 3], block: usize, density: f64| {
+        let r = &mut Random::new(16);
+        let [rows, depth, columns] = shape;
+        let w = r.tensor(Type::F32, [columns, depth]);
+        let w = thinned(r, &w, block, density);
+        let op = Op::new(Kind::MatMul, [("trans_b", Attr::from(1i64))]).expect("attributes");
+        let types = [TensorType::new(Type::F32, [rows, depth]), w.ty().clone()];
+        let result = TensorType::new(Type::F32, [rows, columns]);
+        let options = Options::default();
+        let unit = Unit {
+            op: &op,
+            inputs: vec![Operand { ty: types[0].clone(), constant: None }, Operand { ty: types[1].clone(), constant: Some(&w) }],
+            results: vec![result.clone()],
+            epilogue: None,
+            stored: result,
+            target: find("x86-64-v3").expect("a target"),
+            options: &options,
+        };
+        let lowered = (family(Kind::MatMul).expect("a family").lower)(&unit).expect("it can be lowered");
+        lowered.choice.expect("several ways").name
+    };
+    assert_eq!(name([128, 256, 256], 1, 0.1), "sparse 1x1, rows in lanes");
+    assert_eq!(name([128, 256, 256], 1, 1.0), "direct");
+    assert_eq!(name([12, 256, 256], 8, 0.1), "sparse 8x1");
+    assert_eq!(name([1, 512, 512], 1, 0.05), "sparse 1x1, scattered");
 }
