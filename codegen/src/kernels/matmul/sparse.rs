@@ -13,7 +13,7 @@ use crate::schedule::{self, Tile};
 use dnnc_ir::Type;
 
 /// Share of inputs that are taken not to be 0 where nothing is known of them: most come out of an activation.
-const FILLED: f64 = 0.75;
+const FILLED: f64 = 0.7;
 /// Nanoseconds to bring a result to its place.
 const GATHER_NS: f64 = 1.0;
 /// Rows up to which they are scattered one by one.

@@ -11,7 +11,7 @@ use crate::schedule::{self, Tile};
 use dnnc_targets::Target;
 
 /// Entries in the body of the loop over a step; the rest are done one by one.
-const UNROLL: usize = 4;
+const UNROLL: usize = 8;
 /// Bytes that weights are asked for ahead of their use.
 const AHEAD: usize = 1024;
 /// Cycles of an entry: its place, its sum to and fro.
@@ -158,15 +158,18 @@ impl Scattered {
                         if steps > 1 {
                             (0..steps * one.bytes()).step_by(64).for_each(|line| b.prefetch(from[1], (AHEAD + line) as i32));
                         }
-                        for i in 0..steps {
-                            let place = b.load(self.place, from[0], (i * self.place.bytes()) as i32);
-                            let place = b.conv(Conv::Zext, place, Ty::I64.elem);
-                            let sum = b.element(sums, place, self.unit());
-                            let weight = b.load(one, from[1], (i * one.bytes()) as i32);
-                            let before = b.load(one, sum, 0);
-                            let after = self.mac.mac(b, value, weight, before);
-                            b.store(after, sum, 0);
-                        }
+                        // The entries of a step are of different columns: all sums are read before the first is written.
+                        let made: Vec<(Val, Val)> = (0..steps)
+                            .map(|i| {
+                                let place = b.load(self.place, from[0], (i * self.place.bytes()) as i32);
+                                let place = b.conv(Conv::Zext, place, Ty::I64.elem);
+                                let sum = b.element(sums, place, self.unit());
+                                let weight = b.load(one, from[1], (i * one.bytes()) as i32);
+                                let before = b.load(one, sum, 0);
+                                (self.mac.mac(b, value, weight, before), sum)
+                            })
+                            .collect();
+                        made.into_iter().for_each(|(after, sum)| b.store(after, sum, 0));
                         vec![
                             b.offset_int(from[0], (steps * self.place.bytes()) as i64),
                             b.offset_int(from[1], (steps * one.bytes()) as i64),
