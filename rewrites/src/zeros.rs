@@ -112,3 +112,59 @@ fn blocks(mask: &[u8], rows: usize, columns: usize, width: usize) -> f64 {
     }
     some as f64 / (rows.div_ceil(width) * columns).max(1) as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dnnc_ir::{Attr, Op};
+
+    fn op(kind: Kind, attrs: Vec<(&'static str, Attr)>) -> OpRef {
+        OpRef::new(Op::new(kind, attrs).expect("attributes"))
+    }
+
+    /// Weights of `groups` groups of `o` outputs and `c` inputs, as those of a dense convolution.
+    fn spread(groups: usize, o: usize, c: usize) -> Tensor {
+        let inside = |i: usize| i / (groups * c) / o == i % (groups * c) / c;
+        let values: Vec<f32> = (0..groups * o * groups * c).map(|i| if inside(i) { 1.0 } else { 0.0 }).collect();
+        Tensor::new([groups * o, groups * c, 1, 1], &values)
+    }
+
+    #[test]
+    fn blocks_of_groups_are_counted() {
+        assert!(Filled::of(&Tensor::new([4, 4], &[1.0f32; 16])).is_none());
+        let filled = Filled::of(&spread(4, 16, 3)).expect("three quarters are 0");
+        assert_eq!((filled.density(), filled.rows(8)), (0.25, 0.25));
+        // 12 outputs a group: every third block of 8 has two groups.
+        let filled = Filled::of(&spread(4, 12, 3)).expect("three quarters are 0");
+        assert_eq!(filled.rows(8), 8.0 / 24.0);
+    }
+
+    #[test]
+    fn an_order_of_inputs_keeps_blocks_and_one_of_outputs_does_not() {
+        let w = spread(4, 16, 4);
+        let filled = Filled::of(&w).expect("three quarters are 0");
+        let gathered = |axis: i64, count: usize| {
+            let order: Vec<i64> = (0..count).map(|i| (i % 4 * (count / 4) + i / 4) as i64).collect();
+            let index = Tensor::new([count], &order);
+            let inputs = [(w.ty(), Some(&filled), None), (index.ty(), None, Some(&index))];
+            Filled::through(&op(Kind::Gather, vec![("axis", Attr::Int(axis))]), &inputs, w.ty()).expect("zeros are only moved")
+        };
+        assert_eq!(gathered(1, 16).rows(8), 0.25);
+        assert_eq!(gathered(0, 64).rows(8), 1.0);
+    }
+
+    #[test]
+    fn padding_makes_zeros_and_scaling_keeps_them() {
+        let (w, zero, one) = (TensorType::new(Type::F32, [4, 2]), Tensor::scalar(0.0f32), Tensor::scalar(1.0f32));
+        let pads = vec![("pads", Attr::from(vec![0i64, 0, 0, 6])), ("mode", Attr::Word("constant"))];
+        let wide = TensorType::new(Type::F32, [4, 8]);
+        let padded =
+            |value: &Tensor| Filled::through(&op(Kind::Pad, pads.clone()), &[(&w, None, None), (value.ty(), None, Some(value))], &wide);
+        assert!(padded(&one).is_none());
+        let filled = padded(&zero).expect("three quarters are 0");
+        assert_eq!((filled.density(), filled.columns(8)), (0.25, 1.0));
+        let scale = TensorType::new(Type::F32, [4, 1]);
+        let scaled = Filled::through(&op(Kind::Mul, vec![]), &[(&wide, Some(&filled), None), (&scale, None, None)], &wide);
+        assert_eq!(scaled.expect("zeros stay").density(), 0.25);
+    }
+}

@@ -44,6 +44,8 @@ pub struct Listed {
     row_bytes: usize,
     row_parts: usize,
     panel_parts: usize,
+    /// Whether all panels are done with a tile before the next tile, instead of all tiles with a panel.
+    by_tile: bool,
     /// The column of the matrix at each place.
     order: Vec<usize>,
     target: Target,
@@ -97,11 +99,14 @@ impl Listed {
         let listed = |g: &Group| g.panels.iter().map(|p| p.steps.len()).sum::<usize>() * (g.vecs * lanes * 4 + 4);
         let bytes: usize = groups.iter().map(listed).sum();
         let cycles = cycles.max((bytes * tiles) as f64 / schedule::bytes_per_cycle(target, bytes));
+        // Panel by panel, each reads the vectors of all rows that it has a step of; results are then written one after the other.
+        let touched: usize = groups.iter().flat_map(|g| &g.panels).map(|p| p.steps.vectors(lanes) * lanes * 4 * rows).sum();
+        let by_tile = touched > 2 * bytes * tiles;
         let panels = groups.iter().map(|g| g.panels.len()).max().unwrap_or(1);
         let row_parts = parts.min(tiles.div_ceil(2)).max(1);
         let panel_parts = (parts / row_parts).clamp(1, panels.max(1));
         let ns = cycles * 1e3 / target.mhz as f64;
-        Listed { mac, groups, row_bytes, row_parts, panel_parts, order: support.order.clone(), target: target.clone(), ns }
+        Listed { mac, groups, row_bytes, row_parts, panel_parts, by_tile, order: support.order.clone(), target: target.clone(), ns }
     }
 
     /// Name of the algorithm.
@@ -166,35 +171,33 @@ impl Listed {
             let one = |b: &mut Builder, from: Val, to: Val| {
                 let (first, end) = (product::row_of(b, &group.rows, from), product::row_of(b, &group.rows, to));
                 let place = source.block(b, first, end, None);
-                // The rows of a tile stay in the first-level cache while the lists, which are short, come from the second.
-                product::by_height(b, &group.rows, from, to, |b, tile, height| {
-                    let row = product::row_of(b, &group.rows, tile);
-                    let pointers = source.rows(b, place, row, height);
-                    product::for_some(b, panel0, panel1, panels, |b, panel| {
-                        let entry = b.add_int(panel, first_entry as i64);
-                        let entry = b.element(tables.params[0], entry, ENTRY);
-                        let field = |b: &mut Builder, i: usize| b.load(Ty::I64, entry, 8 * i as i32);
-                        let (column, offsets, weights) = (field(b, 0), field(b, 1), field(b, 2));
-                        let counts = [field(b, 3), field(b, 4)];
-                        let offsets = b.offset(tables.params[1], offsets);
-                        let weights = b.offset(tables.params[2], weights);
-                        let tile = Tile { rows: height, vecs: group.vecs };
-                        Pass {
-                            mac: self.mac,
-                            tile,
-                            last: group.last,
-                            row,
-                            column,
-                            pointers: &pointers,
-                            offsets,
-                            weights,
-                            counts,
-                            source,
-                            out,
-                        }
-                        .run(b);
+                let product = |b: &mut Builder, panel: Val, row: Val, pointers: &Pointers, height: usize| {
+                    let entry = b.add_int(panel, first_entry as i64);
+                    let entry = b.element(tables.params[0], entry, ENTRY);
+                    let field = |b: &mut Builder, i: usize| b.load(Ty::I64, entry, 8 * i as i32);
+                    let (column, offsets, weights) = (field(b, 0), field(b, 1), field(b, 2));
+                    let counts = [field(b, 3), field(b, 4)];
+                    let offsets = b.offset(tables.params[1], offsets);
+                    let weights = b.offset(tables.params[2], weights);
+                    let tile = Tile { rows: height, vecs: group.vecs };
+                    Pass { mac: self.mac, tile, last: group.last, row, column, pointers, offsets, weights, counts, source, out }.run(b);
+                };
+                let tiles = |b: &mut Builder, body: &dyn Fn(&mut Builder, Val, &Pointers, usize)| {
+                    product::by_height(b, &group.rows, from, to, |b, tile, height| {
+                        let row = product::row_of(b, &group.rows, tile);
+                        let pointers = source.rows(b, place, row, height);
+                        body(b, row, &pointers, height);
                     });
-                });
+                };
+                if self.by_tile {
+                    tiles(b, &|b, row, pointers, height| {
+                        product::for_some(b, panel0, panel1, panels, |b, panel| product(b, panel, row, pointers, height));
+                    });
+                } else {
+                    product::for_some(b, panel0, panel1, panels, |b, panel| {
+                        tiles(b, &|b, row, pointers, height| product(b, panel, row, pointers, height));
+                    });
+                }
             };
             if block >= group.rows.tiles.div_ceil(self.row_parts) {
                 one(b, tile0, tile1);

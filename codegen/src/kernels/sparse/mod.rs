@@ -142,6 +142,13 @@ impl Steps {
         self.0.iter().map(|w| w.count_ones() as usize).sum()
     }
 
+    /// Number of vectors of `lanes` steps that have one of these.
+    fn vectors(&self, lanes: usize) -> usize {
+        let per_word = 64 / lanes;
+        let some = |word: u64| (0..per_word).filter(|i| word >> (i * lanes) & (u64::MAX >> (64 - lanes)) != 0).count();
+        self.0.iter().map(|&word| some(word)).sum()
+    }
+
     fn with(&self, other: &Steps) -> Steps {
         Steps(self.0.iter().zip(&other.0).map(|(a, b)| a | b).collect())
     }
