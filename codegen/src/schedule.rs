@@ -213,15 +213,33 @@ pub fn row_block(target: &Target, tiles: usize, tile_bytes: usize) -> usize {
     tiles.div_ceil(tiles.div_ceil(most).max(1)).max(1)
 }
 
-/// Queries of attention whose scores are kept at once: in half of the first-level cache, or in a quarter of the second where keys and values
-/// (`other_bytes`) do not fit beside them and are read again by each block; at least `parts` blocks where there are enough queries.
-pub fn score_rows(target: &Target, queries: usize, row_bytes: usize, other_bytes: usize, parts: usize) -> usize {
+/// Queries and keys of attention that are done at once, for keys of `key_bytes` with their values.
+///
+/// Keys: all, unless they are several times what fits the second-level cache; then as many as fit half of it. When queries see only some keys
+/// (`causal`), smaller blocks leave out more. Queries: as many as have their scores in half of the first-level cache, or in a
+/// quarter of the second where keys must come from there; at least `parts` blocks where there are enough.
+pub fn attention(
+    target: &Target,
+    (queries, keys): (usize, usize),
+    key_bytes: usize,
+    score_bytes: usize,
+    causal: bool,
+    parts: usize,
+) -> (usize, usize) {
     /// About the rows of one tile.
     const LEAST: usize = 6;
-    let memory = if other_bytes > target.l2 / 2 { target.l2 / 4 } else { target.l1d / 2 };
-    let most = (memory / row_bytes.max(1)).max(LEAST);
-    let blocks = queries.div_ceil(most).max(parts.min(queries / LEAST)).max(1);
-    queries.div_ceil(blocks)
+    /// A multiple of the lanes of every target.
+    const KEYS: usize = 32;
+    let fit = target.l2 / 2 / key_bytes.max(1);
+    let (most, at_once) = if causal { (fit / 2, fit / 2) } else { (fit, 4 * fit) };
+    let (most, at_once) = (most.max(KEYS), at_once.max(KEYS));
+    // Few queries meet each key once.
+    let one = keys <= at_once || queries <= 4 * LEAST;
+    let block = if one { keys } else { keys.div_ceil(keys.div_ceil(most)).next_multiple_of(KEYS) };
+    let memory = if block * key_bytes > 2 * target.l1d { target.l2 / 4 } else { target.l1d / 2 };
+    let rows = (memory / (block * score_bytes).max(1)).max(LEAST);
+    let blocks = queries.div_ceil(rows).max(parts.min(queries / LEAST)).max(1);
+    (queries.div_ceil(blocks), block)
 }
 
 /// Nanoseconds to bring bytes from where a working set of that size stays: nothing within most of the second-level cache.

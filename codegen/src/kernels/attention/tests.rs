@@ -47,9 +47,11 @@ fn other_types_give_the_reference() {
 #[test]
 fn many_queries_are_done_in_blocks() {
     let r = &mut Random::new(8);
-    for (queries, keys) in [(70, 19), (23, 300), (1, 130)] {
+    for (queries, keys) in [(70, 19), (23, 300), (1, 130), (150, 131), (40, 96)] {
         let inputs = [[2, queries, 6], [2, keys, 6], [2, keys, 10]].map(|shape| (r.tensor(Type::F32, shape), false));
+        let mask = (r.tensor(Type::F32, [queries, keys]), false);
         check(Kind::Attention, &[("scale", 0.5.into()), ("causal", 1.into())], &inputs);
+        check(Kind::Attention, &[("scale", 5.0.into())], &[&inputs[..], &[mask]].concat());
     }
 }
 
