@@ -240,9 +240,16 @@ impl Nest {
             target: target.clone(),
         };
         let tiles = nest.groups.iter().map(|g| g.1.tiles).max().unwrap_or(1);
-        nest.row_parts = parts.min(tiles.div_ceil(2)).max(1);
         let panels = nest.groups.iter().map(|g| g.0.panels).max().unwrap_or(1);
-        nest.panel_parts = (parts / nest.row_parts).clamp(1, panels.max(1));
+        let (most_rows, most_panels) = (tiles.div_ceil(2).max(1), panels.max(1));
+        // Every part of the rows reads all panels: where those are the larger side and far away, they are split first.
+        if nest.panel_bytes() > target.l2.max(2 * rows * row_bytes) {
+            nest.panel_parts = parts.clamp(1, most_panels);
+            nest.row_parts = (parts / nest.panel_parts).clamp(1, most_rows);
+        } else {
+            nest.row_parts = parts.clamp(1, most_rows);
+            nest.panel_parts = (parts / nest.row_parts).clamp(1, most_panels);
+        }
         if let Some((count, unit)) = nest.depth.first().and_then(|s| Some((s.loops.first()?.0, s.depth() / s.loops.first()?.0))) {
             let step_bytes = nest.groups.iter().map(|g| g.0.vecs).max().unwrap_or(1) * mac.ty.bytes();
             let block = schedule::depth_block(target, steps, unit, step_bytes, rows / nest.row_parts * row_bytes);
