@@ -80,8 +80,13 @@ fn rewritten(graph: Graph, options: &Options) -> Result<(Graph, Option<Report>),
 }
 
 fn lowered(graph: Graph, name: &str, options: &Options) -> Result<(Program, lower::Notes), Error> {
-    let asked =
-        kernels::Options { precise: options.precise, threads: options.threads, tuner: options.tuner.clone(), sparse: options.sparse };
+    let asked = kernels::Options {
+        precise: options.precise,
+        threads: options.threads,
+        tuner: options.tuner.clone(),
+        sparse: options.sparse,
+        ..Default::default()
+    };
     let (program, notes) = lower::lower(graph, name, options.target, &asked)?;
     if program.arena_bytes > options.max_arena {
         return Err(Error::Usage(format!(

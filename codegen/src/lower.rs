@@ -43,9 +43,9 @@ pub struct Notes {
 pub fn lower(graph: Graph, name: &str, target: &Target, options: &Options) -> Result<(Program, Notes), LowerError> {
     /// Bytes of constants beyond which a network always gains by threads: it is not kept for a second time.
     const SMALL: usize = 64 << 20;
-    let constants =
-        || graph.nodes().iter().filter(|n| n.op.kind() == Kind::Const).flat_map(|n| &n.types).map(TensorType::bytes).sum::<usize>();
-    let again = (options.threads > 1 && constants() < SMALL).then(|| graph.clone());
+    let weights = graph.nodes().iter().filter(|n| n.op.kind() == Kind::Const).flat_map(|n| &n.types).map(TensorType::bytes).sum::<usize>();
+    let options = &Options { weights, ..options.clone() };
+    let again = (options.threads > 1 && weights < SMALL).then(|| graph.clone());
     let (mut program, mut notes) = lower_for(graph, name, target, options)?;
     if options.threads > 1 {
         let plan = threads::settle(&mut program.steps, options.threads);

@@ -275,16 +275,17 @@ pub struct Winograd {
     pub ns: f64,
 }
 
-/// The cut of least predicted time for tiles with so many points, for so many threads.
-pub fn winograd(target: &Target, threads: usize, points: usize, tiles: usize, channels: usize, outputs: usize) -> Winograd {
-    /// Cycles a point to transform a vector of tiles there or back: load, store and two operations in each of two passes. Measured on Zen 3.
-    const TRANSFORM: f64 = 3.2;
+/// The cut of least predicted time for so many tiles of `inner` pixels square that give `out` square.
+pub fn winograd(target: &Target, options: &Options, inner: usize, out: usize, tiles: usize, channels: usize, outputs: usize) -> Winograd {
+    /// Cycles to load or store a vector in a transform, arithmetic beside it included. Measured on Zen 3.
+    const MOVE: f64 = 1.3;
     let v = &target.vector;
     let lanes = lanes(v, 4);
-    let vectors = channels.div_ceil(lanes) + outputs.div_ceil(lanes);
-    let transforms = (tiles * vectors * points) as f64 * TRANSFORM * 2.0 / v.fma_per_cycle as f64 * 1e3 / target.mhz as f64;
+    let points = inner * inner;
+    let moves = channels.div_ceil(lanes) * 2 * points + outputs.div_ceil(lanes) * (inner + out) * (inner + out);
+    let transforms = (tiles * moves) as f64 * MOVE * 2.0 / v.fma_per_cycle as f64 * 1e3 / target.mhz as f64;
     let weights = (points * channels * outputs * 4) as f64;
-    let threads = threads.max(1);
+    let threads = options.threads.max(1);
     let mut best: Option<Winograd> = None;
     for most in [6, 12, 18, 24, 36, 48, 72, 96, 144, 192, tiles] {
         let blocks = tiles.div_ceil(most);
@@ -297,8 +298,9 @@ pub fn winograd(target: &Target, threads: usize, points: usize, tiles: usize, ch
             let products = (points * block * width * 4) as f64;
             let set = transformed + products + weights / parts as f64;
             let work = (blocks * points) as f64 * product_ns(target, lanes, block, outputs, channels);
-            // Weights are new to the caches at first; transformed tiles are read for every part, products once.
-            let fetch = from_memory(target, weights) + bring(target, (blocks - 1) as f64 * weights, weights + set);
+            // Weights of a large network are new to the caches at first; transformed tiles are read for every part, products once.
+            let first = bring(target, weights, weights.max((2 * options.weights) as f64));
+            let fetch = first + bring(target, (blocks - 1) as f64 * weights, weights + set);
             let moved = blocks as f64 * (transformed * (1 + parts) as f64 + products * 2.0 * parts as f64);
             // Of the threads, in the last round of tasks.
             let idle = (tasks.div_ceil(threads) * threads) as f64 / tasks as f64;

@@ -76,11 +76,13 @@ pub struct Options {
     pub tuner: Option<Arc<dyn Tuner>>,
     /// Whether zeros of constants may be left out: then 0·∞ is 0 there. [`Options::precise`] keeps them.
     pub sparse: bool,
+    /// Bytes of all constants of the network, where known: few stay in a cache from one run to the next.
+    pub weights: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { precise: false, threads: 1, tuner: None, sparse: true }
+        Options { precise: false, threads: 1, tuner: None, sparse: true, weights: 0 }
     }
 }
 

@@ -156,10 +156,10 @@ fn edges(s: &Shape, form: &Form) -> Vec<(usize, (usize, usize))> {
     runs
 }
 
-/// How it would be cut, and the cycles that it is predicted to take on one core.
+/// How it would be cut, and the time that it is predicted to take on one core.
 pub fn plan(unit: &Unit, s: &Shape, form: &Form) -> Winograd {
     let tiles = s.batch * s.output.iter().map(|n| n.div_ceil(form.out)).product::<usize>();
-    schedule::winograd(unit.target, unit.options.threads, form.points(), tiles, s.channels, s.outputs)
+    schedule::winograd(unit.target, unit.options, form.inner(), form.out, tiles, s.channels, s.outputs)
 }
 
 /// Lowers a convolution that fits.
