@@ -9,7 +9,7 @@
 
 use super::image::{Frame, Layout, Lines};
 use super::product::{self, Memory};
-use super::store::Output;
+use super::store::{self, Output};
 use super::window::Window;
 use super::{Arg, Lowered, LoweredCall, Unit, conv, depthwise, pool};
 use crate::expr::Access;
@@ -84,8 +84,9 @@ impl Plan {
         if !inner.iter().all(inside) || !links.windows(2).all(next_to) {
             return None;
         }
+        let [height, width] = last.window.output;
+        product::reachable(last.blocks * height * width * last.lanes(), store::widest_element(last.unit)).ok()?;
         let keeps = links[1..].iter().any(|l| !l.is_pointwise());
-        let height = last.window.output[0];
         let rows = ROWS.into_iter().filter(|&rows| rows <= height);
         let ways = rows.flat_map(|rows| BATCHES.into_iter().filter(move |&n| n == 1 || keeps && n <= 2 * rows).map(move |n| (rows, n)));
         let mut best: Option<Plan> = None;
@@ -267,8 +268,7 @@ pub fn lower(links: &[&Link], plan: Plan) -> Result<Lowered, String> {
     let mut places = places(links, plan.rows, plan.batch)?;
     let last = links.last().expect("a chain has members");
     let (units, rows) = (links.iter().map(|l| l.unit), places.last().expect("as many as members").rows);
-    let [height, width] = last.window.output;
-    product::reachable(last.blocks * height * width, last.lanes() * 8)?;
+    let height = last.window.output[0];
     let batch = last.unit.results[0].shape[0];
     let strips = height.div_ceil(rows);
     let work: u64 = units
