@@ -79,9 +79,7 @@ pub fn main() -> ExitCode {
 /// What is done with zeros of weights.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
 enum Sparse {
-    /// Left out where that is predicted to be faster
     Auto,
-    /// Computed like all other numbers
     Off,
 }
 
@@ -106,7 +104,7 @@ struct Building {
     /// Where --tune remembers what it measured [default: dnnc in the user's cache directory]
     #[arg(long, value_name = "DIR", requires = "tune")]
     tune_cache: Option<PathBuf>,
-    /// Whether zeros of weights are left out where that is predicted to be faster
+    /// Leave out zeros of weights where that is predicted to be faster, or compute them like all other numbers
     #[arg(long, value_enum, default_value_t = Sparse::Auto)]
     sparse: Sparse,
     /// Largest arena that a model may need, in bytes

@@ -1,5 +1,8 @@
 //! What several test files need: folders of reference data, and a model run on them.
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
 use dnnc::compare::{Tolerance, compare};
 use dnnc::via::Via;
 use dnnc::{Limits, Model, Options, Tensor, tensors};
