@@ -368,10 +368,25 @@ impl Pass<'_> {
         let offset = b.load(s.offset(), offsets, (step * s.offset().bytes()) as i32);
         let offset = b.conv(Conv::Zext, offset, Ty::I64.elem);
         let line = b.element(self.given.scratch, offset, UNIT);
-        let w: Vec<Val> = (0..s.width).map(|j| b.load_splat(ty, weights, (4 * (step * s.width + j)) as i32)).collect();
-        for i in 0..self.height {
-            let x = b.load(ty, line, (i * ty.bytes()) as i32);
-            (0..s.width).for_each(|j| acc[j * self.height + i] = s.mac.mac(b, w[j], x, acc[j * self.height + i]));
+        let weight = |b: &mut Builder, j: usize| b.load_splat(ty, weights, (4 * (step * s.width + j)) as i32);
+        let row = |b: &mut Builder, i: usize| b.load(ty, line, (i * ty.bytes()) as i32);
+        let mut mac = |b: &mut Builder, i: usize, j: usize, w: Val, x: Val| {
+            let at = j * self.height + i;
+            acc[at] = s.mac.mac(b, w, x, acc[at]);
+        };
+        // The shorter side is held, so that all sums stay in registers.
+        if s.width <= self.height {
+            let w: Vec<Val> = (0..s.width).map(|j| weight(b, j)).collect();
+            for i in 0..self.height {
+                let x = row(b, i);
+                (0..s.width).for_each(|j| mac(b, i, j, w[j], x));
+            }
+        } else {
+            let x: Vec<Val> = (0..self.height).map(|i| row(b, i)).collect();
+            for j in 0..s.width {
+                let w = weight(b, j);
+                (0..self.height).for_each(|i| mac(b, i, j, w, x[i]));
+            }
         }
     }
 }
