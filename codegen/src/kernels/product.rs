@@ -423,15 +423,7 @@ impl Nest {
                         pass.tiles(b);
                     });
                 };
-                if block >= rows.tiles.div_ceil(self.row_parts) {
-                    return one(b, tile0, tile1);
-                }
-                b.for_range(tile0, tile1, block as i64, &[], |b, from, _| {
-                    let to = b.add_int(from, block as i64);
-                    let to = b.bin(Bin::MinS, to, tile1);
-                    one(b, from, to);
-                    vec![]
-                });
+                for_blocks(b, tile0, tile1, rows.tiles.div_ceil(self.row_parts), block, one);
             });
         }
     }
@@ -733,6 +725,19 @@ impl State {
         let (rows, rest) = rest.split_at(self.rows.len());
         State { acc: acc.to_vec(), rows: rows.to_vec(), weights: rest[0], ahead: self.ahead.map(|a| Ahead { at: rest[1], ..a }) }
     }
+}
+
+/// Calls `body` for the ends of each block of at most `block` tiles of `from..to`, which are at most `most`: once when they are one block.
+pub fn for_blocks(b: &mut Builder, from: Val, to: Val, most: usize, block: usize, body: impl Fn(&mut Builder, Val, Val)) {
+    if block >= most {
+        return body(b, from, to);
+    }
+    b.for_range(from, to, block as i64, &[], |b, first, _| {
+        let end = b.add_int(first, block as i64);
+        let end = b.bin(Bin::MinS, end, to);
+        body(b, first, end);
+        vec![]
+    });
 }
 
 /// `body` for the tiles `from..to` of some rows, first the higher ones: it is given the tile and its height.

@@ -7,7 +7,7 @@
 use super::{Matrix, Steps, Support};
 use crate::kernels::product::{self, Mac, Pointers, Source};
 use crate::kernels::store::Output;
-use crate::kir::{Bin, Builder, Conv, Ty, Val};
+use crate::kir::{Builder, Conv, Ty, Val};
 use crate::schedule::{self, Rows, Tile};
 use dnnc_targets::Target;
 
@@ -199,16 +199,7 @@ impl Listed {
                     });
                 }
             };
-            if block >= group.rows.tiles.div_ceil(self.row_parts) {
-                one(b, tile0, tile1);
-                continue;
-            }
-            b.for_range(tile0, tile1, block as i64, &[], |b, from, _| {
-                let to = b.add_int(from, block as i64);
-                let to = b.bin(Bin::MinS, to, tile1);
-                one(b, from, to);
-                vec![]
-            });
+            product::for_blocks(b, tile0, tile1, group.rows.tiles.div_ceil(self.row_parts), block, one);
         }
     }
 }

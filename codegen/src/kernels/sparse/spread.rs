@@ -187,15 +187,7 @@ impl Spread {
                 });
             }
         };
-        if block >= v.tiles.div_ceil(self.parts) {
-            return one(b, tile0, tile1);
-        }
-        b.for_range(tile0, tile1, block as i64, &[], |b, from, _| {
-            let to = b.add_int(from, block as i64);
-            let to = b.bin(Bin::MinS, to, tile1);
-            one(b, from, to);
-            vec![]
-        });
+        product::for_blocks(b, tile0, tile1, v.tiles.div_ceil(self.parts), block, one);
     }
 }
 
