@@ -806,6 +806,20 @@ pub fn for_some(b: &mut Builder, from: Val, to: Val, total: usize, body: impl Fn
     });
 }
 
+/// `body` for the vectors `from..to` of so many columns: it is given the vector's number and how many of its lanes exist.
+pub fn for_vectors(b: &mut Builder, from: Val, to: Val, columns: usize, lanes: usize, body: impl Fn(&mut Builder, Val, usize)) {
+    let (whole, rest) = (b.index(columns / lanes), columns % lanes);
+    let end = b.bin(Bin::MinS, to, whole);
+    b.for_range(from, end, 1, &[], |b, vector, _| {
+        body(b, vector, lanes);
+        vec![]
+    });
+    if rest > 0 {
+        let here = b.cmp(Cmp::Gt, to, whole);
+        b.when(here, |b| body(b, whole, rest));
+    }
+}
+
 /// Temporary buffers of a kernel: one piece for each task, or for each part of a batch.
 #[derive(Default)]
 pub struct Memory(Vec<Option<(usize, usize)>>);

@@ -199,6 +199,12 @@ impl Builder {
         self.push(self.ty(a), Op::Shuffle(a, b, lanes.into()))
     }
 
+    /// Two scalars or vectors as one vector of twice the lanes.
+    pub fn join(&mut self, a: Val, b: Val) -> Val {
+        let ty = self.ty(a);
+        self.push(Ty::vector(ty.elem, 2 * ty.lanes), Op::Join(a, b))
+    }
+
     /// All lanes combined into a scalar.
     pub fn reduce(&mut self, fold: Fold, a: Val) -> Val {
         if !self.ty(a).is_vector() {

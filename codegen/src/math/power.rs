@@ -48,7 +48,7 @@ fn magnitude_f32(b: &mut Builder, a: Val, y: Val) -> Val {
                 through_f64(b, a, y)
             })
             .collect();
-        return b.push(b.ty(a), Op::Join(parts[0], parts[1]));
+        return b.join(parts[0], parts[1]);
     }
     through_f64(b, a, y)
 }

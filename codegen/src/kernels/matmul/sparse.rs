@@ -2,18 +2,23 @@
 
 use super::Shape;
 use crate::kernels::product::{self, Chunk, Mac, Memory, Pointers, Source};
+use crate::kernels::sparse::gathered::{self, Gathered};
 use crate::kernels::sparse::listed::{Listed, Tables};
 use crate::kernels::sparse::scattered::{self, Scattered};
 use crate::kernels::sparse::spread::{self, Spread};
 use crate::kernels::sparse::{Matrix, Support};
 use crate::kernels::store::{self, Output};
 use crate::kernels::{Algorithm, Arg, Lowered, LoweredCall, Unit};
-use crate::kir::{Builder, Conv, Ty, Val};
+use crate::kir::{Builder, Cmp, Conv, Ty, Val};
 use crate::schedule::{self, Tile};
 use dnnc_ir::Type;
 
 /// Share of inputs that are taken not to be 0 where nothing is known of them: most come out of an activation.
 const FILLED: f64 = 0.7;
+/// Share of inputs that are not 0 where many are.
+const SPARSE_ROW: f64 = 0.35;
+/// Name of the algorithm that takes one of two by what the row holds.
+const EITHER: &str = "sparse 1x1, gathered or scattered";
 /// Nanoseconds to bring a result to its place.
 const GATHER_NS: f64 = 1.0;
 /// Rows up to which they are scattered one by one.
@@ -35,6 +40,9 @@ enum Form {
     Grouped(Listed),
     Spread(Spread),
     Scattered(Scattered),
+    Gathered(Gathered),
+    /// Both, and which is used is settled by how many elements of the row are 0.
+    Either(Gathered, Scattered),
 }
 
 /// The algorithms that leave zeros out.
@@ -66,10 +74,18 @@ fn forms(unit: &Unit, s: &Shape, m: &Matrix) -> Result<Vec<(String, f64, Form)>,
         forms.push((spread.name(), spread.ns, Form::Spread(spread)));
     }
     if s.rows <= FEW {
-        let scattered = Scattered::new(mac, unit.target, m, &support, parts);
-        // Lists are no better when a part of the inputs is 0.
-        forms.retain(|form| form.1 < scattered.ns * s.rows as f64 * FILLED);
-        forms.push((scattered.name(), scattered.ns * s.rows as f64, Form::Scattered(scattered)));
+        let rows = s.rows as f64;
+        let scattered = || Scattered::new(mac, unit.target, m, &support, parts);
+        let gathered = || Gathered::new(mac, unit.target, m, &support, parts);
+        let (by_step, by_column) = (scattered().ns * rows, gathered().ns * rows);
+        forms.push((scattered().name(), by_step * FILLED, Form::Scattered(scattered())));
+        forms.push((gathered().name(), by_column, Form::Gathered(gathered())));
+        // Both together where each may be much faster than the other, and they are still far smaller than the matrix.
+        let mixed = (by_step * SPARSE_ROW).min(by_column) < 0.8 * by_column && by_column < 0.8 * by_step;
+        if mixed && gathered().bytes() + scattered().bytes() < s.depth * s.columns * 4 / 2 {
+            let ns = by_column.min(by_step * FILLED) * 0.9;
+            forms.push((EITHER.into(), ns, Form::Either(gathered(), scattered())));
+        }
     }
     Ok(forms)
 }
@@ -88,6 +104,11 @@ fn lower(unit: &Unit, s: &Shape, m: &Matrix, form: &Form) -> Result<Lowered, Str
             (spread.constants(m, &places, |step| step), spread.tasks(), spread.scratch_bytes())
         }
         Form::Scattered(scattered) => (scattered.constants(m), scattered.tasks(), scattered.scratch_bytes()),
+        Form::Gathered(gathered) => (gathered.constants(m), gathered.tasks(), gathered.scratch_bytes()),
+        Form::Either(gathered, scattered) => {
+            let constants = [gathered.constants(m), scattered.constants(m)].concat();
+            (constants, gathered.tasks(), gathered.scratch_bytes().next_multiple_of(mac.ty.bytes()) + scattered.scratch_bytes())
+        }
     };
     let mut lowered = Lowered { constants, ..Lowered::default() };
     let mut args = vec![Arg::Input(0)];
@@ -128,10 +149,42 @@ fn lower(unit: &Unit, s: &Shape, m: &Matrix, form: &Form) -> Result<Lowered, Str
             spread.emit(b, task, &left, &given, &out);
         }
         Form::Scattered(scattered) => {
-            let given = scattered::Given { tables: [tables[0], tables[1], tables[2]], sums: scratch.expect("memory for sums") };
+            let given = scattered::Given { tables: [tables[0], tables[1], tables[2]], scratch: scratch.expect("memory for sums") };
             b.each(s.rows, |b, row| {
                 let x = b.element(x, row, row_bytes);
-                scattered.emit(b, task, x, row, &given, &out);
+                let active = scattered.active(b, x, &given);
+                scattered.emit(b, task, x, active, row, &given, &out);
+            });
+        }
+        Form::Gathered(gathered) => {
+            let given = gathered::Given { tables: [tables[0], tables[1], tables[2]], copy: scratch.expect("memory for a row") };
+            b.each(s.rows, |b, row| {
+                let x = b.element(x, row, row_bytes);
+                gathered.emit(b, task, x, row, &given, &out);
+            });
+        }
+        Form::Either(gathered, scattered) => {
+            let copy = scratch.expect("memory for a row");
+            let sums = b.offset_int(copy, gathered.scratch_bytes().next_multiple_of(mac.ty.bytes()) as i64);
+            let by_column = gathered::Given { tables: [tables[0], tables[1], tables[2]], copy };
+            let by_step = scattered::Given { tables: [tables[3], tables[4], tables[5]], scratch: sums };
+            // As many steps as take as long one way as the other.
+            let few = b.index((s.depth as f64 * gathered.ns / scattered.ns) as usize);
+            b.each(s.rows, |b, row| {
+                let x = b.element(x, row, row_bytes);
+                let active = scattered.active(b, x, &by_step);
+                let is_sparse = b.cmp(Cmp::LtU, active, few);
+                b.branch(
+                    is_sparse,
+                    |b| {
+                        scattered.emit(b, task, x, active, row, &by_step, &out);
+                        vec![]
+                    },
+                    |b| {
+                        gathered.emit(b, task, x, row, &by_column, &out);
+                        vec![]
+                    },
+                );
             });
         }
     }

@@ -2,8 +2,10 @@
 //!
 //! Kernels are loops over encoded data, never an instruction stream of single non-zeros. [`listed`] has panels of columns in lanes with a list of the
 //! steps of the reduction that they need: for blocks of non-zeros along columns, and for groups whose channels lie anywhere. [`spread`] has
-//! rows in lanes: zeros may lie anywhere. [`scattered`] is for few rows: it goes through the matrix step by step.
+//! rows in lanes: zeros may lie anywhere. Two are for few rows: [`gathered`] has columns in lanes, each with its own list, [`scattered`] goes through
+//! the matrix step by step and leaves out those at which the row is 0.
 
+pub mod gathered;
 pub mod listed;
 pub mod scattered;
 pub mod spread;

@@ -1,8 +1,11 @@
 use super::{Matrix, Steps, Support};
-use crate::kernels::testing::{Random, check};
+use crate::choice::Tuner;
+use crate::kernels::testing::{Random, check, check_by};
 use crate::kernels::{Operand, Options, Unit, family};
 use dnnc_ir::{Attr, Kind, Op, Tensor, TensorType, Type};
 use dnnc_targets::find;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Sets elements to 0: blocks of `block` rows (of the first axis) × one element, so that about a share of `density` is left.
 fn thinned(r: &mut Random, w: &Tensor, block: usize, density: f64) -> Tensor {
@@ -122,6 +125,50 @@ fn blocks_whose_columns_are_mixed_are_found() {
             let x = r.tensor(Type::F32, [rows, depth]);
             check(Kind::MatMul, &[("trans_a", Attr::from(0i64)), ("trans_b", Attr::from(1i64))], &[(x, false), (known.clone(), true)]);
         }
+    }
+}
+
+/// Says that the algorithm whose name ends in a word is much faster than all others, and counts how often there is one.
+#[derive(Debug)]
+struct Prefers(&'static str, AtomicUsize);
+
+impl Tuner for Prefers {
+    fn times(&self, _: &str, names: &[&str], _: &mut dyn FnMut(usize) -> Result<f64, String>) -> Result<Vec<f64>, String> {
+        let wanted = |name: &str| name.rsplit(", ").next() == Some(self.0);
+        self.1.fetch_add(names.iter().filter(|name| wanted(name)).count(), Ordering::Relaxed);
+        Ok(names.iter().map(|name| if wanted(name) { 0.0 } else { 1.0 }).collect())
+    }
+}
+
+#[test]
+fn every_form_for_few_rows() {
+    let r = &mut Random::new(17);
+    let shapes = [
+        ("gathered", [1, 90, 61], 0.1),
+        ("gathered", [3, 130, 40], 0.05),
+        ("scattered", [1, 40, 403], 0.1),
+        ("scattered", [2, 33, 320], 0.08),
+        ("gathered or scattered", [1, 301, 1001], 0.03),
+        ("gathered or scattered", [2, 280, 903], 0.03),
+    ];
+    for (form, [rows, depth, columns], density) in shapes {
+        let w = r.tensor(Type::F32, [columns, depth]);
+        let w = thinned(r, &w, 1, density);
+        let prefers = Arc::new(Prefers(form, AtomicUsize::new(0)));
+        let lower = |unit: &Unit| {
+            let options = Options { tuner: Some(prefers.clone()), ..unit.options.clone() };
+            let (inputs, results, stored) = (unit.inputs.clone(), unit.results.clone(), unit.stored.clone());
+            let unit = Unit { op: unit.op, inputs, results, epilogue: unit.epilogue, stored, target: unit.target, options: &options };
+            (family(Kind::MatMul).expect("a family").lower)(&unit)
+        };
+        // Rows with few zeros, with many, and with nothing else.
+        for filled in [0.9, 0.2, 0.0] {
+            let x = r.tensor(Type::F32, [rows, depth]);
+            let x = thinned(r, &x, 1, filled);
+            let attrs = [("trans_a", Attr::from(0i64)), ("trans_b", Attr::from(1i64))];
+            check_by(&lower, 1.0, Kind::MatMul, &attrs, &[(x, false), (w.clone(), true)]);
+        }
+        assert!(prefers.1.load(Ordering::Relaxed) > 0, "{form} never came into question for {rows} rows");
     }
 }
 
