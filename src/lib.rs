@@ -14,6 +14,7 @@
 
 pub mod compare;
 mod error;
+pub mod files;
 mod model;
 mod object;
 pub mod peak;

@@ -1,7 +1,7 @@
 //! Tensors from files and to files: `.npy`, `.npz` and ONNX's `.pb`.
 
 use crate::Error;
-use dnnc_frontend::{Limits, Port, read_tensor, write_tensor};
+use dnnc_frontend::{Limits, Port, read_tensor};
 use dnnc_ir::{Tensor, TensorType, Type};
 use npyz::{DType, TypeChar, WriterBuilder};
 use std::io::Read;
@@ -23,7 +23,7 @@ pub fn read_inputs(ports: &[Port], given: &[String], limits: &Limits) -> Result<
             _ => (None, PathBuf::from(text)),
         };
         if slot.is_none() && path.extension().is_some_and(|e| e == "npz") {
-            for (name, tensor) in read_npz(&path)? {
+            for (name, tensor) in read_npz(&path, limits)? {
                 tensors[by_name(&name)?] = Some(tensor);
             }
             continue;
@@ -50,28 +50,83 @@ pub fn read_inputs(ports: &[Port], given: &[String], limits: &Limits) -> Result<
 pub fn read(path: &Path, limits: &Limits) -> Result<Tensor, Error> {
     match path.extension().and_then(|e| e.to_str()) {
         Some("npy") => {
-            let file = std::fs::File::open(path).map_err(|e| Error::file(path, e))?;
-            read_npy(std::io::BufReader::new(file)).map_err(|e| Error::Usage(format!("{}: {e}", path.display())))
+            let file = open(path)?;
+            read_npy(std::io::BufReader::new(file), limits).map_err(|e| Error::Usage(format!("{}: {e}", path.display())))
         }
         Some("pb") => read_tensor(path, limits).map(|(_, t)| t).map_err(|e| Error::Usage(format!("{}: {e}", path.display()))),
         _ => Err(Error::Usage(format!("{}: a tensor is read from .npy, .npz or .pb", path.display()))),
     }
 }
 
-fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>, Error> {
-    let bad = |e: std::io::Error| Error::file(path, e);
-    let mut archive = npyz::npz::NpzArchive::open(path).map_err(bad)?;
+/// A regular file: others may never end.
+fn open(path: &Path) -> Result<std::fs::File, Error> {
+    match path.metadata().map_err(|e| Error::file(path, e))?.is_file() {
+        true => std::fs::File::open(path).map_err(|e| Error::file(path, e)),
+        false => Err(Error::Usage(format!("{}: not a file", path.display()))),
+    }
+}
+
+fn read_npz(path: &Path, limits: &Limits) -> Result<Vec<(String, Tensor)>, Error> {
+    let bad = |e: String| Error::Usage(format!("{}: {e}", path.display()));
+    let mut archive = npyz::npz::NpzArchive::new(std::io::BufReader::new(open(path)?)).map_err(|e| bad(e.to_string()))?;
     let names: Vec<String> = archive.array_names().map(str::to_string).collect();
     let mut out = vec![];
     for name in names {
-        let Some(file) = archive.by_name(&name).map_err(bad)? else { continue };
-        out.push((name, from_npy(file).map_err(|e| Error::Usage(format!("{}: {e}", path.display())))?));
+        let file = archive.zip_archive().by_name(&npyz::npz::file_name_from_array_name(&name)).map_err(|e| bad(e.to_string()))?;
+        let tensor = read_npy(file, limits).map_err(|e| bad(format!("array `{name}`: {e}")))?;
+        out.push((name, tensor));
     }
     Ok(out)
 }
 
-fn read_npy(reader: impl Read) -> Result<Tensor, String> {
-    from_npy(npyz::NpyFile::new(reader).map_err(|e| e.to_string())?)
+/// Bytes that the header of an array may have, and brackets inside one another.
+const HEADER: (usize, usize) = (64 << 10, 8);
+
+/// The bytes up to the data of an array: they are parsed by recursion, so how deep they nest is looked at before.
+fn header(reader: &mut impl Read) -> Result<Vec<u8>, String> {
+    let cut = |_| "not a NumPy array: the header is cut short".to_string();
+    let mut bytes = vec![0; 10];
+    reader.read_exact(&mut bytes).map_err(cut)?;
+    if !bytes.starts_with(b"\x93NUMPY") {
+        return Err("not a NumPy array".into());
+    }
+    let mut len = u64::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    if bytes[6] > 1 {
+        let mut high = [0; 2];
+        reader.read_exact(&mut high).map_err(cut)?;
+        bytes.extend(high);
+        len |= u64::from(u16::from_le_bytes(high)) << 16;
+    }
+    if len > HEADER.0 as u64 {
+        return Err(format!("not a NumPy array: a header of {len} bytes"));
+    }
+    let start = bytes.len();
+    bytes.resize(start + len as usize, 0);
+    reader.read_exact(&mut bytes[start..]).map_err(cut)?;
+    let mut depth = 0usize;
+    for byte in &bytes[start..] {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > HEADER.1 {
+            return Err("not a NumPy array: brackets in the header are too deep".into());
+        }
+    }
+    Ok(bytes)
+}
+
+fn read_npy(mut reader: impl Read, limits: &Limits) -> Result<Tensor, String> {
+    let header = header(&mut reader)?;
+    let file = npyz::NpyFile::new(std::io::Cursor::new(header).chain(reader)).map_err(|e| e.to_string())?;
+    let width = file.dtype().num_bytes().unwrap_or(1).max(1);
+    let bytes = file.shape().iter().try_fold(width as u64, |n, &d| n.checked_mul(d.max(1)));
+    if bytes.is_none_or(|n| n > limits.tensor_bytes as u64) {
+        let (shape, most) = (file.shape(), limits.tensor_bytes);
+        return Err(format!("shape {shape:?} is too large: the limit is {most} bytes (--max-tensor)"));
+    }
+    from_npy(file)
 }
 
 fn from_npy<R: Read>(file: npyz::NpyFile<R>) -> Result<Tensor, String> {
@@ -110,7 +165,7 @@ fn from_npy<R: Read>(file: npyz::NpyFile<R>) -> Result<Tensor, String> {
 /// Writes a tensor as `.npy` (element types that NumPy has) or `.pb`, by the extension.
 pub fn write(path: &Path, name: &str, tensor: &Tensor) -> Result<(), Error> {
     if path.extension().is_some_and(|e| e == "pb") {
-        return write_tensor(path, name, tensor).map_err(|e| Error::Usage(format!("{}: {e}", path.display())));
+        return crate::files::write(path, &dnnc_frontend::encode_tensor(name, tensor));
     }
     let shape: Vec<u64> = tensor.shape().iter().map(|&d| d as u64).collect();
     let mut bytes = vec![];
@@ -141,7 +196,7 @@ pub fn write(path: &Path, name: &str, tensor: &Tensor) -> Result<(), Error> {
         }
         other => return Err(Error::Usage(format!("{}: NumPy has no type {other}; write .pb", path.display()))),
     }
-    std::fs::write(path, bytes).map_err(|e| Error::file(path, e))
+    crate::files::write(path, &bytes)
 }
 
 /// Values for a run whose inputs nobody gave: uniform in −1…1 for floats, small non-negative integers, all true; the same every time.

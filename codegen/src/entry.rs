@@ -13,6 +13,7 @@ use cranelift_codegen::ir::{UserFuncName, Value};
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
+use dnnc_runtime::abi;
 
 /// Functions of a program in a module.
 pub(crate) struct Entries {
@@ -127,6 +128,9 @@ enum Base {
     Address(u64),
 }
 
+/// Steps of one function: allocation of registers takes time that grows with the square of their number.
+const PART: usize = 1000;
+
 struct Maker<'a, M: Module> {
     module: &'a mut M,
     program: &'a Program,
@@ -157,9 +161,8 @@ impl<M: Module> Maker<'_, M> {
         CallConv::triple_default(self.module.isa().triple())
     }
 
-    fn entry(&mut self, suffix: &str, form: Form) -> Result<FuncId, String> {
-        let convention = self.convention();
-        let mut signature = Signature::new(convention);
+    fn signature(&self, form: Form) -> Signature {
+        let mut signature = Signature::new(self.convention());
         let params = match form {
             Form::Serial => 3,
             Form::Parallel => 5,
@@ -167,8 +170,41 @@ impl<M: Module> Maker<'_, M> {
         };
         signature.params = vec![AbiParam::new(I64); params];
         signature.returns = vec![AbiParam::new(I32)];
+        signature
+    }
+
+    fn entry(&mut self, suffix: &str, form: Form) -> Result<FuncId, String> {
+        let steps = &self.program.steps;
         let name = format!("{}_{suffix}", self.program.name);
+        if steps.len() <= PART {
+            return self.steps(&name, Linkage::Export, form, steps);
+        }
+        let mut parts = vec![];
+        for (i, steps) in steps.chunks(PART).enumerate() {
+            parts.push(self.steps(&format!("{name}_part_{i}"), Linkage::Local, form, steps)?);
+        }
+        let signature = self.signature(form);
         let id = self.module.declare_function(&name, Linkage::Export, &signature).map_err(|e| e.to_string())?;
+        self.function(id, signature, |maker, b, args| {
+            let exit = b.create_block();
+            let status = b.append_block_param(exit, I32);
+            for &part in &parts {
+                let part = maker.module.declare_func_in_func(part, b.func);
+                maker.checked(b, exit, part, args);
+            }
+            let ok = b.ins().iconst(I32, 0);
+            b.ins().jump(exit, &[BlockArg::from(ok)]);
+            b.switch_to_block(exit);
+            b.ins().return_(&[status]);
+            Ok(())
+        })?;
+        Ok(id)
+    }
+
+    /// A function of some steps.
+    fn steps(&mut self, name: &str, linkage: Linkage, form: Form, steps: &[Step]) -> Result<FuncId, String> {
+        let (convention, signature) = (self.convention(), self.signature(form));
+        let id = self.module.declare_function(name, linkage, &signature).map_err(|e| e.to_string())?;
         self.function(id, signature, |maker, b, args| {
             let exit = b.create_block();
             b.append_block_param(exit, I32);
@@ -191,7 +227,7 @@ impl<M: Module> Maker<'_, M> {
                 s.params = vec![AbiParam::new(I64)];
                 frame.clock = Some((args[6], args[5], b.import_signature(s)));
             }
-            for step in &maker.program.steps {
+            for step in steps {
                 maker.step(b, &frame, step)?;
                 if let Some((clock, tick, signature)) = frame.clock {
                     b.ins().call_indirect(signature, tick, &[clock]);
@@ -252,16 +288,24 @@ impl<M: Module> Maker<'_, M> {
                 let trip = self.load(b, frame, *trip, I64);
                 let most = b.ins().iconst(I64, *max_trip as i64);
                 let bound = b.ins().smin(trip, most);
-                let (head, test, inside, done) = (b.create_block(), b.create_block(), b.create_block(), b.create_block());
+                let [head, test, inside, all, done] = std::array::from_fn(|_| b.create_block());
                 let i = b.append_block_param(head, I64);
                 let zero = b.ins().iconst(I64, 0);
                 b.ins().jump(head, &[BlockArg::from(zero)]);
                 b.switch_to_block(head);
                 let more = b.ins().icmp(IntCC::SignedLessThan, i, bound);
-                b.ins().brif(more, test, &[], done, &[]);
+                b.ins().brif(more, test, &[], all, &[]);
                 b.switch_to_block(test);
                 let go = self.load(b, frame, *cond, I8);
                 b.ins().brif(go, inside, &[], done, &[]);
+                // As many as there may be: an error if there should be more.
+                b.switch_to_block(all);
+                let go = self.load(b, frame, *cond, I8);
+                let cut = b.ins().icmp(IntCC::SignedGreaterThan, trip, bound);
+                let holds = b.ins().icmp_imm_s(IntCC::NotEqual, go, 0);
+                let endless = b.ins().band(cut, holds);
+                let status = b.ins().iconst(I32, i64::from(abi::ENDLESS));
+                b.ins().brif(endless, frame.exit, &[BlockArg::from(status)], done, &[]);
                 b.switch_to_block(inside);
                 let at = self.address(b, frame, *iter);
                 b.ins().store(MemFlagsData::trusted(), i, at, 0);

@@ -51,13 +51,17 @@ impl Machine<'_> {
                     self.steps(taken, memory)?;
                 }
                 Step::Loop { trip, cond, iter, max_trip, body } => {
-                    let bound = self.read(*trip, memory, 8).min(*max_trip as i64);
+                    let wanted = self.read(*trip, memory, 8);
+                    let bound = wanted.min(*max_trip as i64);
                     let mut i = 0;
                     while i < bound && self.read(*cond, memory, 1) != 0 {
                         let at = self.place(*iter);
                         memory[at.buffer][at.offset..at.offset + 8].copy_from_slice(&i.to_le_bytes());
                         self.steps(body, memory)?;
                         i += 1;
+                    }
+                    if wanted > bound && self.read(*cond, memory, 1) != 0 {
+                        return Err(format!("the network stopped: {}", dnnc_runtime::abi::describe(dnnc_runtime::abi::ENDLESS)));
                     }
                 }
             }

@@ -6,8 +6,10 @@ use crate::pool::{Body, Pool};
 use crate::program::{ALIGN, Program};
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use dnnc_targets::Target;
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::c_void;
 use std::fmt;
+use std::io::Write;
 use std::time::Instant;
 
 /// Lets the allocator of this process give every large block back to the system when it is freed. Without it glibc learns from the first large
@@ -32,6 +34,43 @@ fn use_large_pages(memory: &mut [u8]) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = memory;
+}
+
+/// The system's allocator, but where memory ends the program says so and ends with status 1, instead of dying.
+pub struct Frugal;
+
+// SAFETY: hands every call on to the system's allocator.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Frugal {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        had(unsafe { System.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        had(unsafe { System.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        had(unsafe { System.realloc(block, layout, size) }, size)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+/// `block`, if it is one.
+fn had(block: *mut u8, bytes: usize) -> *mut u8 {
+    if block.is_null() {
+        // Text that is put together on the stack: nothing can be allocated any more.
+        let mut text = [0u8; 96];
+        let mut rest = &mut text[..];
+        let _ = writeln!(rest, "error: out of memory: {bytes} bytes more are needed than there are");
+        let left = rest.len();
+        let _ = std::io::stderr().write_all(&text[..96 - left]);
+        std::process::exit(1);
+    }
+    block
 }
 
 /// Why a network stopped.

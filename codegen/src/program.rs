@@ -51,7 +51,7 @@ pub enum Step {
         /// When it is 0.
         otherwise: Vec<Step>,
     },
-    /// `for iter in 0..min(trip, max_trip)` while the bool at `cond` is not 0.
+    /// `for iter in 0..trip` while the bool at `cond` is not 0; the run ends with an error where that is more than `max_trip` times.
     Loop {
         /// An i64.
         trip: Loc,

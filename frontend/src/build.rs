@@ -1,5 +1,6 @@
 //! The graph under construction: what an operator importer works with.
 
+use crate::Limits;
 use dnnc_ir::eval::eval_op;
 use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, TensorType, Type, Value};
 use std::collections::{HashMap, HashSet};
@@ -56,22 +57,21 @@ pub(crate) struct Build {
     found: HashSet<Value>,
     /// Name given to new nodes.
     name: String,
-    /// Bytes a tensor may have.
-    max_bytes: usize,
+    limits: Limits,
     /// Bytes of results folded so far.
     folded: usize,
 }
 
 impl Build {
-    /// An empty graph whose tensors may have up to `max_bytes` bytes.
-    pub fn new(max_bytes: usize) -> Build {
+    /// An empty graph within limits.
+    pub fn new(limits: Limits) -> Build {
         let (graph, made, values) = (Graph::new(), HashMap::new(), HashMap::new());
-        Build { graph, made, values, constant: vec![], found: HashSet::new(), name: String::new(), max_bytes, folded: 0 }
+        Build { graph, made, values, constant: vec![], found: HashSet::new(), name: String::new(), limits, folded: 0 }
     }
 
-    /// An empty graph under the same limit: the body of a loop.
+    /// An empty graph under the same limits: the body of a loop.
     pub fn body(&self) -> Build {
-        Build::new(self.max_bytes)
+        Build::new(self.limits)
     }
 
     /// Applies an operator.
@@ -111,6 +111,9 @@ impl Build {
                 }
             }
         }
+        if self.graph.nodes().len() >= self.limits.nodes {
+            return unsupported!("too large: the model becomes more than the limit of {} operators (--max-nodes)", self.limits.nodes);
+        }
         let value = self.graph.add(op.clone(), inputs.clone(), &self.name).map_err(Fail::Invalid)?;
         self.constant.push(constant);
         self.made.insert(key, value);
@@ -134,8 +137,11 @@ impl Build {
         let fits = ty.shape.iter().try_fold(ty.ty.bytes(), |n, &d| n.checked_mul(d.max(1)));
         match fits {
             _ if ty.rank() > MAX_RANK => invalid!("a tensor of {} axes; the limit is {MAX_RANK}", ty.rank()),
-            Some(bytes) if bytes <= self.max_bytes => Ok(()),
-            _ => invalid!("a tensor of type {ty} is too large: more memory than the limit of {} MiB", self.max_bytes >> 20),
+            Some(bytes) if bytes <= self.limits.tensor_bytes => Ok(()),
+            _ => invalid!(
+                "a tensor of type {ty} is too large: more memory than the limit of {} bytes (--max-tensor)",
+                self.limits.tensor_bytes
+            ),
         }
     }
 
@@ -264,6 +270,14 @@ impl Build {
     pub fn need_i64s(&mut self, v: Value) -> Result<Vec<i64>> {
         let t = self.need(v)?;
         integers(&t).ok_or_else(|| Fail::Invalid(format!("a tensor of integers is needed here, not {}", t.ty())))
+    }
+
+    /// As [`need_i64s`](Build::need_i64s), for a tensor of one axis.
+    pub fn need_list(&mut self, v: Value) -> Result<Vec<i64>> {
+        match self.rank(v) {
+            1 => self.need_i64s(v),
+            _ => invalid!("a list of sizes is needed here, not {}", self.ty(v)),
+        }
     }
 
     /// As [`need`](Build::need), for one integer (any rank with one element).

@@ -28,9 +28,6 @@ fn identity(_: &mut Build, node: &Node) -> build::Result<Vec<Value>> {
     Ok(vec![node.input(0)?])
 }
 
-/// Iterations that a loop of the IR may run at most.
-const MAX_TRIP: i64 = 1 << 31;
-
 /// Iterations of a loop that is being unrolled.
 #[derive(Clone)]
 pub(crate) struct LoopRun {
@@ -240,16 +237,17 @@ impl State {
         };
         let counted = plan.endless && going == Some(true);
         let scans: usize = node.outputs.iter().skip(n).flatten().count();
-        if let Some(count) = count.filter(|c| *c > MAX_TRIP) {
-            return Err(Fail::Invalid(format!("a trip count of {count} is too large; the limit is {MAX_TRIP}")).into());
+        let most = self.model.limits.iterations;
+        if let Some(count) = count.filter(|c| counted && *c > most) {
+            return Err(Fail::Invalid(format!("a trip count of {count} is too large; the limit is {most} (--max-iterations)")).into());
         }
         let go = cond.unwrap_or_else(|| self.build.konst(truth()));
-        let ceiling = trip.unwrap_or_else(|| self.build.i64(MAX_TRIP));
+        let ceiling = trip.unwrap_or_else(|| self.build.i64(i64::MAX));
         if trip.is_none() && counted {
             return Err(Fail::Invalid("the loop never ends: it has neither a trip count nor a condition".into()).into());
         }
         if scans == 0 || (counted && count.is_some()) {
-            let values = self.run_body(plan, count.unwrap_or(MAX_TRIP), ceiling, go, &carried)?;
+            let values = self.run_body(plan, count.map_or(most, |c| c.min(most)), ceiling, go, &carried)?;
             return self.bind_loop(node, base, n, &values);
         }
         // The size of the scan outputs is the number of iterations.
@@ -281,7 +279,7 @@ impl State {
             None => {
                 // Once to count, and when that is known, once more for the outputs.
                 let counter = self.loop_body(node, base, &carried, &captures, Purpose::Count).ok_or_else(again)?;
-                let values = self.run_body(counter, count.unwrap_or(MAX_TRIP), ceiling, go, &with_count)?;
+                let values = self.run_body(counter, count.map_or(most, |c| c.min(most)), ceiling, go, &with_count)?;
                 let ran = self.build.need_i64(values[n])?;
                 if ran == 0 {
                     return self.finish_loop(&LoopRun { trip: Some(0), ..run });
@@ -568,6 +566,7 @@ impl State {
                 }
             }
         }
+        self.check_carried(run)?;
         let mut items = vec![];
         let inner = self.instantiate(&body, run.base, &sources, &mut items)?;
         let mut outputs = body.outputs.iter().map(|s| inner + s);
@@ -580,6 +579,23 @@ impl State {
         next.scans.iter_mut().zip(outputs).for_each(|(all, slot)| all.push(slot));
         items.push(Item::Loop(Box::new(next)));
         self.next_up(items);
+        Ok(())
+    }
+
+    /// Refuses a body that changes the element type of what it carries on. (Sizes may change.)
+    fn check_carried(&self, run: &LoopRun) -> Result<(), Fail> {
+        let first = if run.scan.is_none() { 2 } else { 0 };
+        if run.at == 0 || (run.scan.is_some() && run.node.opset < 9) {
+            return Ok(());
+        }
+        for (i, (given, now)) in run.node.inputs.iter().skip(first).flatten().zip(&run.carried).enumerate() {
+            if let (Some(Some(given)), Some(Some(now))) = (self.bound.get(&(run.base + given)), self.bound.get(now)) {
+                let (given, now) = (self.build.elem(*given), self.build.elem(*now));
+                if given != now {
+                    return build::invalid!("its body was given {given} and carries {now} on, as value {i}");
+                }
+            }
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! the queue is through, the graph is cut there, and import goes on when that value is known.
 
 use crate::build::{Build, Fail, Node};
-use crate::model::Checked;
+use crate::model::{Checked, Dim, Port};
 use crate::net::{Import, Net, NetNode, Slot};
 use crate::refusal::{Refusal, RefusalKind, Refusals};
 use dnnc_ir::{Graph, Tensor, TensorType, Type, Value};
@@ -55,13 +55,13 @@ impl Cut {
         if self.stages >= limits.stages {
             return refuse(
                 RefusalKind::TooLarge,
-                format!("sizes that depend on data cut the model into more than {} stages", limits.stages),
+                format!("sizes that depend on data cut the model into more than {} stages (--max-stages)", limits.stages),
             );
         }
         if values.len() != self.needed.len() || values.iter().zip(&self.needed).any(|(t, &v)| *t.ty() != old.build.ty(v)) {
             return refuse(RefusalKind::Invalid, "the values given to go on with are not those that were asked for".into());
         }
-        let mut build = Build::new(limits.tensor_bytes);
+        let mut build = Build::new(*limits);
         let mut map = HashMap::new();
         for (i, &v) in self.live.iter().enumerate() {
             map.insert(v, build.input(&format!("live_{i}"), old.build.ty(v)));
@@ -191,7 +191,7 @@ impl State {
 
     /// An import of nothing yet.
     pub fn empty(model: Arc<Checked>, spent: usize) -> State {
-        let build = Build::new(model.limits.tensor_bytes);
+        let build = Build::new(model.limits);
         let (bound, queue, waiting, refusals, done) = (HashMap::new(), VecDeque::new(), vec![], vec![], vec![]);
         State { model, build, bound, queue, waiting, refusals, next: 0, spent, done }
     }
@@ -222,7 +222,11 @@ impl State {
         // A node has about two slots.
         self.next = match base.checked_add(net.slots) {
             Some(next) if self.spent / 2 <= limit => next,
-            _ => return Err(Fail::Unsupported(format!("too large: unrolled, the model has more than the limit of {limit} nodes"))),
+            _ => {
+                return Err(Fail::Unsupported(format!(
+                    "too large: unrolled, the model has more than the limit of {limit} nodes (--max-unrolled)"
+                )));
+            }
         };
         self.constants(net, base);
         for (from, to) in &net.captures {
@@ -410,6 +414,10 @@ impl State {
                 let reason = format!("declared with element type {declared}, made with {got}");
                 self.refusals.push(Refusal::new(RefusalKind::Invalid, "output", &port.name, reason));
             }
+            if let Some(declared) = contradiction(&model, port, &self.build.shape(value)) {
+                let reason = format!("declared with shape [{declared}], made with {:?}", self.build.shape(value));
+                self.refusals.push(Refusal::new(RefusalKind::Invalid, "output", &port.name, reason));
+            }
             self.done[i] = true;
             finished.push(i);
             outputs.push((port.name.clone(), value));
@@ -443,6 +451,16 @@ impl State {
         let cut = Cut { state: Arc::new(self), live, needed, finished: finished.len(), stages: stages + 1 };
         Ok(Stage { graph, finished, cut: Some(cut) })
     }
+}
+
+/// The sizes that the file declares of an output, where they cannot be true. Where an input has a symbol nothing is said: writers often
+/// leave the sizes of one export in the outputs.
+fn contradiction(model: &Checked, output: &Port, shape: &[usize]) -> Option<String> {
+    let fixed = |port: &Port| port.dims.as_ref().is_some_and(|d| d.iter().all(|d| matches!(d, Dim::Known(_))));
+    let dims = output.dims.as_ref().filter(|_| model.inputs.iter().all(fixed))?;
+    let fits = |(d, n): (&Dim, &usize)| !matches!(d, Dim::Known(k) if k != n);
+    let wrong = dims.len() != shape.len() || !dims.iter().zip(shape).all(fits);
+    wrong.then(|| dims.iter().map(Dim::to_string).collect::<Vec<_>>().join(","))
 }
 
 /// An operator's name with its domain, unless that is ONNX's own.

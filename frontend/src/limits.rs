@@ -9,7 +9,7 @@ pub struct Limits {
     pub constant_bytes: usize,
     /// Bytes of one input or computed tensor.
     pub tensor_bytes: usize,
-    /// Nodes after functions are expanded.
+    /// Nodes after functions are expanded, and operators that they become.
     pub nodes: usize,
     /// Nodes that unrolling loops and taking branches may add.
     pub unrolled: usize,
@@ -17,6 +17,8 @@ pub struct Limits {
     pub depth: usize,
     /// Stages of one run (see [`Stage`](crate::Stage)).
     pub stages: usize,
+    /// Iterations of a loop that data ends.
+    pub iterations: i64,
 }
 
 impl Default for Limits {
@@ -25,10 +27,11 @@ impl Default for Limits {
             file_bytes: 2 << 30,
             constant_bytes: 8 << 30,
             tensor_bytes: 1 << 30,
-            nodes: 250_000,
+            nodes: 100_000,
             unrolled: 25_000,
             depth: 32,
             stages: 4_000,
+            iterations: 1 << 24,
         }
     }
 }

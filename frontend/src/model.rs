@@ -187,7 +187,10 @@ impl Model {
             let ty = port.ty.unwrap_or(Type::F32);
             let bytes = shape.iter().try_fold(ty.bytes(), |n, &d| n.checked_mul(d.max(1)));
             if bytes.is_none_or(|n| n > self.0.limits.tensor_bytes) {
-                refuse(RefusalKind::TooLarge, format!("shape {shape:?} is too large: the limit is {} bytes", self.0.limits.tensor_bytes));
+                refuse(
+                    RefusalKind::TooLarge,
+                    format!("shape {shape:?} is too large: the limit is {} bytes (--max-tensor)", self.0.limits.tensor_bytes),
+                );
             }
             types.push(TensorType::new(ty, shape.clone()));
         }
@@ -204,7 +207,16 @@ fn check(name: String, bytes: Bytes, folder: Option<&Path>, limits: &Limits, ref
     let proto = match ModelProto::decode(bytes) {
         Ok(proto) => proto,
         Err(e) => {
-            refuse(refusals, RefusalKind::Invalid, format!("not an ONNX model: {e}"));
+            // The path to what is wrong comes first, and may be long.
+            let text = e.to_string();
+            let parts: Vec<&str> = text.split(": ").collect();
+            let (kind, reason) = match parts[..] {
+                [.., "recursion limit reached"] => {
+                    (RefusalKind::TooLarge, "graphs inside one another, deeper than a file can be read".into())
+                }
+                _ => (RefusalKind::Invalid, format!("not an ONNX model: {}", parts[parts.len().saturating_sub(3)..].join(": "))),
+            };
+            refuse(refusals, kind, reason);
             return None;
         }
     };

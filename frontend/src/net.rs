@@ -104,7 +104,7 @@ pub(crate) fn check<'p>(
             refusals.push(Refusal::new(RefusalKind::Invalid, "function", &f.name, "duplicate definition"));
         }
     }
-    let mut loader = Loader { functions, folder, limits, refusals, nets: vec![], frames: vec![], calls: vec![], nodes: 0 };
+    let mut loader = Loader { functions, folder, limits, refusals, nets: vec![], frames: vec![], calls: vec![], nodes: 0, full: false };
     loader.check_calls(&model.functions);
     let opsets = loader.opsets(&model.opset_import, "model", "");
     loader.graph(graph, &opsets, &Bindings::new())
@@ -154,14 +154,23 @@ struct Loader<'p, 'r> {
     /// Functions being inlined, with the prefix of their nodes' names.
     calls: Vec<((&'p str, &'p str, &'p str), String)>,
     nodes: usize,
+    /// Whether a limit was met: nothing more is expanded.
+    full: bool,
 }
 
 impl<'p> Loader<'p, '_> {
     fn refuse(&mut self, kind: RefusalKind, what: &'static str, name: &str, reason: impl Into<String>) {
-        // A broken file may have very many errors; the first thousand are enough.
-        if self.refusals.len() < 1000 {
+        if self.says_more(kind) {
             self.refusals.push(Refusal::new(kind, what, name, reason));
         }
+    }
+
+    /// Whether another refusal is of use: a broken file may have very many, of which the first thousand are enough, and what is missing because a
+    /// limit was met is no fault of its own.
+    fn says_more(&mut self, kind: RefusalKind) -> bool {
+        let more = !self.full && self.refusals.len() < 1000;
+        self.full |= kind == RefusalKind::TooLarge;
+        more
     }
 
     /// Puts off the refusal of what has these outputs until it is known whether they are needed.
@@ -201,7 +210,7 @@ impl<'p> Loader<'p, '_> {
     fn refuse_node(&mut self, kind: RefusalKind, node: &NodeProto, opset: i64, reason: impl Into<String>, help: impl Into<String>) {
         let name = self.node_name(node);
         let refusal = Refusal::new(kind, "node", &name, reason);
-        if self.refusals.len() < 1000 {
+        if self.says_more(kind) {
             self.refusals.push(Refusal { op: qualified(domain(&node.domain), &node.op_type), opset, help: help.into(), ..refusal });
         }
     }
@@ -290,7 +299,12 @@ impl<'p> Loader<'p, '_> {
 
     fn graph(&mut self, graph: &'p GraphProto, opsets: &Opsets<'p>, bindings: &Bindings<'p>) -> Net {
         if self.nets.len() >= self.limits.depth {
-            self.refuse(RefusalKind::TooLarge, "model", "", format!("graphs inside one another, deeper than {}", self.limits.depth));
+            self.refuse(
+                RefusalKind::TooLarge,
+                "model",
+                "",
+                format!("graphs inside one another, deeper than {} (--max-depth)", self.limits.depth),
+            );
             return Net::default();
         }
         let main = self.nets.is_empty();
@@ -363,7 +377,7 @@ impl<'p> Loader<'p, '_> {
         self.frames.pop();
         let draft = self.nets.pop().expect("pushed above");
         for refusal in draft.needed_but_lacking() {
-            if self.refusals.len() < 1000 {
+            if self.says_more(refusal.kind) {
                 self.refusals.push(refusal);
             }
         }
@@ -382,12 +396,15 @@ impl<'p> Loader<'p, '_> {
             }
         };
         for i in order {
+            if self.full {
+                return;
+            }
             if self.nodes >= self.limits.nodes {
                 self.refuse(
                     RefusalKind::TooLarge,
                     "model",
                     "",
-                    format!("more than {} nodes after functions are expanded", self.limits.nodes),
+                    format!("more than {} nodes after functions are expanded (--max-nodes)", self.limits.nodes),
                 );
                 return;
             }
@@ -524,7 +541,7 @@ impl<'p> Loader<'p, '_> {
                 RefusalKind::TooLarge,
                 node,
                 opset,
-                format!("functions inside one another, deeper than {}", self.limits.depth),
+                format!("functions inside one another, deeper than {} (--max-depth)", self.limits.depth),
                 "",
             );
             return;

@@ -61,13 +61,14 @@ fn packed_bits(ty: Type) -> usize {
 /// A file's bytes, if it is a regular file within the limit.
 pub(crate) fn read_file(path: &Path, limits: &Limits) -> Result<Bytes, String> {
     let fail = |e: std::io::Error| format!("cannot read {}: {e}", path.display());
-    let file = File::open(path).map_err(fail)?;
-    let meta = file.metadata().map_err(fail)?;
+    let meta = path.metadata().map_err(fail)?;
+    // Opening a pipe would wait for who writes to it.
     if !meta.is_file() {
         return Err(format!("cannot read {}: not a file", path.display()));
     }
+    let file = File::open(path).map_err(fail)?;
     if meta.len() > limits.file_bytes {
-        return Err(format!("{} is too large: {} bytes, the limit is {}", path.display(), meta.len(), limits.file_bytes));
+        return Err(format!("{} is too large: {} bytes, the limit is {} (--max-file)", path.display(), meta.len(), limits.file_bytes));
     }
     let mut bytes = Vec::with_capacity(meta.len() as usize);
     file.take(limits.file_bytes).read_to_end(&mut bytes).map_err(fail)?;
@@ -85,7 +86,10 @@ pub(crate) fn tensor_type(code: i32, dims: &[i64], limits: &Limits) -> Result<Te
         shape.push(size);
     }
     if bytes > limits.constant_bytes {
-        return Err(format!("dimensions {dims:?} make it too large: {bytes} bytes, the limit is {}", limits.constant_bytes));
+        return Err(format!(
+            "dimensions {dims:?} make it too large: {bytes} bytes, the limit is {} (--max-constant)",
+            limits.constant_bytes
+        ));
     }
     Ok(TensorType::new(ty, shape))
 }
@@ -232,11 +236,11 @@ fn external(proto: &TensorProto, ty: &TensorType, folder: Option<&Path>) -> Resu
     if !path.starts_with(&root) {
         return Err(format!("external data location {location:?} leads outside the folder of the model"));
     }
-    let mut file = File::open(&path).map_err(fail)?;
-    let meta = file.metadata().map_err(fail)?;
+    let meta = path.metadata().map_err(fail)?;
     if !meta.is_file() {
         return Err(format!("external data location {location:?} is not a file"));
     }
+    let mut file = File::open(&path).map_err(fail)?;
     if offset.checked_add(length).is_none_or(|end| end > meta.len()) {
         return Err(format!("external data at offset {offset} with length {length} ends beyond its file of {} bytes", meta.len()));
     }

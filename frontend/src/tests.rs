@@ -264,7 +264,7 @@ fn expansion_bombs_are_refused() {
         })
         .collect();
     m.graph.as_mut().unwrap().node = vec![NodeProto { domain: "my".into(), ..node("F0", "x", "y") }];
-    assert!(refused(&m).contains("more than 250000 nodes after functions are expanded"));
+    assert!(refused(&m).contains("more than 100000 nodes after functions are expanded"));
 }
 
 /// `y = c ? then(x) : other(x)`

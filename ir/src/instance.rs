@@ -347,8 +347,9 @@ fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
             for (name, v) in [("go", go), ("sum", next), ("sums", next), ("before", sum)] {
                 body.output(name, v);
             }
-            let attrs = vec![("body", body.into()), ("carried", 1.into()), ("max_trip", rng.within(0, 8).into())];
-            let trip = Tensor::scalar(rng.within(-1, 9));
+            let most = rng.within(0, 8);
+            let attrs = vec![("body", body.into()), ("carried", 1.into()), ("max_trip", most.into())];
+            let trip = Tensor::scalar(rng.within(-1, most));
             let go = Tensor::with_type(TensorType::new(Type::Bool, []), &[1u8]);
             (attrs, vec![trip, go, rng.tensor(&ty), rng.tensor(&ty), some(rng, Type::Bool, &[8])])
         }

@@ -18,6 +18,12 @@ const DEPTH: usize = 3;
 /// Passes over all classes until the first choice of terms must do.
 const SWEEPS: usize = 64;
 
+/// Classes beyond which single choices are not changed any more: each change is checked on the whole program, so time grows with the square.
+const IMPROVABLE: usize = 6_000;
+
+/// Classes beyond which the program stays as it is written: sets of classes take memory that grows with the square.
+const SEARCHABLE: usize = 40_000;
+
 /// A term that a class may take.
 struct Candidate {
     term: Term,
@@ -332,9 +338,12 @@ pub fn extract(source: &Graph, imported: &Imported, model: &Model, joint: &[Vec<
             as_written[class] = i;
         }
     }
-    let mut found = choices.greedy();
-    choices.improve(&needed, &mut found);
-    for set in joint {
+    let size = choices.ids.len();
+    let mut found = if size <= SEARCHABLE { choices.greedy() } else { as_written.clone() };
+    if size <= IMPROVABLE {
+        choices.improve(&needed, &mut found);
+    }
+    for set in joint.iter().filter(|_| size <= IMPROVABLE) {
         let mut together = found.clone();
         set.iter().filter_map(place).for_each(|(class, i)| together[class] = i);
         let cost = |choice| choices.total(&needed, choice).unwrap_or(f64::INFINITY);

@@ -8,12 +8,15 @@ pub const INDEX: i32 = 1;
 pub const SIZE: i32 = 2;
 /// An integer was divided by zero.
 pub const DIVISION: i32 = 3;
+/// A loop did not end.
+pub const ENDLESS: i32 = 4;
 
 /// Every status but [`OK`]: number, name of its macro after the network's prefix, and a sentence.
 pub const STATUSES: &[(i32, &str, &str)] = &[
     (INDEX, "BAD_INDEX", "an index in the data is outside the tensor it points into"),
     (SIZE, "BAD_SIZE", "a size is outside what the network was compiled for"),
     (DIVISION, "DIVISION_BY_ZERO", "an integer was divided by zero"),
+    (ENDLESS, "ENDLESS_LOOP", "a loop did not end within as many iterations as it may have"),
 ];
 
 /// A sentence for a status.

@@ -76,12 +76,12 @@ impl Compile {
             let path = self.output.as_ref().map(|o| if extension.is_empty() { o.clone() } else { o.with_extension(extension) });
             files.push((path, data));
         }
-        for (path, data) in &files {
-            match path {
-                Some(path) => std::fs::write(path, data).map_err(|e| Error::File { path: path.clone(), source: e })?,
-                None => say!("{}", String::from_utf8_lossy(data).trim_end()),
-            }
+        let named: Vec<(&Path, &[u8])> = files.iter().filter_map(|(path, data)| Some((path.as_deref()?, &data[..]))).collect();
+        if let Some((path, _)) = named.iter().find(|(p, _)| same_file(p, path)) {
+            return Err(Error::Usage(format!("{}: the model itself would be written over", path.display())));
         }
+        dnnc::files::write_all(&named)?;
+        files.iter().filter(|(path, _)| path.is_none()).for_each(|(_, data)| say!("{}", String::from_utf8_lossy(data).trim_end()));
         let Some(output) = &self.output else { return Ok(()) };
         let sizes = object.sizes();
         if self.json {
@@ -102,4 +102,8 @@ impl Compile {
         }
         Ok(())
     }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

@@ -113,14 +113,41 @@ struct Building {
     /// Largest tensor that a model may hold or make, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().tensor_bytes)]
     max_tensor: usize,
-    /// Most nodes that a model may have when its functions and loops are written out
+    /// Most nodes that a model may have when its functions are written out, and most operators that it may become
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().nodes)]
     max_nodes: usize,
+    /// Most nodes that loops may add which must be written out
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().unrolled)]
+    max_unrolled: usize,
+    /// Most iterations of a loop that data ends
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().iterations)]
+    max_iterations: i64,
+    /// Most parts that sizes which depend on data may cut a model into
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().stages)]
+    max_stages: usize,
+    /// How deep graphs and functions may lie inside one another
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().depth)]
+    max_depth: usize,
+    /// Largest constant of a model, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().constant_bytes)]
+    max_constant: usize,
+    /// Largest model file, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().file_bytes)]
+    max_file: u64,
 }
 
 impl Building {
     fn options(&self, threads: usize) -> Result<Options, Error> {
-        let limits = Limits { tensor_bytes: self.max_tensor, nodes: self.max_nodes, ..Limits::default() };
+        let limits = Limits {
+            file_bytes: self.max_file,
+            constant_bytes: self.max_constant,
+            tensor_bytes: self.max_tensor,
+            nodes: self.max_nodes,
+            unrolled: self.max_unrolled,
+            depth: self.max_depth,
+            stages: self.max_stages,
+            iterations: self.max_iterations,
+        };
         let tuner = if self.tune { Some(self.tuner()?) } else { None };
         let sparse = self.sparse == Sparse::Auto;
         let (target, precise, plain, max_arena) = (self.target, self.precise, self.plain, self.max_arena);

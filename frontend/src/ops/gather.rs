@@ -11,7 +11,7 @@ pub(super) const OPS: &[OpImport] = &[
     onnx("Gather", gather),
     onnx("GatherElements", gather_elements),
     onnx("GatherND", gather_nd),
-    onnx("Scatter", scatter_elements),
+    OpImport { until: Some(10), ..onnx("Scatter", scatter_elements) },
     onnx("ScatterElements", scatter_elements),
     onnx("ScatterND", scatter_nd),
     onnx("TensorScatter", tensor_scatter),
@@ -83,7 +83,8 @@ fn tensor_scatter(b: &mut Build, n: &Node) -> Outputs {
         at = b.put(v(at) + start)?;
     }
     match n.string("mode", "linear")? {
-        "linear" => {}
+        // Positions before the start do not count from the end.
+        "linear" => at = b.put(v(at).lt(0.0).select(shape[axis] as f64, at))?,
         "circular" => at = b.put(v(at).modulo(shape[axis] as f64))?,
         other => return invalid!("attribute `mode` is {other:?}"),
     }

@@ -31,7 +31,7 @@ pub(super) const OPS: &[OpImport] = &[
 
 fn reshape(b: &mut Build, n: &Node) -> Outputs {
     let x = n.input(0)?;
-    let wanted = if n.opset < 5 { n.req_ints("shape")? } else { b.need_i64s(n.input(1)?)? };
+    let wanted = if n.opset < 5 { n.req_ints("shape")? } else { b.need_list(n.input(1)?)? };
     let shape = b.shape(x);
     let zero_copies = !n.flag("allowzero", false)?;
     let mut target = Vec::with_capacity(wanted.len());
@@ -90,6 +90,7 @@ fn transpose(b: &mut Build, n: &Node) -> Outputs {
     let x = n.input(0)?;
     let rank = b.rank(x);
     let perm = match n.ints("perm")? {
+        Some(list) if list.iter().any(|&a| a < 0) => return invalid!("attribute `perm` is {list:?}"),
         Some(list) => list.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<usize>>>()?,
         None => (0..rank).rev().collect(),
     };
@@ -98,7 +99,7 @@ fn transpose(b: &mut Build, n: &Node) -> Outputs {
 
 fn expand(b: &mut Build, n: &Node) -> Outputs {
     let (x, wanted) = (n.input(0)?, n.input(1)?);
-    let wanted = sizes(&b.need_i64s(wanted)?)?;
+    let wanted = sizes(&b.need_list(wanted)?)?;
     match broadcast(&b.shape(x), &wanted) {
         Some(target) => one(b.expand(x, &target)),
         None => invalid!("{} does not broadcast with {wanted:?}", b.ty(x)),
@@ -113,7 +114,7 @@ fn tile(b: &mut Build, n: &Node) -> Outputs {
         let (times, at) = (b.need_i64(n.input(1)?)?, axis(b.need_i64(n.input(2)?)?, shape.len())?);
         (0..shape.len()).map(|a| if a == at { times } else { 1 }).collect()
     } else {
-        b.need_i64s(n.input(1)?)?
+        b.need_list(n.input(1)?)?
     };
     let repeats = sizes(&repeats)?;
     if repeats.len() != shape.len() {
@@ -159,7 +160,7 @@ fn split(b: &mut Build, n: &Node) -> Outputs {
             (0..parts).map(|i| part.min(all - all.min(i * part))).collect()
         }
     };
-    if parts.len() < n.n_outputs() || parts.iter().try_fold(0usize, |sum, &p| sum.checked_add(p)) != Some(all) {
+    if parts.len() != n.n_outputs() || parts.iter().try_fold(0usize, |sum, &p| sum.checked_add(p)) != Some(all) {
         return invalid!("axis {at} of {} does not split into {parts:?}", b.ty(x));
     }
     let mut start = 0;
@@ -339,12 +340,13 @@ fn shape(b: &mut Build, n: &Node) -> Outputs {
 }
 
 fn constant_of_shape(b: &mut Build, n: &Node) -> Outputs {
-    let shape = sizes(&b.need_i64s(n.input(0)?)?)?;
     let value = match n.tensor("value")? {
+        Some(t) if t.len() != 1 => return invalid!("attribute `value` has {} elements", t.len()),
         Some(t) => b.konst(t),
         None => b.scalar(Type::F32, 0.0),
     };
     let value = b.to_scalar(value)?;
+    let shape = sizes(&b.need_list(n.input(0)?)?)?;
     one(b.expand(value, &shape))
 }
 

@@ -5,7 +5,7 @@ use super::{OpImport, onnx};
 use crate::build::{Build, Node, Result, axes, invalid, unsupported};
 use dnnc_ir::{Attr, Kind, Type, Value};
 
-pub(super) const OPS: &[OpImport] = &[onnx("Resize", resize), onnx("Upsample", upsample)];
+pub(super) const OPS: &[OpImport] = &[onnx("Resize", resize), OpImport { until: Some(9), ..onnx("Upsample", upsample) }];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {

@@ -21,7 +21,7 @@ pub const ROWS: &[OpDef] = &[
     },
     OpDef {
         kind: Kind::Loop,
-        doc: "Runs `body` min(trip, max_trip) times while cond holds. Inputs: trip (i64 scalar), cond (bool scalar), `carried` carried values, \
+        doc: "Runs `body` trip times while cond holds; an error where that is more than max_trip times. Inputs: trip (i64 scalar), cond (bool scalar), `carried` carried values, \
               captures. The body takes iteration (i64 scalar), cond, carried…, captures… and gives cond, carried…, scans…. Results: \
               carried…, then each scan [max_trip, ..], 0 where no iteration ran.",
         inputs: Arity::AtLeast(2),
@@ -29,7 +29,8 @@ pub const ROWS: &[OpDef] = &[
         class: Class::Control,
         infer: repeat,
         eval: eval_repeat,
-        work: |attrs, _, _| graph_work(attrs.graph("body")).saturating_mul(attrs.int("max_trip").max(0) as u64),
+        // What an iteration costs beside its body.
+        work: |attrs, _, _| graph_work(attrs.graph("body")).saturating_add(64).saturating_mul(attrs.int("max_trip").max(0) as u64),
     },
 ];
 
@@ -102,7 +103,8 @@ fn eval_repeat(attrs: &Attrs, x: &[Tensor]) -> Results {
     let types: Vec<TensorType> = x.iter().map(|x| x.ty().clone()).collect();
     let types = repeat(attrs, &types)?;
     let carried = attrs.size("carried");
-    let trips = data::i64s(&x[0])[0].min(attrs.int("max_trip"));
+    let (wanted, most) = (data::i64s(&x[0])[0], attrs.int("max_trip"));
+    let trips = wanted.min(most);
     let mut cond = x[1].reshaped([]);
     let (mut values, captures) = (x[2..2 + carried].to_vec(), &x[2 + carried..]);
     let mut scans: Vec<Vec<u8>> = vec![vec![]; types.len() - carried];
@@ -116,6 +118,7 @@ fn eval_repeat(attrs: &Attrs, x: &[Tensor]) -> Results {
         values = results.by_ref().take(carried).collect();
         scans.iter_mut().zip(results).for_each(|(scan, part)| scan.extend_from_slice(part.bytes()));
     }
+    ensure(wanted <= most || !holds(&cond), || format!("the loop did not end within {most} iterations"))?;
     for (mut scan, ty) in scans.into_iter().zip(&types[carried..]) {
         scan.resize(ty.bytes(), 0);
         values.push(Tensor::from_bytes(ty.clone(), &scan).expect("the size was just set"));
