@@ -272,7 +272,7 @@ fn functions_do_no_harm() {
         case("a name from outside", "x", calls(vec![function("F", "a -> b; Add a x -> b")], one)),
         case("unknown operator inside", "Mystery", calls(vec![function("F", "a -> b; Mystery a -> b")], one)),
         case("a cycle inside", "cycl", calls(vec![function("F", "a -> b; n1: Add a c -> b; n2: Neg b -> c")], one)),
-        case("doubles 40 times", "nodes", calls(chain(40, 2), "x:f32[2] -> y; bad: f.F39 x -> y")),
+        case("doubles 40 times", "deep", calls(chain(40, 2), "x:f32[2] -> y; bad: f.F39 x -> y")),
         case("grows tenfold 20 times", "nodes", calls(chain(20, 10), "x:f32[2] -> y; bad: f.F19 x -> y")),
         case("20 deep", "accept", calls(chain(20, 1), "x:f32[2] -> y; bad: f.F19 x -> y")),
         case("1000 deep", "deep", calls(chain(1000, 1), "x:f32[2] -> y; bad: f.F999 x -> y")),
