@@ -287,7 +287,8 @@ fn port(info: &ValueInfoProto, what: &'static str, refusals: &mut Vec<Refusal>) 
                 refuse(RefusalKind::Invalid, format!("negative dimension {n}"));
                 Dim::Unknown
             }
-            (None, Some(s)) if !s.is_empty() => Dim::Symbol(s.clone()),
+            // Some writers give every size that they do not know this name.
+            (None, Some(s)) if !s.is_empty() && s != "?" => Dim::Symbol(s.clone()),
             (None, _) => Dim::Unknown,
         });
         dims.collect()

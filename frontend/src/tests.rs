@@ -111,6 +111,13 @@ fn ports_keep_their_symbols() {
 }
 
 #[test]
+fn a_question_mark_is_no_symbol() {
+    let m = load(&model(graph("x:f32[?,?]", vec![node("Relu", "x", "y")], "y"))).unwrap();
+    assert_eq!(m.inputs()[0].dims, Some(vec![Dim::Unknown, Dim::Unknown]));
+    assert!(m.specialise(&[vec![2, 3]]).is_ok());
+}
+
+#[test]
 fn shapes_must_fit_the_ports() {
     let m = load(&model(graph("x:f32[2,n] y:f32[n]", vec![node("Add", "x y", "z")], "z"))).unwrap();
     let refuse = |shapes: &[&[usize]]| m.specialise(&shapes.iter().map(|s| s.to_vec()).collect::<Vec<_>>()).err().map(|e| e.to_string());
