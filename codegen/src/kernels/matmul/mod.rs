@@ -148,7 +148,8 @@ fn tiled(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
     args.extend(Output::args(unit));
     let tasks = batch_parts * nest.tasks();
     let panel_bytes = match right {
-        Right::Panels => nest.groups.iter().map(|(g, _)| nest.one_panel_bytes(g)).max().unwrap_or(0),
+        // Where the reduction is over nothing a panel is empty, but it lies somewhere.
+        Right::Panels => nest.groups.iter().map(|(g, _)| nest.one_panel_bytes(g)).max().unwrap_or(0).max(1),
         _ => 0,
     };
     let mut memory = Memory::default();

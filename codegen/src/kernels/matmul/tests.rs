@@ -26,6 +26,18 @@ fn any_size_any_side() {
 }
 
 #[test]
+fn sums_of_nothing_are_zero() {
+    for types in [[Type::F32; 2], [Type::I8, Type::U8], [Type::F16; 2], [Type::I64; 2]] {
+        for (m, n) in [(1, 1), (2, 7), (40, 33)] {
+            for trans_b in [false, true] {
+                product(types, &[m, 0], &[0, n], [false, trans_b], false);
+                product(types, &[3, m, 0], &[0, n], [true, trans_b], true);
+            }
+        }
+    }
+}
+
+#[test]
 fn single_rows_and_columns() {
     for known in [false, true] {
         for trans_b in [false, true] {
