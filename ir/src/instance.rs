@@ -9,20 +9,34 @@ use crate::{eval, float8};
 
 /// A small generator of random numbers (xorshift64*): the same seed gives the same numbers everywhere.
 #[derive(Clone, Debug)]
-pub struct Rng(u64);
+pub struct Rng {
+    state: u64,
+    /// Whether shapes are those of [`Rng::odd`].
+    odd: bool,
+}
+
+/// Sizes of odd shapes: nothing, one, and primes, which are no multiple of any vector or tile.
+const ODD: [usize; 10] = [0, 1, 1, 2, 3, 5, 7, 11, 13, 17];
+/// Elements that an odd shape has at most.
+const ODD_ELEMENTS: usize = 2500;
 
 impl Rng {
     /// A generator; every seed is good.
     pub fn new(seed: u64) -> Rng {
-        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Rng { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, odd: false }
+    }
+
+    /// A generator whose shapes have 0 to 8 axes, of sizes that are 0, 1 or primes.
+    pub fn odd(seed: u64) -> Rng {
+        Rng { odd: true, ..Rng::new(seed) }
     }
 
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
     /// A number below `n`, which is not 0.
@@ -50,8 +64,45 @@ impl Rng {
         (self.bits() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 
+    /// A number of axes.
+    fn rank(&mut self) -> usize {
+        let most = if self.odd { 8 } else { 4 };
+        self.below(most + 1)
+    }
+
+    /// A size from 1 to `most`, or an odd one.
+    fn size(&mut self, most: usize) -> usize {
+        match (self.odd, self.below(20)) {
+            (false, _) => 1 + self.below(most),
+            (true, 0) => 0,
+            (true, _) => self.pick(&ODD[1..8]),
+        }
+    }
+
+    /// Leading axes of a product: up to two of `shape`, or more of few elements.
+    fn lead(&mut self, shape: &[usize]) -> Vec<usize> {
+        if self.odd { self.odd_shape(shape.len().min(6), 30) } else { shape[..shape.len().min(2)].to_vec() }
+    }
+
+    fn odd_shape(&mut self, rank: usize, mut elements: usize) -> Vec<usize> {
+        let empty = self.below(12) == 0;
+        let mut shape = vec![1; rank];
+        // What is drawn first may be largest: that is any axis.
+        let start = self.below(rank.max(1));
+        for i in 0..rank {
+            let fits: Vec<usize> = ODD.into_iter().filter(|&size| size <= elements && (size > 0 || empty)).collect();
+            let size = self.pick(&fits);
+            elements /= size.max(1);
+            shape[(start + i) % rank] = size;
+        }
+        shape
+    }
+
     /// A small shape of so many axes; seldom one is empty.
     pub fn shape(&mut self, rank: usize) -> Vec<usize> {
+        if self.odd {
+            return self.odd_shape(rank, ODD_ELEMENTS);
+        }
         (0..rank).map(|_| if self.below(40) == 0 { 0 } else { 1 + self.below(5) }).collect()
     }
 
@@ -115,7 +166,7 @@ fn ints(values: impl IntoIterator<Item = i64>) -> Attr {
 
 fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
     use Kind::*;
-    let rank = rng.below(5);
+    let rank = rng.rank();
     let shape = rng.shape(rank);
     let any = rng.pick(Type::ALL);
     let real = rng.pick(&[Type::F32, Type::F32, Type::F64, Type::F16, Type::BF16]);
@@ -167,17 +218,17 @@ fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
         }
         Softmax | LogSoftmax => (vec![("axis", axis.into())], vec![some(rng, real, &shape)]),
         MatMul => {
-            let [m, k, n] = [1 + rng.below(4), 1 + rng.below(5), 1 + rng.below(4)];
+            let [m, k, n] = [rng.size(4), rng.size(5), rng.size(4)];
             let [ta, tb] = [rng.flip(), rng.flip()];
-            let lead = &shape[..rank.min(2)];
+            let lead = &rng.lead(&shape)[..];
             let a = [lead, &if ta { [k, m] } else { [m, k] }].concat();
             let b = [&lead[rng.below(lead.len() + 1)..], &if tb { [n, k] } else { [k, n] }].concat();
             let types = rng.pick(&[(real, real), (Type::I8, Type::U8), (Type::I32, Type::I32), (Type::I64, Type::I64)]);
             (vec![("trans_a", ta.into()), ("trans_b", tb.into())], vec![some(rng, types.0, &a), some(rng, types.1, &b)])
         }
         Attention => {
-            let [l, s, d, e] = [0; 4].map(|_| 1 + rng.below(4));
-            let lead = &shape[..rank.min(2)];
+            let [l, s, d, e] = [0; 4].map(|_| rng.size(4));
+            let lead = &rng.lead(&shape)[..];
             let mut x = [[l, d], [s, d], [s, e]].map(|m| some(rng, real, &[lead, &m].concat())).to_vec();
             if rng.flip() {
                 x.push(some(rng, real, &[l, s]));
@@ -185,8 +236,9 @@ fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
             (vec![("scale", 0.5.into()), ("causal", rng.flip().into())], x)
         }
         Det => {
-            let n = 1 + rng.below(4);
-            (vec![], vec![some(rng, real, &[&shape[..rank.min(2)], &[n, n]].concat())])
+            let n = rng.size(4);
+            let lead = rng.lead(&shape);
+            (vec![], vec![some(rng, real, &[&lead[..], &[n, n]].concat())])
         }
         Conv | ConvTranspose | MaxPool | AvgPool | ArgMaxPool => windows(kind, rng, real),
         Reshape => {
@@ -271,7 +323,7 @@ fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
         }
         Resample => {
             let size = shape.get(axis as usize).copied().unwrap_or(1).max(1) as i64;
-            let [outputs, taps] = [1 + rng.below(5), 1 + rng.below(3)];
+            let [outputs, taps] = [rng.size(5), rng.size(3)];
             let indices: Vec<i64> = (0..outputs * taps).map(|_| rng.within(0, size - 1)).collect();
             let inputs = vec![some(rng, real, &shape), Tensor::new([outputs, taps], &indices), some(rng, real, &[outputs, taps])];
             (vec![("axis", axis.into())], inputs)
@@ -288,9 +340,9 @@ fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
             (attrs, vec![some(rng, real, &x), some(rng, rng.clone().pick(&[real, Type::F32]), &grid)])
         }
         RoiAlign => {
-            let x: Vec<usize> = (0..4).map(|_| 1 + rng.below(6)).collect();
-            let rois = 1 + rng.below(3);
-            let images: Vec<i64> = (0..rois).map(|_| rng.below(x[0]) as i64).collect();
+            let x: Vec<usize> = (0..4).map(|_| rng.size(6)).collect();
+            let rois = rng.size(3);
+            let images: Vec<i64> = (0..rois).map(|_| rng.below(x[0].max(1)) as i64).collect();
             let attrs = vec![
                 ("mode", rng.pick(&["avg", "max"]).into()),
                 ("out_h", rng.within(1, 3).into()),
@@ -315,7 +367,7 @@ fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
         }
         Unique => (vec![("axis", rng.within(-1, rank as i64).into()), ("sorted", rng.flip().into())], vec![some(rng, any, &shape)]),
         NonMaxSuppression => {
-            let [n, c, b] = [1 + rng.below(2), 1 + rng.below(2), rng.below(6)];
+            let [n, c, b] = [rng.size(2), rng.size(2), rng.below(6)];
             let scalars = [Tensor::scalar(rng.within(0, 4)), Tensor::scalar(0.3f32), Tensor::scalar(-1.0f32)];
             let inputs = [&[some(rng, Type::F32, &[n, b, 4]), some(rng, Type::F32, &[n, c, b])], &scalars[..]].concat();
             (vec![("center", rng.flip().into())], inputs)
@@ -363,8 +415,8 @@ fn windows(kind: Kind, rng: &mut Rng, real: Type) -> Proposal {
     let mut list = |n: usize, low: i64, high: i64| ints((0..n).map(|_| rng.within(low, high)).collect::<Vec<_>>());
     let mut attrs = vec![("strides", list(axes, 1, 3)), ("pads", list(2 * axes, 0, 2)), ("dilations", list(axes, 1, 2))];
     let kernel: Vec<usize> = (0..axes).map(|_| 1 + rng.below(3)).collect();
-    let spatial: Vec<usize> = (0..axes).map(|_| 1 + rng.below(6)).collect();
-    let images = 1 + rng.below(2);
+    let spatial: Vec<usize> = (0..axes).map(|_| rng.size(6)).collect();
+    let images = rng.size(2);
     let packed = rng.below(3) == 0 && !matches!(kind, Kind::ArgMaxPool | Kind::ConvTranspose);
     let block = if packed { 2 + rng.below(2) } else { 0 };
     if matches!(kind, Kind::MaxPool | Kind::AvgPool | Kind::ArgMaxPool) {
@@ -378,7 +430,7 @@ fn windows(kind: Kind, rng: &mut Rng, real: Type) -> Proposal {
             _ => {}
         }
     }
-    let [groups, per_group, outs] = [1 + rng.below(2), 1 + rng.below(3), 1 + rng.below(3)];
+    let [groups, per_group, outs] = [1 + rng.below(2), rng.size(3).min(3), rng.size(3)];
     let channels = groups * per_group;
     let shape = |channels: usize| {
         if packed {
@@ -395,7 +447,7 @@ fn windows(kind: Kind, rng: &mut Rng, real: Type) -> Proposal {
         Kind::MaxPool | Kind::AvgPool | Kind::ArgMaxPool => (attrs, vec![some(real, &shape(channels))]),
         Kind::Conv => {
             attrs.push(("groups", (groups as i64).into()));
-            let x = [(real, real), (Type::I8, Type::I8), (Type::U8, Type::I8)][per_group - 1];
+            let x = [(real, real), (Type::I8, Type::I8), (Type::U8, Type::I8)][per_group.max(1) - 1];
             let mut inputs = vec![some(x.0, &shape(channels)), some(x.1, &[&[groups * outs, per_group], &kernel[..]].concat())];
             if outs > 1 {
                 inputs.push(some(if x.0 == real { real } else { Type::I32 }, &[groups * outs]));
@@ -415,7 +467,7 @@ fn windows(kind: Kind, rng: &mut Rng, real: Type) -> Proposal {
 }
 
 fn layers(kind: Kind, rng: &mut Rng, real: Type) -> Proposal {
-    let [steps, batch, hidden] = [1 + rng.below(4), 1 + rng.below(3), 1 + rng.below(4)];
+    let [steps, batch, hidden] = [rng.size(4), rng.size(3), rng.size(4)];
     let gates = match kind {
         Kind::Lstm => 4,
         Kind::Gru => 3,
@@ -453,7 +505,7 @@ mod tests {
     use crate::text;
 
     fn seeds(kind: Kind) -> impl Iterator<Item = Rng> {
-        (0..60).map(move |seed| Rng::new(seed * 1000 + kind as u64))
+        (0..120).map(move |seed| if seed % 2 == 0 { Rng::new } else { Rng::odd }(seed * 1000 + kind as u64))
     }
 
     #[test]

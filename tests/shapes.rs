@@ -1,0 +1,114 @@
+//! Every operator on shapes of 0 to 8 axes whose sizes are 0, 1 or primes, every way.
+
+mod common;
+
+use dnnc::ir::instance::{Rng, draw};
+use dnnc::ir::{Graph, Kind};
+use dnnc::via::{Via, executor};
+use dnnc::{Options, Tensor, Type};
+
+/// Several uses of operators in one graph, each with inputs of its own.
+#[derive(Default)]
+struct Uses {
+    graph: Graph,
+    inputs: Vec<Tensor>,
+    /// What made each output.
+    labels: Vec<String>,
+}
+
+impl Uses {
+    fn draw(&mut self, kind: Kind, rng: &mut Rng) {
+        let Some((op, inputs)) = draw(kind, rng) else { return };
+        let first = self.inputs.len();
+        let operands: Vec<_> =
+            inputs.iter().enumerate().map(|(i, x)| self.graph.input(&format!("x{}", first + i), x.ty().clone())).collect();
+        let types: Vec<String> = inputs.iter().map(|x| x.ty().to_string()).collect();
+        let label = format!("{op:?} of {}", types.join(", "));
+        let node = self.graph.add(op, operands, "").expect("draws fit");
+        for i in 0..self.graph.node(node).types.len() as u32 {
+            self.graph.output(&format!("y{}", self.labels.len()), node.result(i));
+            self.labels.push(label.clone());
+        }
+        self.inputs.extend(inputs);
+    }
+
+    /// Runs all of them one way and compares with the reference.
+    fn check(&self, via: Via, options: &Options) {
+        let want = dnnc::ir::eval::eval(&self.graph, &self.inputs).expect("draws give no error");
+        let way = || format!("via {}{} for {}", via.name(), if options.plain { ", plain," } else { "" }, options.target.name);
+        let all = || self.labels.join("\n");
+        let run = executor(self.graph.clone(), via, options, &Default::default()).unwrap_or_else(|e| panic!("{}: {e}\n{}", way(), all()));
+        let got = run.run(&self.inputs).unwrap_or_else(|e| panic!("{}: {e}\n{}", way(), all()));
+        for ((got, want), label) in got.iter().zip(&want).zip(&self.labels) {
+            close(got, want).unwrap_or_else(|e| panic!("{label} {}: {e}", way()));
+        }
+    }
+}
+
+/// Whether results are the same but for the order of sums and the last bits of functions.
+fn close(got: &Tensor, want: &Tensor) -> Result<(), String> {
+    if got.ty() != want.ty() {
+        return Err(format!("gives {}, not {}", got.ty(), want.ty()));
+    }
+    let ty = want.ty().ty;
+    let tolerance = match ty {
+        Type::F64 => 1e-12,
+        Type::F32 => 2e-5,
+        Type::F16 => 2e-3,
+        Type::BF16 => 2e-2,
+        _ if ty.is_float() => 0.13,
+        _ => 0.0,
+    };
+    let (got, want) = (dnnc::compare::numbers(got), dnnc::compare::numbers(want));
+    let top = want.iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs())).max(1e-3);
+    for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+        if g != w && (g - w).abs() > tolerance * top && !(g.is_nan() && w.is_nan()) {
+            return Err(format!("element {i} is {g}, not {w}"));
+        }
+    }
+    Ok(())
+}
+
+fn rng(kind: Kind, seed: u64) -> Rng {
+    Rng::odd(seed * 1009 + kind as u64)
+}
+
+#[test]
+fn one_operator_at_a_time() {
+    for &kind in Kind::ALL {
+        for seed in 0..12 {
+            let mut uses = Uses::default();
+            uses.draw(kind, &mut rng(kind, seed));
+            uses.check(Via::Jit, &Options { plain: seed % 2 == 0, ..Options::default() });
+            if seed < 4 {
+                uses.check(Via::Kir, &Options { plain: seed % 2 == 0, ..Options::default() });
+            }
+        }
+    }
+}
+
+/// Graphs of one use of each operator.
+fn all_operators(seed: u64) -> Uses {
+    let mut uses = Uses::default();
+    for &kind in Kind::ALL {
+        uses.draw(kind, &mut rng(kind, seed));
+    }
+    uses
+}
+
+#[test]
+fn all_operators_in_one_graph() {
+    for seed in 100..106 {
+        all_operators(seed).check(Via::Jit, &Options { threads: 1 + seed as usize % 2, ..Options::default() });
+    }
+}
+
+#[test]
+fn all_operators_as_objects() {
+    for (seed, target) in [(200, dnnc::targets::native()), (201, dnnc::targets::find("x86-64").expect("a known target"))] {
+        all_operators(seed).check(Via::Object, &Options { target, ..Options::default() });
+    }
+    if common::aarch64_runs() {
+        all_operators(202).check(Via::Aarch64, &Options::default());
+    }
+}
