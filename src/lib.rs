@@ -12,6 +12,7 @@
 //!
 //! For another machine, [`object`] gives the bytes of an object file and of the C header beside it. The command line is a thin door to the same functions.
 
+mod cache;
 pub mod compare;
 mod error;
 pub mod files;
@@ -19,17 +20,20 @@ mod model;
 mod object;
 pub mod peak;
 mod pipeline;
+mod sizes;
 pub mod tensors;
 mod tune;
 pub mod via;
 
+pub use cache::Held;
 pub use dnnc_frontend::{Dim, Limits, Port};
 pub use dnnc_ir::{Tensor, TensorType, Type};
 pub use dnnc_targets::Target;
 pub use error::Error;
-pub use model::{Layer, Model, Session, bind, compile, describe, sample_inputs};
-pub use object::{Object, Sizes, object, object_of};
+pub use model::{Layer, Model, Session, compile, describe, sample_inputs};
+pub use object::{Footprint, Object, Variants, object, object_of, object_variants};
 pub use pipeline::{Built, Options, build};
+pub use sizes::{Sizes, bind, combinations, parse as parse_sizes};
 pub use tune::TuneCache;
 
 /// Code generation.

@@ -1,14 +1,14 @@
 //! A model that runs: specialisations made on first use of a shape, and kept.
 
+use crate::cache::{Cache, Found, Held};
 use crate::pipeline::Options;
 use crate::via::{Executor, Jitted, Via, executor};
 use crate::{Error, tensors};
 use dnnc_codegen::jit::Arena;
+use dnnc_codegen::shelf::Shelf;
 use dnnc_frontend::{Cut, Dim, Port, Stage};
 use dnnc_ir::{Tensor, Type};
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Reads a model and prepares to run it on this machine. Code is made on first use of a shape, or by [`Model::prepare`].
@@ -16,46 +16,28 @@ pub fn compile(path: impl AsRef<Path>, options: &Options) -> Result<Model, Error
     Model::load(path.as_ref(), options)
 }
 
-/// Specialisations of one model (by shape, or by a size found in data) beyond which the oldest is dropped.
-const MAX_CACHED: usize = 32;
+/// Bytes of a specialisation beside its code, constants and arena: its steps, its entry in the cache, pages that are not full. Resident memory of
+/// 20 to 40 specialisations of five networks of the repository grew by 11 to 39 kB more than these three; it is counted as more so that a gibibyte
+/// of tiny ones stays below the 65,530 mappings that Linux gives a process (each takes three).
+const OVERHEAD: usize = 64 << 10;
 
 /// A model and the code made of it so far. It can be shared between threads; runs of one specialisation take turns.
 pub struct Model {
     source: dnnc_frontend::Model,
     options: Options,
     via: Via,
-    cache: Cache<Vec<Vec<usize>>>,
+    /// Specialisations by the shapes of the inputs, and stages by the values that they wait for.
+    cache: Cache<Prepared>,
+    /// The constants of all specialisations.
+    shelf: Shelf,
 }
 
-/// The code of one stage, and of the stages that followed it so far.
+/// The code of one stage.
 struct Prepared {
     executor: Box<dyn Executor>,
     cut: Option<Cut>,
     /// Which results of the model the first outputs of the stage are.
     finished: Vec<usize>,
-    next: Cache<Vec<Tensor>>,
-}
-
-/// A few specialisations by key, oldest first.
-struct Cache<K>(Mutex<Vec<(K, Arc<Prepared>)>>);
-
-impl<K: PartialEq + Clone> Cache<K> {
-    fn new() -> Cache<K> {
-        Cache(Mutex::new(vec![]))
-    }
-
-    fn get(&self, key: &K, make: impl FnOnce() -> Result<Prepared, Error>) -> Result<Arc<Prepared>, Error> {
-        let mut entries = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some((_, found)) = entries.iter().find(|(k, _)| k == key) {
-            return Ok(found.clone());
-        }
-        let made = Arc::new(make()?);
-        if entries.len() >= MAX_CACHED {
-            entries.remove(0);
-        }
-        entries.push((key.clone(), made.clone()));
-        Ok(made)
-    }
 }
 
 impl Model {
@@ -70,13 +52,14 @@ impl Model {
     }
 
     fn new(source: dnnc_frontend::Model, options: &Options) -> Model {
-        Model { source, options: options.clone(), via: Via::Jit, cache: Cache::new() }
+        let cache = Cache::new(options.cache_bytes);
+        Model { source, options: options.clone(), via: Via::Jit, cache, shelf: Shelf::default() }
     }
 
     /// The same model, run another way. Machine code in this process needs the target to be this machine.
     pub fn via(mut self, via: Via) -> Result<Model, Error> {
         self.via = via;
-        self.cache = Cache::new();
+        self.cache = Cache::new(self.options.cache_bytes);
         Ok(self)
     }
 
@@ -95,6 +78,12 @@ impl Model {
         self.specialised(shapes).map(|_| ())
     }
 
+    /// How many specialisations are kept at present, and their bytes: code, constants (equal ones once), arenas.
+    pub fn held(&self) -> Held {
+        let Held { count, bytes } = self.cache.held();
+        Held { count, bytes: bytes + self.shelf.bytes() }
+    }
+
     /// Runs on tensors that fit the inputs, and gives the results.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         self.check(inputs)?;
@@ -103,15 +92,15 @@ impl Model {
         let mut results: Vec<Option<Tensor>> = vec![None; self.outputs().len()];
         let mut fed: Vec<Tensor> = inputs.to_vec();
         loop {
-            let made = stage.executor.run(&fed)?;
-            for (&result, tensor) in stage.finished.iter().zip(&made) {
+            let made = stage.value.executor.run(&fed)?;
+            for (&result, tensor) in stage.value.finished.iter().zip(&made) {
                 results[result] = Some(tensor.clone());
             }
-            let Some(cut) = &stage.cut else { break };
+            let Some(cut) = &stage.value.cut else { break };
             let values: Vec<Tensor> = made[cut.needed()].to_vec();
             fed = made[cut.live()].to_vec();
-            let next = stage.next.get(&values, || self.prepare_stage(cut.resume(&values)?))?;
-            stage = next;
+            let key = values.iter().flat_map(key_of_value).collect();
+            stage = self.cache.get(Some(&stage), key, || self.shelf.bytes(), || self.prepare_stage(cut.resume(&values)?))?;
         }
         results.into_iter().map(|r| r.ok_or_else(|| Error::Internal("a result was never made".into()))).collect()
     }
@@ -129,19 +118,21 @@ impl Model {
         }
         let options = self.options;
         drop(self.source);
-        let code = Jitted::new(stage.graph, &options)?;
+        let code = Jitted::new(stage.graph, &options, &Shelf::default())?;
         let results = code.jit.program().outputs.iter().map(|(_, t)| vec![0; t.bytes()]).collect();
         let arena = code.jit.arena();
         Ok(Session { inputs, runs: Runs::Fixed(Fixed { code, arena, results }) })
     }
 
-    fn specialised(&self, shapes: &[Vec<usize>]) -> Result<Arc<Prepared>, Error> {
-        self.cache.get(&shapes.to_vec(), || self.prepare_stage(self.source.specialise(shapes)?))
+    fn specialised(&self, shapes: &[Vec<usize>]) -> Result<Found<Prepared>, Error> {
+        let key = shapes.iter().flat_map(|s| key_of_shape(s)).collect();
+        self.cache.get(None, key, || self.shelf.bytes(), || self.prepare_stage(self.source.specialise(shapes)?))
     }
 
-    fn prepare_stage(&self, stage: Stage) -> Result<Prepared, Error> {
-        let executor = executor(stage.graph, self.via, &self.options)?;
-        Ok(Prepared { executor, finished: stage.finished, cut: stage.cut, next: Cache::new() })
+    fn prepare_stage(&self, stage: Stage) -> Result<(Prepared, usize), Error> {
+        let executor = executor(stage.graph, self.via, &self.options, &self.shelf)?;
+        let bytes = OVERHEAD + executor.bytes() + stage.cut.as_ref().map_or(0, Cut::bytes);
+        Ok((Prepared { executor, finished: stage.finished, cut: stage.cut }, bytes))
     }
 
     /// Whether tensors fit the inputs.
@@ -162,59 +153,14 @@ impl Model {
     }
 }
 
-/// Sizes for the inputs of a model: those of `dims` by symbol (or `input:axis`), 1 for a leading symbol that is not named (the batch). The names of
-/// the symbols that were assumed come along; any other symbol is an error that lists all that are missing.
-pub fn bind(ports: &[Port], dims: &BTreeMap<String, usize>) -> Result<(Vec<Vec<usize>>, Vec<String>), Error> {
-    let (mut assumed, mut missing, mut used): (Vec<String>, Vec<String>, Vec<&str>) = (vec![], vec![], vec![]);
-    let mut shapes = vec![];
-    for port in ports {
-        let mut shape = vec![];
-        let Some(port_dims) = &port.dims else {
-            return Err(Error::Usage(format!(
-                "the model does not say how many axes input `{}` has; give it a tensor (`dnnc run`)",
-                port.name
-            )));
-        };
-        for (axis, dim) in port_dims.iter().enumerate() {
-            let place = format!("{}:{axis}", port.name);
-            let symbol = match dim {
-                Dim::Known(n) => {
-                    shape.push(*n);
-                    continue;
-                }
-                Dim::Symbol(s) => s.clone(),
-                Dim::Unknown => place.clone(),
-            };
-            let given = dims.get_key_value(&symbol).or_else(|| dims.get_key_value(&place));
-            match given {
-                Some((name, &n)) => {
-                    used.push(name);
-                    shape.push(n);
-                }
-                None if axis == 0 => {
-                    if !assumed.contains(&symbol) {
-                        assumed.push(symbol);
-                    }
-                    shape.push(1);
-                }
-                None => {
-                    if !missing.contains(&symbol) {
-                        missing.push(symbol);
-                    }
-                }
-            }
-        }
-        shapes.push(shape);
-    }
-    if let Some(name) = dims.keys().find(|n| !used.contains(&n.as_str())) {
-        let list: Vec<String> = ports.iter().map(|p| format!("`{}` ({})", p.name, describe(p))).collect();
-        return Err(Error::Usage(format!("--dim {name}: no such dimension; the inputs are {}", list.join(", "))));
-    }
-    if !missing.is_empty() {
-        let help: Vec<String> = missing.iter().map(|m| format!("--dim {m}=N")).collect();
-        return Err(Error::Usage(format!("the size of {} is not given: say {}", missing.join(", "), help.join(" "))));
-    }
-    Ok((shapes, assumed))
+/// A shape as bytes that differ for different shapes.
+fn key_of_shape(shape: &[usize]) -> Vec<u8> {
+    std::iter::once(shape.len()).chain(shape.iter().copied()).flat_map(usize::to_le_bytes).collect()
+}
+
+/// A tensor of known type as bytes that differ for different values.
+fn key_of_value(tensor: &Tensor) -> Vec<u8> {
+    [&key_of_shape(tensor.shape()), tensor.bytes()].concat()
 }
 
 /// Type and sizes of an input or result: `f32[batch,3,224,224]`.

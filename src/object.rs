@@ -1,9 +1,11 @@
 //! Objects for other machines: the network as bytes to be linked, and the C header that says how to call it.
 
 use crate::pipeline::{Built, build};
-use crate::{Error, Options};
-use dnnc_codegen::{header, object};
-use dnnc_frontend::Model;
+use crate::{Error, Options, Sizes};
+use dnnc_codegen::object::{self, Pack};
+use dnnc_codegen::program::Program;
+use dnnc_codegen::{header, variants};
+use dnnc_frontend::{Model, Stage};
 use dnnc_ir::Graph;
 
 /// A compiled network as files.
@@ -17,8 +19,9 @@ pub struct Object {
     code: usize,
 }
 
-/// Sizes of a compiled network in bytes.
-pub struct Sizes {
+/// What a compiled network takes, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Footprint {
     /// Machine code.
     pub code: usize,
     /// Constants.
@@ -30,14 +33,7 @@ pub struct Sizes {
 /// Compiles a model for these shapes of its inputs; `name` becomes the prefix of the symbols. A model in which a size depends on data
 /// cannot be an object.
 pub fn object(model: &Model, shapes: &[Vec<usize>], name: &str, options: &Options) -> Result<Object, Error> {
-    let stage = model.specialise(shapes)?;
-    if stage.cut.is_some() {
-        return Err(Error::Usage(
-            "a size depends on data, so no object of fixed memory can be made; `dnnc run` and the Rust API compile such a model in stages"
-                .into(),
-        ));
-    }
-    object_of(&stage.graph, name, options)
+    object_of(&whole(model, shapes)?, name, options)
 }
 
 /// Compiles a graph to an object.
@@ -48,46 +44,60 @@ pub fn object_of(graph: &Graph, name: &str, options: &Options) -> Result<Object,
     Ok(Object { bytes: made.bytes, header, built, code: made.code_bytes })
 }
 
+/// The graph of a model, which must be one without a cut.
+fn whole(model: &Model, shapes: &[Vec<usize>]) -> Result<Graph, Error> {
+    let Stage { graph, cut: None, .. } = model.specialise(shapes)? else {
+        return Err(Error::Usage(
+            "a size depends on data, so no object of fixed memory can be made; `dnnc run` and the Rust API compile such a model in stages"
+                .into(),
+        ));
+    };
+    Ok(graph)
+}
+
 impl Object {
     /// How much code, weights and memory.
-    pub fn sizes(&self) -> Sizes {
-        Sizes { code: self.code, weights: self.built.program.constants.iter().map(Vec::len).sum(), arena: self.built.program.arena_bytes }
+    pub fn footprint(&self) -> Footprint {
+        let program = &self.built.program;
+        Footprint { code: self.code, weights: program.constants.iter().map(Vec::len).sum(), arena: program.arena_bytes }
     }
+}
 
-    /// Disassembly of the kernels.
-    pub fn assembly(&self, options: &Options) -> Result<String, Error> {
-        let text = |k| dnnc_codegen::emit::assembly(k, options.target).map_err(Error::Internal);
-        self.built.program.kernels.iter().map(text).collect::<Result<Vec<_>, _>>().map(|t| t.join("\n"))
-    }
+/// A network compiled for several sizes, as files.
+pub struct Variants {
+    /// The object file.
+    pub bytes: Vec<u8>,
+    /// The C header.
+    pub header: String,
+    /// What all variants take together: constants that are equal are there once, and the arena is the largest.
+    pub footprint: Footprint,
+}
 
-    /// Cranelift's input for the kernels that it compiles.
-    pub fn clif(&self, options: &Options) -> Result<String, Error> {
-        let text = |k| dnnc_codegen::emit::clif_text(k, options.target).map_err(Error::Internal);
-        self.built.program.kernels.iter().map(text).collect::<Result<Vec<_>, _>>().map(|t| t.join("\n"))
+/// Compiles a model for every combination of `sizes` into one object, whose entries pick one at run time and refuse other sizes with the status
+/// [`abi::DIMS`](dnnc_runtime::abi::DIMS). `each` sees every graph as it was read, and what was made of it, before it is let go of.
+pub fn object_variants(
+    model: &Model,
+    sizes: &Sizes,
+    name: &str,
+    options: &Options,
+    mut each: impl FnMut(usize, &Graph, &Built) -> Result<(), Error>,
+) -> Result<Variants, Error> {
+    let mut pack = Pack::new(options.target);
+    let mut programs: Vec<Program> = vec![];
+    for (variant, shapes) in sizes.shapes.iter().enumerate() {
+        let graph = whole(model, shapes)?;
+        let mut built = build(&graph, name, options)?;
+        each(variant, &graph, &built)?;
+        pack.add(&built.program).map_err(Error::Internal)?;
+        // What the pack has taken up is let go of: so many sizes need hardly more memory than one.
+        built.program.kernels.clear();
+        built.program.constants.clear();
+        programs.push(built.program);
     }
-
-    /// The kernels in the kernel IR.
-    pub fn kir(&self) -> String {
-        self.built.program.kernels.iter().map(|k| format!("{k}\n")).collect()
-    }
-
-    /// The rewritten graph for Graphviz.
-    pub fn dot(&self) -> String {
-        let graph = &self.built.graph;
-        let mut out = String::from("digraph model {\n  node [shape=box, fontname=\"monospace\"];\n");
-        for (n, node) in graph.nodes().iter().enumerate() {
-            let types: Vec<String> = node.types.iter().map(|t| t.to_string()).collect();
-            if node.op.kind() == dnnc_ir::Kind::Const && node.types[0].rank() == 0 {
-                continue;
-            }
-            out += &format!("  n{n} [label=\"{}\\n{}\"];\n", node.op.kind().name(), types.join(", "));
-            for v in &node.inputs {
-                out += &format!("  n{} -> n{n};\n", v.node);
-            }
-        }
-        for (i, (name, v)) in graph.outputs().iter().enumerate() {
-            out += &format!("  out{i} [label=\"{}\", shape=ellipse];\n  n{} -> out{i};\n", name.replace('"', "'"), v.node);
-        }
-        out + "}\n"
-    }
+    let programs: Vec<&Program> = programs.iter().collect();
+    let made = pack.finish(name, &sizes.open, &programs).map_err(Error::Internal)?;
+    let header = header::write_variants(name, &sizes.open, &programs, made.weight_bytes, options.target);
+    let arena = programs.iter().map(|p| p.arena_bytes).max().unwrap_or(0);
+    debug_assert_eq!(variants::count(&sizes.open), Some(programs.len()));
+    Ok(Variants { bytes: made.bytes, header, footprint: Footprint { code: made.code_bytes, weights: made.weight_bytes, arena } })
 }

@@ -28,6 +28,11 @@ pub struct Options {
     pub sparse: bool,
     /// Largest arena that a network may need, in bytes.
     pub max_arena: usize,
+    /// Bytes of code, constants and arenas that a [`Model`](crate::Model) keeps for the shapes it has met; the least recently used goes first. What
+    /// an inference uses is kept in any case.
+    pub cache_bytes: usize,
+    /// Most combinations of sizes that one object may hold.
+    pub max_variants: usize,
 }
 
 impl Default for Options {
@@ -41,6 +46,8 @@ impl Default for Options {
             tuner: None,
             sparse: true,
             max_arena: 4 << 30,
+            cache_bytes: 1 << 30,
+            max_variants: 64,
         }
     }
 }
@@ -55,6 +62,45 @@ pub struct Built {
     pub program: Program,
     /// What lowering has to say.
     pub notes: lower::Notes,
+}
+
+impl Built {
+    /// Disassembly of the kernels.
+    pub fn assembly(&self, target: &Target) -> Result<String, Error> {
+        let text = |k| dnnc_codegen::emit::assembly(k, target).map_err(Error::Internal);
+        self.program.kernels.iter().map(text).collect::<Result<Vec<_>, _>>().map(|t| t.join("\n"))
+    }
+
+    /// Cranelift's input for the kernels that it compiles.
+    pub fn clif(&self, target: &Target) -> Result<String, Error> {
+        let text = |k| dnnc_codegen::emit::clif_text(k, target).map_err(Error::Internal);
+        self.program.kernels.iter().map(text).collect::<Result<Vec<_>, _>>().map(|t| t.join("\n"))
+    }
+
+    /// The kernels in the kernel IR.
+    pub fn kir(&self) -> String {
+        self.program.kernels.iter().map(|k| format!("{k}\n")).collect()
+    }
+
+    /// The rewritten graph for Graphviz.
+    pub fn dot(&self) -> String {
+        let graph = &self.graph;
+        let mut out = String::from("digraph model {\n  node [shape=box, fontname=\"monospace\"];\n");
+        for (n, node) in graph.nodes().iter().enumerate() {
+            let types: Vec<String> = node.types.iter().map(|t| t.to_string()).collect();
+            if node.op.kind() == dnnc_ir::Kind::Const && node.types[0].rank() == 0 {
+                continue;
+            }
+            out += &format!("  n{n} [label=\"{}\\n{}\"];\n", node.op.kind().name(), types.join(", "));
+            for v in &node.inputs {
+                out += &format!("  n{} -> n{n};\n", v.node);
+            }
+        }
+        for (i, (name, v)) in graph.outputs().iter().enumerate() {
+            out += &format!("  out{i} [label=\"{}\", shape=ellipse];\n  n{} -> out{i};\n", name.replace('"', "'"), v.node);
+        }
+        out + "}\n"
+    }
 }
 
 /// Rewrites and lowers a graph; `name` becomes the prefix of its symbols.

@@ -4,6 +4,7 @@ use crate::pipeline::{Options, program};
 use crate::{Error, object_of};
 use dnnc_codegen::jit::{Arena, Jit};
 use dnnc_codegen::program::Program;
+use dnnc_codegen::shelf::Shelf;
 use dnnc_ir::{Graph, Tensor};
 use std::path::PathBuf;
 use std::process::Command;
@@ -62,14 +63,17 @@ impl clap::ValueEnum for Via {
 pub trait Executor: Send + Sync {
     /// Runs on inputs of the graph's types.
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error>;
+
+    /// Bytes of memory that it holds, beside constants on a shelf.
+    fn bytes(&self) -> usize;
 }
 
-/// Prepares a graph to be run in one of the ways.
-pub fn executor(graph: Graph, via: Via, options: &Options) -> Result<Box<dyn Executor>, Error> {
+/// Prepares a graph to be run in one of the ways; the JIT places constants on `shelf`.
+pub fn executor(graph: Graph, via: Via, options: &Options, shelf: &Shelf) -> Result<Box<dyn Executor>, Error> {
     Ok(match via {
         Via::Evaluator => Box::new(Evaluated(graph)),
         Via::Kir => Box::new(Interpreted(program(graph, options)?)),
-        Via::Jit => Box::new(Jitted::new(graph, options)?),
+        Via::Jit => Box::new(Jitted::new(graph, options, shelf)?),
         Via::Object => Box::new(Linked::new(&graph, options, &["cc"], &[])?),
         Via::Aarch64 => {
             let target = if options.target.triple.starts_with("aarch64") {
@@ -89,6 +93,11 @@ impl Executor for Evaluated {
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         dnnc_ir::eval::eval(&self.0, inputs).map_err(|e| Error::Run(e.to_string()))
     }
+
+    fn bytes(&self) -> usize {
+        // The constants are the model's own as far as nothing was folded.
+        0
+    }
 }
 
 struct Interpreted(Program);
@@ -99,6 +108,10 @@ impl Executor for Interpreted {
         let results = dnnc_codegen::interpret::run(&self.0, &bytes).map_err(Error::Run)?;
         gather(&self.0, results)
     }
+
+    fn bytes(&self) -> usize {
+        self.0.constants.iter().map(Vec::len).sum::<usize>() + self.0.arena_bytes
+    }
 }
 
 /// Machine code in this process, with the memory of one run at a time.
@@ -108,8 +121,8 @@ pub(crate) struct Jitted {
 }
 
 impl Jitted {
-    pub(crate) fn new(graph: Graph, options: &Options) -> Result<Jitted, Error> {
-        let jit = Jit::new(program(graph, options)?, options.target, options.threads).map_err(Error::Internal)?;
+    pub(crate) fn new(graph: Graph, options: &Options, shelf: &Shelf) -> Result<Jitted, Error> {
+        let jit = Jit::on_shelf(program(graph, options)?, options.target, options.threads, shelf).map_err(Error::Internal)?;
         let arena = Mutex::new(jit.arena());
         Ok(Jitted { jit, arena })
     }
@@ -123,6 +136,10 @@ impl Executor for Jitted {
         let mut arena = self.arena.lock().unwrap_or_else(|e| e.into_inner());
         self.jit.run(&bytes, &mut slices, &mut arena).map_err(|s| Error::Run(s.to_string()))?;
         gather(self.jit.program(), results)
+    }
+
+    fn bytes(&self) -> usize {
+        self.jit.code_bytes() + self.arena.lock().unwrap_or_else(|e| e.into_inner()).bytes()
     }
 }
 
@@ -245,6 +262,11 @@ impl Executor for Linked {
                 Tensor::from_bytes(ty.clone(), &bytes).ok_or_else(|| Error::Internal(format!("result `{name}` has {} bytes", bytes.len())))
             })
             .collect()
+    }
+
+    fn bytes(&self) -> usize {
+        // All is in files.
+        0
     }
 }
 

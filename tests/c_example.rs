@@ -19,15 +19,17 @@ impl Drop for Scratch {
     }
 }
 
-/// Compiles the network for a target, links the example with it and runs it; gives what it prints.
-fn example(target: &str, compiler: &[&str], flags: &[&str], runner: &[&str]) -> String {
+/// Compiles the network for a target, links an example with it and runs it; gives what it prints.
+fn example(source: &str, dims: &[&str], target: &str, compiler: &[&str], flags: &[&str], runner: &[&str]) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let dir = Scratch(std::env::temp_dir().join(format!("dnnc-c-{target}-{}-{}", flags.len(), std::process::id())));
+    let dir = Scratch(std::env::temp_dir().join(format!("dnnc-c-{source}-{target}-{}-{}", flags.len(), std::process::id())));
     std::fs::create_dir_all(&dir.0).expect("a temporary folder");
     let object = dir.0.join("garment.o");
     run(Command::new(env!("CARGO_BIN_EXE_dnnc"))
         .arg(root.join("tests/data/fm-mobilenetv2/model.onnx"))
-        .args(["--name", "garment", "--target", target, "-o"])
+        .args(["--name", "garment", "--target", target])
+        .args(dims)
+        .arg("-o")
         .arg(&object));
     let symbols = run(Command::new("nm").arg("-u").arg(&object));
     assert!(symbols.trim().is_empty(), "undefined symbols: {symbols}");
@@ -36,7 +38,7 @@ fn example(target: &str, compiler: &[&str], flags: &[&str], runner: &[&str]) -> 
         .args(&compiler[1..])
         .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-I"])
         .arg(&dir.0)
-        .arg(root.join("examples/c/classify.c"))
+        .arg(root.join("examples/c").join(source))
         .arg(&object)
         .args(flags)
         .arg("-o")
@@ -49,9 +51,9 @@ fn example(target: &str, compiler: &[&str], flags: &[&str], runner: &[&str]) -> 
 
 #[test]
 fn it_links_and_runs() {
-    let alone = example("native", &["cc"], &[], &[]);
+    let alone = example("classify.c", &[], "native", &["cc"], &[], &[]);
     assert!(alone.starts_with("trousers"), "{alone}");
-    let threads = example("native", &["cc"], &["-DTHREADS=2", "-lpthread"], &[]);
+    let threads = example("classify.c", &[], "native", &["cc"], &["-DTHREADS=2", "-lpthread"], &[]);
     assert_eq!(alone, threads);
 }
 
@@ -68,7 +70,21 @@ fn it_links_into_a_shared_library() {
 #[test]
 fn it_links_and_runs_on_arm() {
     if common::aarch64_runs() {
-        let arm = example("aarch64", &["aarch64-linux-gnu-gcc", "-static"], &[], &["qemu-aarch64"]);
+        let arm = example("classify.c", &[], "aarch64", &["aarch64-linux-gnu-gcc", "-static"], &[], &["qemu-aarch64"]);
         assert!(arm.starts_with("trousers"), "{arm}");
+    }
+}
+
+#[test]
+fn several_batch_sizes_link_and_run() {
+    let dims = ["--dim", "batch=1,4"];
+    let here = example("batches.c", &dims, "native", &["cc"], &[], &[]);
+    let lines: Vec<&str> = here.lines().collect();
+    assert!(lines[0].starts_with("4 at once") && lines[1].starts_with("1 at once") && lines[2].starts_with("1 at once"), "{here}");
+    assert!(lines[3].starts_with("trousers") && lines.len() == 9, "{here}");
+    assert_eq!(lines[3], lines[7], "a garment looks the same alone and among others");
+    if common::aarch64_runs() {
+        let arm = example("batches.c", &dims, "aarch64", &["aarch64-linux-gnu-gcc", "-static"], &[], &["qemu-aarch64"]);
+        assert!(arm.lines().nth(3).is_some_and(|l| l.starts_with("trousers")), "{arm}");
     }
 }

@@ -10,7 +10,7 @@ use cranelift_codegen::ir::{
     AbiParam, Block, BlockArg, FuncRef, Function, InstBuilder, MemFlagsData, SigRef, Signature, StackSlot, StackSlotData, StackSlotKind,
 };
 use cranelift_codegen::ir::{UserFuncName, Value};
-use cranelift_codegen::isa::CallConv;
+use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module};
 use dnnc_runtime::abi;
@@ -23,85 +23,86 @@ pub(crate) struct Entries {
     pub parallel: Option<FuncId>,
     /// `<name>_run_profiled`.
     pub profiled: Option<FuncId>,
+    /// Bytes of their code.
+    pub code_bytes: usize,
 }
 
 /// Where the entries find the constants.
 pub(crate) enum Constants {
-    /// In the module, as read-only data.
-    Data,
-    /// At an address in this process.
-    Address(u64),
+    /// Each at an offset into read-only data of the module.
+    Data(DataId, Vec<usize>),
+    /// Each at an address in this process.
+    Addresses(Vec<u64>),
 }
 
 /// What a module shall hold beside `<name>_run`.
 pub(crate) struct Wanted {
+    /// Who sees the functions.
+    pub linkage: Linkage,
     pub parallel: bool,
     pub profiled: bool,
 }
 
-/// Defines all functions and data of a program; `code` holds the machine code of its kernels.
+/// Defines kernels by their machine code, each with the number of its pointers.
+pub(crate) fn define_kernels<'a, M: Module>(
+    module: &mut M,
+    name: &str,
+    code: impl IntoIterator<Item = (usize, &'a [u8])>,
+) -> Result<Vec<FuncId>, String> {
+    let text = |e: cranelift_module::ModuleError| e.to_string();
+    let define = |(i, (pointers, bytes)): (usize, (usize, &[u8]))| {
+        let id = module.declare_function(&format!("{name}_kernel_{i}"), Linkage::Local, &kernel_signature(pointers)).map_err(text)?;
+        module.define_function_bytes(id, ALIGN as u64, bytes, &[]).map_err(text)?;
+        Ok(id)
+    };
+    code.into_iter().enumerate().map(define).collect()
+}
+
+/// Defines read-only data.
+pub(crate) fn define_data<M: Module>(module: &mut M, name: &str, bytes: Vec<u8>) -> Result<DataId, String> {
+    let text = |e: cranelift_module::ModuleError| e.to_string();
+    let id = module.declare_data(name, Linkage::Local, false, false).map_err(text)?;
+    let mut description = DataDescription::new();
+    description.set_align(ALIGN as u64);
+    description.define(bytes.into_boxed_slice());
+    module.define_data(id, &description).map_err(text)?;
+    Ok(id)
+}
+
+/// Defines the entries of a program, whose names begin with `name`; `kernels` are those of the program, in its order.
 pub(crate) fn define<M: Module>(
     module: &mut M,
     program: &Program,
-    code: &[Vec<u8>],
+    name: &str,
+    kernels: Vec<FuncId>,
     constants: Constants,
     wanted: Wanted,
 ) -> Result<Entries, String> {
-    let text = |e: cranelift_module::ModuleError| e.to_string();
-    let mut kernels = vec![];
-    for (i, (kernel, bytes)) in program.kernels.iter().zip(code).enumerate() {
-        let signature = kernel_signature(kernel.pointers);
-        let id = module.declare_function(&format!("{}_kernel_{i}", program.name), Linkage::Local, &signature).map_err(text)?;
-        module.define_function_bytes(id, ALIGN as u64, bytes, &[]).map_err(text)?;
-        kernels.push(id);
-    }
-    let offsets = constant_offsets(program);
-    let data = match constants {
-        Constants::Address(at) => Base::Address(at),
-        Constants::Data => {
-            let id = module.declare_data(&format!("{}_weights", program.name), Linkage::Local, false, false).map_err(text)?;
-            let mut description = DataDescription::new();
-            description.set_align(ALIGN as u64);
-            let mut block = vec![0; constant_size(program)];
-            for (offset, data) in constant_offsets(program).into_iter().zip(&program.constants) {
-                block[offset..offset + data.len()].copy_from_slice(data);
-            }
-            description.define(block.into_boxed_slice());
-            module.define_data(id, &description).map_err(text)?;
-            Base::Data(id)
-        }
-    };
-    let mut maker = Maker { module, program, kernels, offsets, data, bodies: 0 };
+    let mut maker = Maker { module, program, name, kernels, constants, linkage: wanted.linkage, bodies: 0, code_bytes: 0 };
     let run = maker.entry("run", Form::Serial)?;
     let parallel = wanted.parallel.then(|| maker.entry("run_parallel", Form::Parallel)).transpose()?;
     let profiled = wanted.profiled.then(|| maker.entry("run_profiled", Form::Profiled)).transpose()?;
-    Ok(Entries { run, parallel, profiled })
+    Ok(Entries { run, parallel, profiled, code_bytes: maker.code_bytes })
 }
 
-/// Offset of each constant in one block of data.
-pub(crate) fn constant_offsets(program: &Program) -> Vec<usize> {
-    let mut at = 0;
-    program
-        .constants
-        .iter()
-        .map(|c| {
-            let offset = at;
-            at += c.len().next_multiple_of(ALIGN);
-            offset
-        })
-        .collect()
-}
-
-/// Bytes of all constants as one block.
-pub(crate) fn constant_size(program: &Program) -> usize {
-    program.constants.iter().map(|c| c.len().next_multiple_of(ALIGN)).sum::<usize>().max(1)
-}
-
-/// Moves all constants into one block, which needs no more memory than there was at once.
-pub(crate) fn take_constants(program: &mut Program, block: &mut [u8]) {
-    for (offset, data) in constant_offsets(program).into_iter().zip(std::mem::take(&mut program.constants)) {
-        block[offset..offset + data.len()].copy_from_slice(&data);
-    }
+/// A function made of what `body` writes into it.
+pub(crate) fn written(
+    config: TargetFrontendConfig,
+    id: FuncId,
+    signature: Signature,
+    body: impl FnOnce(&mut FunctionBuilder, &[Value]) -> Result<(), String>,
+) -> Result<Context, String> {
+    let mut context = Context::for_function(Function::with_name_signature(UserFuncName::user(0, id.as_u32()), signature));
+    let mut scratch = FunctionBuilderContext::new();
+    let mut b = FunctionBuilder::new(&mut context.func, &mut scratch);
+    let block = b.create_block();
+    b.append_block_params_for_function_params(block);
+    b.switch_to_block(block);
+    let args = b.block_params(block).to_vec();
+    body(&mut b, &args)?;
+    b.seal_all_blocks();
+    b.finalize(config);
+    Ok(context)
 }
 
 /// `fn(ptr × n, task: i64) -> i32`, as both emitters make kernels.
@@ -122,23 +123,20 @@ enum Form {
     Profiled,
 }
 
-#[derive(Clone, Copy)]
-enum Base {
-    Data(DataId),
-    Address(u64),
-}
-
 /// Steps of one function: allocation of registers takes time that grows with the square of their number.
 const PART: usize = 1000;
 
 struct Maker<'a, M: Module> {
     module: &'a mut M,
     program: &'a Program,
+    name: &'a str,
     kernels: Vec<FuncId>,
-    offsets: Vec<usize>,
-    data: Base,
+    constants: Constants,
+    linkage: Linkage,
     /// Bodies of parallel loops made so far.
     bodies: usize,
+    /// Bytes of code made so far.
+    code_bytes: usize,
 }
 
 /// Values that steps of one entry need.
@@ -175,16 +173,16 @@ impl<M: Module> Maker<'_, M> {
 
     fn entry(&mut self, suffix: &str, form: Form) -> Result<FuncId, String> {
         let steps = &self.program.steps;
-        let name = format!("{}_{suffix}", self.program.name);
+        let name = format!("{}_{suffix}", self.name);
         if steps.len() <= PART {
-            return self.steps(&name, Linkage::Export, form, steps);
+            return self.steps(&name, self.linkage, form, steps);
         }
         let mut parts = vec![];
         for (i, steps) in steps.chunks(PART).enumerate() {
             parts.push(self.steps(&format!("{name}_part_{i}"), Linkage::Local, form, steps)?);
         }
         let signature = self.signature(form);
-        let id = self.module.declare_function(&name, Linkage::Export, &signature).map_err(|e| e.to_string())?;
+        let id = self.module.declare_function(&name, self.linkage, &signature).map_err(|e| e.to_string())?;
         self.function(id, signature, |maker, b, args| {
             let exit = b.create_block();
             let status = b.append_block_param(exit, I32);
@@ -250,17 +248,11 @@ impl<M: Module> Maker<'_, M> {
         signature: Signature,
         body: impl FnOnce(&mut Self, &mut FunctionBuilder, &[Value]) -> Result<(), String>,
     ) -> Result<(), String> {
-        let mut context = Context::for_function(Function::with_name_signature(UserFuncName::user(0, id.as_u32()), signature));
-        let mut scratch = FunctionBuilderContext::new();
-        let mut b = FunctionBuilder::new(&mut context.func, &mut scratch);
-        let block = b.create_block();
-        b.append_block_params_for_function_params(block);
-        b.switch_to_block(block);
-        let args = b.block_params(block).to_vec();
-        body(self, &mut b, &args)?;
-        b.seal_all_blocks();
-        b.finalize(self.module.isa().frontend_config());
-        self.module.define_function(id, &mut context).map_err(|e| format!("{e:?}"))
+        let config = self.module.isa().frontend_config();
+        let mut context = written(config, id, signature, |b, args| body(self, b, args))?;
+        self.module.define_function(id, &mut context).map_err(|e| format!("{e:?}"))?;
+        self.code_bytes += context.compiled_code().map_or(0, |c| c.code_buffer().len());
+        Ok(())
     }
 
     fn step(&mut self, b: &mut FunctionBuilder, frame: &Frame, step: &Step) -> Result<(), String> {
@@ -372,7 +364,7 @@ impl<M: Module> Maker<'_, M> {
     fn body(&mut self, call: &Call) -> Result<FuncId, String> {
         let mut signature = Signature::new(self.convention());
         signature.params = vec![AbiParam::new(I64); 2];
-        let name = format!("{}_task_{}", self.program.name, self.bodies);
+        let name = format!("{}_task_{}", self.name, self.bodies);
         self.bodies += 1;
         let id = self.module.declare_function(&name, Linkage::Local, &signature).map_err(|e| e.to_string())?;
         self.function(id, signature, |maker, b, args| {
@@ -403,16 +395,13 @@ impl<M: Module> Maker<'_, M> {
             Loc::Input(i, offset) => (b.ins().load(I64, MemFlagsData::trusted(), frame.inputs, 8 * i as i32), offset),
             Loc::Output(i, offset) => (b.ins().load(I64, MemFlagsData::trusted(), frame.outputs, 8 * i as i32), offset),
             Loc::Arena(offset) => (frame.arena, offset),
-            Loc::Const(i, offset) => {
-                let at = self.offsets[i] + offset;
-                match self.data {
-                    Base::Address(start) => return b.ins().iconst(I64, (start + at as u64) as i64),
-                    Base::Data(id) => {
-                        let global = self.module.declare_data_in_func(id, b.func);
-                        (b.ins().symbol_value(I64, global), at)
-                    }
+            Loc::Const(i, offset) => match &self.constants {
+                Constants::Addresses(at) => return b.ins().iconst(I64, (at[i] + offset as u64) as i64),
+                Constants::Data(id, at) => {
+                    let global = self.module.declare_data_in_func(*id, b.func);
+                    (b.ins().symbol_value(I64, global), at[i] + offset)
                 }
-            }
+            },
         };
         if offset == 0 { base } else { b.ins().iadd_imm_s(base, offset as i64) }
     }

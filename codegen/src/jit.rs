@@ -4,12 +4,15 @@ use crate::emit;
 use crate::entry::{self, Constants, Wanted};
 use crate::pool::{Body, Pool};
 use crate::program::{ALIGN, Program};
+use crate::shelf::{Aligned, Block, Shelf};
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
+use cranelift_module::Linkage;
 use dnnc_targets::Target;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::c_void;
 use std::fmt;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Lets the allocator of this process give every large block back to the system when it is freed. Without it glibc learns from the first large
@@ -25,7 +28,7 @@ pub fn free_large_blocks_at_once() {
 
 /// Asks the system to back memory by large pages: weights are read once a run, and in pages of 4 KiB a third of the rate of the caches goes
 /// to address translation (5 MB read by one core of a Zen 3: 38 GB/s, in pages of 2 MiB 50 GB/s). Elsewhere it does nothing.
-fn use_large_pages(memory: &mut [u8]) {
+pub(crate) fn use_large_pages(memory: &mut [u8]) {
     #[cfg(target_os = "linux")]
     // SAFETY: the range is ours; the advice changes how it is backed and not what it holds. A system without large pages says so and is not heard.
     #[allow(unsafe_code)]
@@ -91,8 +94,9 @@ pub struct Jit {
     run: Serial,
     parallel: Option<(Parallel, Pool)>,
     profiled: Profiled,
-    /// The constants: the code holds their address.
-    _constants: Aligned,
+    code_bytes: usize,
+    /// The constants: the code holds their addresses.
+    _constants: Vec<Arc<Block>>,
 }
 
 type Serial = unsafe extern "C" fn(*const *const u8, *const *mut u8, *mut u8) -> i32;
@@ -101,47 +105,31 @@ type Parallel = unsafe extern "C" fn(*const *const u8, *const *mut u8, *mut u8, 
 type Tick = unsafe extern "C" fn(*mut Vec<Instant>);
 type Profiled = unsafe extern "C" fn(*const *const u8, *const *mut u8, *mut u8, *const Pool, ParallelFor, Tick, *mut Vec<Instant>) -> i32;
 
-/// Memory aligned to [`ALIGN`], and in large pages where it is large and the system has them.
-struct Aligned {
-    bytes: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-/// Bytes of a large page of this machine.
-const LARGE_PAGE: usize = 2 << 20;
-/// Bytes from which memory is asked for in large pages.
-const LARGE: usize = 256 << 10;
-
-impl Aligned {
-    fn new(len: usize) -> Aligned {
-        let (align, room) = if len >= LARGE { (LARGE_PAGE, len.next_multiple_of(LARGE_PAGE)) } else { (ALIGN, len) };
-        let mut bytes = vec![0u8; room + align];
-        let start = bytes.as_ptr().align_offset(align);
-        if len >= LARGE {
-            use_large_pages(&mut bytes[start..start + room]);
-        }
-        Aligned { bytes, start, len }
-    }
-
-    fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.len]
-    }
-}
-
 /// The memory that runs of a network work in; one at a time.
 pub struct Arena(Aligned);
 
+impl Arena {
+    /// Bytes of memory that it takes.
+    pub fn bytes(&self) -> usize {
+        self.0.taken()
+    }
+}
+
 impl Jit {
     /// Compiles a program for this machine, to run on so many threads.
-    pub fn new(mut program: Program, target: &Target, threads: usize) -> Result<Jit, String> {
+    pub fn new(program: Program, target: &Target, threads: usize) -> Result<Jit, String> {
+        Jit::on_shelf(program, target, threads, &Shelf::default())
+    }
+
+    /// Compiles a program whose constants are placed on `shelf`: those that are already there are used.
+    pub fn on_shelf(mut program: Program, target: &Target, threads: usize, shelf: &Shelf) -> Result<Jit, String> {
         let native = dnnc_targets::native();
         if target.triple.split('-').next() != native.triple.split('-').next() || target.vector.bits > native.vector.bits {
             return Err(format!("code for {} does not run on this machine, which is {}", target.name, native.name));
         }
         let code = emit::emit_all(&program.kernels, target)?;
-        let mut constants = Aligned::new(entry::constant_size(&program));
-        let address = constants.as_mut().as_ptr() as u64;
+        let pointers: Vec<usize> = std::mem::take(&mut program.kernels).iter().map(|k| k.pointers).collect();
+        let (addresses, constants) = shelf.place(std::mem::take(&mut program.constants));
         let isa = emit::isa(target, crate::kir::Tuning::AsWritten, false)?;
         let mut builder = JITBuilder::with_isa(isa, cranelift_module::default_libcall_names());
         // Calls reach ±128 MiB on AArch64: all functions come from one reservation, of address space only.
@@ -149,10 +137,10 @@ impl Jit {
         let memory = ArenaMemoryProvider::new_with_size(reserve).map_err(|e| format!("memory for machine code: {e}"))?;
         builder.memory_provider(Box::new(memory));
         let mut module = JITModule::new(builder);
-        let wanted = Wanted { parallel: threads > 1, profiled: true };
-        let entries = entry::define(&mut module, &program, &code, Constants::Address(address), wanted)?;
+        let kernels = entry::define_kernels(&mut module, &program.name, pointers.into_iter().zip(code.iter().map(Vec::as_slice)))?;
+        let wanted = Wanted { linkage: Linkage::Export, parallel: threads > 1, profiled: true };
+        let entries = entry::define(&mut module, &program, &program.name, kernels, Constants::Addresses(addresses), wanted)?;
         module.finalize_definitions().map_err(|e| e.to_string())?;
-        entry::take_constants(&mut program, constants.as_mut());
         let function = |id| module.get_finalized_function(id);
         // Each address is that of a function that `entry::define` made with exactly this signature, in a module that lives as long as the pointer.
         #[allow(unsafe_code)]
@@ -164,12 +152,18 @@ impl Jit {
             )
         };
         let parallel = parallel.map(|f| (f, Pool::new(threads)));
-        Ok(Jit { program, module: Some(module), run, parallel, profiled, _constants: constants })
+        let code_bytes = code.iter().map(|c| c.len().next_multiple_of(ALIGN)).sum::<usize>() + entries.code_bytes;
+        Ok(Jit { program, module: Some(module), run, parallel, profiled, code_bytes, _constants: constants })
     }
 
-    /// What was compiled (without the data of its constants).
+    /// What was compiled (without its kernels and the data of its constants).
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// Bytes of machine code.
+    pub fn code_bytes(&self) -> usize {
+        self.code_bytes
     }
 
     /// Memory for runs.
@@ -219,7 +213,7 @@ impl Jit {
         let lengths = |ports: &[(String, dnnc_ir::TensorType)]| ports.iter().map(|(_, t)| t.bytes()).collect::<Vec<_>>();
         assert_eq!(inputs.iter().map(|b| b.len()).collect::<Vec<_>>(), lengths(&self.program.inputs), "bytes of the inputs");
         assert_eq!(outputs.iter().map(|b| b.len()).collect::<Vec<_>>(), lengths(&self.program.outputs), "bytes of the results");
-        assert!(arena.0.len >= self.program.arena_bytes, "the arena belongs to another network");
+        assert!(arena.0.len() >= self.program.arena_bytes, "the arena belongs to another network");
         (inputs.iter().map(|b| b.as_ptr()).collect(), outputs.iter_mut().map(|b| b.as_mut_ptr()).collect())
     }
 }

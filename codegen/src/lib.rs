@@ -4,6 +4,7 @@
 
 mod chains;
 pub mod choice;
+mod dispatch;
 pub mod emit;
 mod entry;
 pub mod expr;
@@ -21,4 +22,6 @@ pub mod object;
 mod pool;
 pub mod program;
 pub mod schedule;
+pub mod shelf;
 pub mod threads;
+pub mod variants;

@@ -69,6 +69,12 @@ impl Build {
         Build { graph, made, values, constant: vec![], found: HashSet::new(), name: String::new(), limits, folded: 0 }
     }
 
+    /// About how much memory it holds beside the constants of the model: nodes, and what was folded.
+    pub fn bytes(&self) -> usize {
+        const NODE: usize = 512;
+        self.folded + NODE * self.constant.len()
+    }
+
     /// An empty graph under the same limits: the body of a loop.
     pub fn body(&self) -> Build {
         Build::new(self.limits)

@@ -47,6 +47,11 @@ impl Cut {
         self.finished + self.live.len()..self.finished + self.live.len() + self.needed.len()
     }
 
+    /// About how much memory it holds.
+    pub fn bytes(&self) -> usize {
+        self.state.build.bytes() + 64 * (self.state.bound.len() + self.state.queue.len() + self.state.waiting.len())
+    }
+
     /// The next stage, for these values of the [`needed`](Cut::needed) outputs. Equal values give equal stages.
     pub fn resume(&self, values: &[Tensor]) -> Result<Stage, Refusals> {
         let old = &self.state;

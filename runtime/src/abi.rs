@@ -10,6 +10,8 @@ pub const SIZE: i32 = 2;
 pub const DIVISION: i32 = 3;
 /// A loop did not end.
 pub const ENDLESS: i32 = 4;
+/// The caller gave sizes for which the object holds no code. Only networks of several sizes end with it, and before anything is read or written.
+pub const DIMS: i32 = 5;
 
 /// Every status but [`OK`]: number, name of its macro after the network's prefix, and a sentence.
 pub const STATUSES: &[(i32, &str, &str)] = &[
@@ -17,6 +19,7 @@ pub const STATUSES: &[(i32, &str, &str)] = &[
     (SIZE, "BAD_SIZE", "a size is outside what the network was compiled for"),
     (DIVISION, "DIVISION_BY_ZERO", "an integer was divided by zero"),
     (ENDLESS, "ENDLESS_LOOP", "a loop did not end within as many iterations as it may have"),
+    (DIMS, "BAD_DIMS", "the sizes given are none of those the network was compiled for"),
 ];
 
 /// A sentence for a status.

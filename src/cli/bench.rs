@@ -35,7 +35,7 @@ impl Bench {
         let start = Instant::now();
         let model = super::jit_model(&self.model, &options)?;
         let inputs = if self.inputs.is_empty() {
-            let (shapes, assumed) = dnnc::bind(model.inputs(), &self.building.dims())?;
+            let (shapes, assumed) = self.building.one(model.inputs(), &options, "`dnnc bench` measures")?;
             for name in assumed {
                 eprintln!("note: dimension {name} is not given; measured at 1 (--dim sets it)");
             }

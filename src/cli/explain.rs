@@ -22,9 +22,25 @@ pub struct Explain {
 impl Explain {
     pub fn run(self) -> Result<(), Error> {
         let options = self.building.options(self.threads)?;
-        let (model, shapes) = self.building.bound(&self.model, &options)?;
-        let stage = model.specialise(&shapes)?;
-        let built = super::progress::while_doing("compiling", || dnnc::build(&stage.graph, "model", &options))?;
+        let (model, sizes) = self.building.bound(&self.model, &options)?;
+        let mut all = vec![];
+        for (variant, shapes) in sizes.shapes.iter().enumerate() {
+            let stage = model.specialise(shapes)?;
+            let built = super::progress::while_doing("compiling", || dnnc::build(&stage.graph, "model", &options))?;
+            if !sizes.open.is_empty() && !self.json {
+                say!("{}{}", if variant > 0 { "\n" } else { "" }, sizes.label(variant));
+            }
+            let Some(said) = self.one(&built, stage.cut.is_some(), &options) else { continue };
+            all.push(if sizes.open.is_empty() { said } else { serde_json::json!({"dims": sizes.of(variant), "explained": said}) });
+        }
+        if self.json {
+            print_json(&if sizes.open.is_empty() { all.remove(0) } else { all.into() });
+        }
+        Ok(())
+    }
+
+    /// Says it, or gives it as JSON.
+    fn one(&self, built: &dnnc::Built, staged: bool, options: &dnnc::Options) -> Option<serde_json::Value> {
         let steps = dnnc::codegen::program::calls(&built.program.steps);
         if self.json {
             let report = built.report.as_ref().map(|r| {
@@ -43,8 +59,7 @@ impl Explain {
                     serde_json::json!({"step": c.label, "node": c.node, "kernel": built.program.kernels[c.kernel].name, "tasks": c.tasks, "work": c.work, "algorithm": c.choice.as_ref().map(algorithm)})
                 })
                 .collect();
-            print_json(&serde_json::json!({"rewrites": report, "steps": steps}));
-            return Ok(());
+            return Some(serde_json::json!({"rewrites": report, "steps": steps, "staged": staged}));
         }
         match &built.report {
             Some(report) => show(report),
@@ -72,7 +87,10 @@ impl Explain {
         if placed + copied > 0 {
             say!("concatenation: {placed} operands are made in place, {copied} are copied");
         }
-        Ok(())
+        if staged {
+            say!("a size depends on data: this is the part before it; `dnnc run` compiles the rest when it knows the size");
+        }
+        None
     }
 }
 

@@ -1,8 +1,8 @@
 use super::{Building, bytes, count, print_json, table};
 use clap::Args;
-use dnnc::Error;
 use dnnc::codegen::kernels::sparse::Density;
 use dnnc::ir::{Class, Graph, Kind};
+use dnnc::{Error, Footprint, Options, Sizes};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -21,24 +21,18 @@ pub struct Inspect {
 impl Inspect {
     pub fn run(self) -> Result<(), Error> {
         let options = self.building.options(1)?;
-        let (model, shapes) = self.building.bound(&self.model, &options)?;
-        let stage = model.specialise(&shapes)?;
+        let (model, sizes) = self.building.bound(&self.model, &options)?;
+        if !sizes.open.is_empty() {
+            return self.several(&model, &sizes, &options);
+        }
+        let shapes = &sizes.shapes[0];
+        let stage = model.specialise(shapes)?;
         let graph = &stage.graph;
         let operators: BTreeMap<String, usize> = model.operators();
-        let (mut macs, mut parameters) = (0u64, 0usize);
-        for node in graph.nodes() {
-            if matches!(node.op.kind(), Kind::MatMul | Kind::Conv | Kind::ConvTranspose | Kind::Lstm | Kind::Gru | Kind::Rnn) {
-                let inputs: Vec<_> = node.inputs.iter().map(|v| graph.ty(*v).clone()).collect();
-                macs += (node.op.def.work)(&node.op.attrs, &inputs, &node.types);
-            }
-            if node.op.def.class == Class::Source && node.op.kind() == Kind::Const && node.types[0].rank() > 0 {
-                parameters += node.types[0].len();
-            }
-        }
+        let (macs, parameters) = (macs(graph), parameters(graph));
         let object = super::progress::while_doing("compiling", || dnnc::object_of(graph, "model", &options))?;
-        let sizes = object.sizes();
+        let sizes = object.footprint();
         let weights = weights(&object.built.graph);
-        let ports = |ports: &[dnnc::Port]| -> Vec<String> { ports.iter().map(|p| format!("{}: {}", p.name, dnnc::describe(p))).collect() };
         if self.json {
             print_json(&serde_json::json!({
                 "inputs": ports(model.inputs()), "outputs": ports(model.outputs()), "shapes": shapes, "operators": operators,
@@ -48,15 +42,7 @@ impl Inspect {
             }));
             return Ok(());
         }
-        for p in ports(model.inputs()) {
-            say!("input   {p}");
-        }
-        for p in ports(model.outputs()) {
-            say!("output  {p}");
-        }
-        let mut list: Vec<(String, usize)> = operators.into_iter().collect();
-        list.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-        say!("operators  {}", list.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", "));
+        head(&model);
         let mut out = table(&["", ""]);
         out.add_row(["multiply-accumulates", &count(macs)]);
         out.add_row(["parameters", &count(parameters as u64)]);
@@ -79,6 +65,101 @@ impl Inspect {
         }
         Ok(())
     }
+
+    /// A row for each combination of sizes, and what the object of all of them takes.
+    fn several(&self, model: &dnnc::frontend::Model, sizes: &Sizes, options: &Options) -> Result<(), Error> {
+        let mut rows = vec![];
+        let object = super::progress::while_doing("compiling", || {
+            dnnc::object_variants(model, sizes, "model", options, |variant, graph, built| {
+                let program = &built.program;
+                let weights = program.constants.iter().map(Vec::len).sum();
+                let (arena, kernels) = (program.arena_bytes, program.kernels.len());
+                rows.push(Row { variant, macs: macs(graph), parameters: parameters(graph), weights, arena, kernels });
+                Ok(())
+            })
+        })?;
+        let Footprint { code, weights, arena } = object.footprint;
+        if self.json {
+            let variant = |row: &Row| {
+                serde_json::json!({
+                    "dims": sizes.of(row.variant), "shapes": sizes.shapes[row.variant], "macs": row.macs, "parameters": row.parameters,
+                    "weight_bytes": row.weights, "arena_bytes": row.arena, "kernels": row.kernels,
+                })
+            };
+            print_json(&serde_json::json!({
+                "inputs": ports(model.inputs()), "outputs": ports(model.outputs()), "operators": model.operators(), "arena_bytes": arena,
+                "code_bytes": code, "weight_bytes": weights, "object_bytes": object.bytes.len(), "target": options.target.name,
+                "variants": rows.iter().map(variant).collect::<Vec<_>>(),
+            }));
+            return Ok(());
+        }
+        head(model);
+        let mut out = table(&["sizes", "multiply-accumulates", "arena (RAM)", "weights", "kernels"]);
+        for row in rows {
+            let label = sizes.label(row.variant);
+            out.add_row([label, count(row.macs), bytes(row.arena), bytes(row.weights), row.kernels.to_string()]);
+        }
+        say!("{out}");
+        say!(
+            "one object of all for {}: code {}, weights {} (equal ones once), arena {} at most",
+            options.target.name,
+            bytes(code),
+            bytes(weights),
+            bytes(arena)
+        );
+        Ok(())
+    }
+}
+
+/// What one combination of sizes takes.
+struct Row {
+    variant: usize,
+    macs: u64,
+    parameters: usize,
+    weights: usize,
+    arena: usize,
+    kernels: usize,
+}
+
+/// Inputs, outputs and operators of a model.
+fn head(model: &dnnc::frontend::Model) {
+    for p in ports(model.inputs()) {
+        say!("input   {p}");
+    }
+    for p in ports(model.outputs()) {
+        say!("output  {p}");
+    }
+    let mut list: Vec<(String, usize)> = model.operators().into_iter().collect();
+    list.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    say!("operators  {}", list.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", "));
+}
+
+fn ports(ports: &[dnnc::Port]) -> Vec<String> {
+    ports.iter().map(|p| format!("{}: {}", p.name, dnnc::describe(p))).collect()
+}
+
+/// Multiply-accumulates of products, convolutions and recurrent layers: of the larger branch of an `If`, of every iteration that a `Loop` may run, or
+/// of one where nothing bounds them.
+fn macs(graph: &Graph) -> u64 {
+    let work = |node: &dnnc::ir::Node| match node.op.kind() {
+        Kind::MatMul | Kind::Conv | Kind::ConvTranspose | Kind::Lstm | Kind::Gru | Kind::Rnn => {
+            let inputs: Vec<_> = node.inputs.iter().map(|v| graph.ty(*v).clone()).collect();
+            (node.op.def.work)(&node.op.attrs, &inputs, &node.types)
+        }
+        Kind::If => macs(node.op.attrs.graph("then")).max(macs(node.op.attrs.graph("else"))),
+        Kind::Loop => {
+            let bounded = Some(node.op.attrs.size("max_trip") as u64).filter(|&trips| trips <= u64::from(u32::MAX));
+            macs(node.op.attrs.graph("body")).saturating_mul(bounded.unwrap_or(1))
+        }
+        _ => 0,
+    };
+    graph.nodes().iter().map(work).fold(0, u64::saturating_add)
+}
+
+/// Elements of all constants but single numbers.
+fn parameters(graph: &Graph) -> usize {
+    let constants = graph.nodes().iter().filter(|n| n.op.def.class == Class::Source && n.op.kind() == Kind::Const);
+    constants.filter(|n| n.types[0].rank() > 0).map(|n| n.types[0].len()).sum()
 }
 
 /// Constant weights of an operator, after rewriting.

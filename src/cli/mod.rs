@@ -22,7 +22,7 @@ mod targets;
 
 use clap::{Args, Parser, Subcommand};
 use dnnc::codegen::choice::Tuner;
-use dnnc::{Error, Limits, Model, Options, Target, TuneCache};
+use dnnc::{Error, Limits, Model, Options, Port, Sizes, Target, TuneCache};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -89,9 +89,9 @@ struct Building {
     /// Machine to compile for: a name or a triple from `dnnc targets`
     #[arg(long, default_value = "native", value_parser = target)]
     target: &'static Target,
-    /// Size of a symbolic dimension, e.g. `batch=4`; may be given several times
+    /// Size of a symbolic dimension, e.g. `batch=4`; may be given several times. An object may hold several sizes: `seq=16,32,64` or `seq=1..8`
     #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = dim)]
-    dims: Vec<(String, usize)>,
+    dims: Vec<(String, Vec<usize>)>,
     /// Keep the network's order of operations: no Winograd, no reassociation of constants
     #[arg(long)]
     precise: bool,
@@ -134,6 +134,12 @@ struct Building {
     /// Largest model file, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().file_bytes)]
     max_file: u64,
+    /// Most combinations of sizes that one object may hold
+    #[arg(long, value_name = "COUNT", default_value_t = Options::default().max_variants)]
+    max_variants: usize,
+    /// Bytes of code, constants and arenas kept for shapes that were met while running; the least recently used goes first
+    #[arg(long, value_name = "BYTES", default_value_t = Options::default().cache_bytes)]
+    cache_bytes: usize,
 }
 
 impl Building {
@@ -150,8 +156,9 @@ impl Building {
         };
         let tuner = if self.tune { Some(self.tuner()?) } else { None };
         let sparse = self.sparse == Sparse::Auto;
-        let (target, precise, plain, max_arena) = (self.target, self.precise, self.plain, self.max_arena);
-        Ok(Options { target, threads, precise, plain, limits, tuner, sparse, max_arena })
+        let (target, precise, plain) = (self.target, self.precise, self.plain);
+        let (max_arena, max_variants, cache_bytes) = (self.max_arena, self.max_variants, self.cache_bytes);
+        Ok(Options { target, threads, precise, plain, limits, tuner, sparse, max_arena, max_variants, cache_bytes })
     }
 
     fn tuner(&self) -> Result<Arc<dyn Tuner>, Error> {
@@ -164,18 +171,33 @@ impl Building {
         Ok(Arc::new(TuneCache::open(&directory)?))
     }
 
-    fn dims(&self) -> BTreeMap<String, usize> {
-        self.dims.iter().cloned().collect()
+    fn dims(&self) -> Result<BTreeMap<String, Vec<usize>>, Error> {
+        let mut dims = BTreeMap::new();
+        for (name, sizes) in &self.dims {
+            if dims.insert(name.clone(), sizes.clone()).is_some() {
+                return Err(Error::Usage(format!("--dim {name} is given twice; several sizes are written --dim {name}=1,4")));
+            }
+        }
+        Ok(dims)
+    }
+
+    /// One size for each dimension of the inputs, and the dimensions that were assumed; `what` is what can be done for one combination only.
+    fn one(&self, ports: &[Port], options: &Options, what: &str) -> Result<(Vec<Vec<usize>>, Vec<String>), Error> {
+        let mut sizes = dnnc::combinations(ports, &self.dims()?, options)?;
+        match sizes.open.first() {
+            Some(dim) => Err(Error::Usage(format!("--dim {}: {what} one combination of sizes; give one size", dim.name))),
+            None => Ok((sizes.shapes.remove(0), sizes.assumed)),
+        }
     }
 
     /// Reads a model and binds the sizes of its inputs; says which it assumed.
-    fn bound(&self, path: &Path, options: &Options) -> Result<(dnnc::frontend::Model, Vec<Vec<usize>>), Error> {
+    fn bound(&self, path: &Path, options: &Options) -> Result<(dnnc::frontend::Model, Sizes), Error> {
         let model = dnnc::frontend::Model::load(path, &options.limits)?;
-        let (shapes, assumed) = dnnc::bind(model.inputs(), &self.dims())?;
-        for name in assumed {
+        let sizes = dnnc::combinations(model.inputs(), &self.dims()?, options)?;
+        for name in &sizes.assumed {
             eprintln!("note: dimension {name} is not given; compiled for 1 (--dim sets it)");
         }
-        Ok((model, shapes))
+        Ok((model, sizes))
     }
 }
 
@@ -189,10 +211,9 @@ fn target(name: &str) -> Result<&'static Target, String> {
     })
 }
 
-fn dim(text: &str) -> Result<(String, usize), String> {
-    let (name, size) = text.rsplit_once('=').ok_or("write NAME=SIZE, e.g. batch=4")?;
-    let size = size.parse().map_err(|_| format!("`{size}` is not a size"))?;
-    Ok((name.to_string(), size))
+fn dim(text: &str) -> Result<(String, Vec<usize>), String> {
+    let (name, sizes) = text.rsplit_once('=').ok_or("write NAME=SIZE, e.g. batch=4")?;
+    Ok((name.to_string(), dnnc::parse_sizes(sizes)?))
 }
 
 /// A C identifier for a model: the stem of its file, other characters as `_`.

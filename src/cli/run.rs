@@ -36,7 +36,7 @@ impl Run {
         let model = super::jit_model(&self.model, &options)?;
         if self.inputs.is_empty() && !model.inputs().is_empty() {
             // Nothing to run on: what can be found out without data is found out.
-            let (shapes, _) = dnnc::bind(model.inputs(), &self.building.dims())?;
+            let (shapes, _) = self.building.one(model.inputs(), &options, "`dnnc run` prepares")?;
             super::progress::while_doing("compiling", || model.prepare(&shapes))?;
             if !self.json {
                 say!("compiled; give {} to run it", describe_inputs(&model));

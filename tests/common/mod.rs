@@ -3,6 +3,8 @@
 // Each test program uses a part of it.
 #![allow(dead_code)]
 
+pub mod onnx;
+
 use dnnc::compare::{Tolerance, compare};
 use dnnc::via::Via;
 use dnnc::{Limits, Model, Options, Tensor, tensors};
