@@ -12,14 +12,17 @@
 //!
 //! For another machine, [`object`] gives the bytes of an object file and of the C header beside it. The command line is a thin door to the same functions.
 
+pub mod bisect;
 mod cache;
 pub mod compare;
 mod error;
 pub mod files;
+pub mod hunt;
 mod model;
 mod object;
 pub mod peak;
 mod pipeline;
+pub mod reduce;
 mod sizes;
 pub mod tensors;
 mod tune;

@@ -40,7 +40,7 @@ impl Drop for Scratch {
 #[test]
 fn help() {
     let mut all = text(&dnnc(&["--help"]).stdout);
-    for command in ["run", "check", "bench", "inspect", "explain", "targets", "ops"] {
+    for command in ["run", "check", "reduce", "bench", "inspect", "explain", "targets", "ops"] {
         all += &format!("\n──── {command}\n{}", text(&dnnc(&[command, "--help"]).stdout));
     }
     insta::assert_snapshot!(all);
@@ -153,4 +153,76 @@ fn a_reader_that_leaves_is_no_panic() {
     drop(child.stdout.take()); // closes the pipe before anything is read
     let out = child.wait_with_output().expect("the end");
     assert!(!text(&out.stderr).contains("panicked"), "{}", text(&out.stderr));
+}
+
+/// The operators of a model, in order.
+fn operators(path: &str) -> Vec<String> {
+    let draft = dnnc::frontend::Draft::load(Path::new(path), &dnnc::Limits::default()).expect("a model");
+    draft.operators().into_iter().map(str::to_string).collect()
+}
+
+#[test]
+fn reduce_shrinks_by_a_command() {
+    // "Fails" where the file holds a convolution: the name of the operator stands in it.
+    let dir = Scratch::new("reduce");
+    let small = dir.file("small.onnx");
+    let out = dnnc(&["reduce", &model("lenet-5"), "-o", &small, "--command", "if grep -q Conv {}; then exit 3; fi"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert_eq!(operators(&small), ["Conv"]);
+    let printed = text(&out.stdout);
+    assert!(printed.contains("status 3 of the command") && printed.contains("1 now (Conv)"), "{printed}");
+    assert!(!Path::new(&dir.file("small.input_0.pb")).exists(), "made-up inputs do");
+    let run = dnnc(&["run", &small]);
+    assert!(run.status.success(), "the smaller model is valid: {}", text(&run.stderr));
+}
+
+#[test]
+fn reduce_keeps_a_refusal() {
+    // An operator that nobody knows, among others that are known.
+    let dir = Scratch::new("refused");
+    let (whole, small) = (dir.file("whole.onnx"), dir.file("small.onnx"));
+    let bytes = std::fs::read(model("lenet-5")).expect("the model");
+    let pools: Vec<usize> = (0..bytes.len() - 7).filter(|&i| bytes[i..i + 7] == *b"MaxPool").collect();
+    let mut strange = bytes.clone();
+    let last = *pools.last().expect("a pooling");
+    strange[last..last + 7].copy_from_slice(b"MaxFool");
+    std::fs::write(&whole, strange).expect("written");
+    let out = dnnc(&["reduce", &whole, "-o", &small, "--json"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    assert!(report["failure"].as_str().is_some_and(|f| f.contains("refusal") && f.contains("MaxFool")), "{report}");
+    assert_eq!(report["nodes"], 1);
+    assert_eq!(operators(&small), ["MaxFool"]);
+}
+
+#[test]
+fn reduce_says_when_there_is_nothing_to_do() {
+    let out = dnnc(&["reduce", &model("lenet-5")]);
+    assert_eq!(out.status.code(), Some(1));
+    let message = text(&out.stderr);
+    assert!(message.starts_with("error: ") && message.contains("does not fail: its answer is that of the evaluator"), "{message}");
+    let out = dnnc(&["reduce", &model("lenet-5"), "--command", "true {}"]);
+    assert!(text(&out.stderr).contains("does not fail: the command ends with status 0"), "{}", text(&out.stderr));
+}
+
+#[test]
+fn check_says_what_is_wrong_first() {
+    // Reference data of another answer: no step is wrong, the evaluator says the same.
+    let dir = Scratch::new("first-wrong");
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/lenet-5");
+    let set = dir.0.join("test_data_set_0");
+    std::fs::create_dir_all(&set).expect("a folder");
+    std::fs::copy(from.join("model.onnx"), dir.0.join("model.onnx")).expect("copied");
+    std::fs::copy(from.join("test_data_set_0/input_0.pb"), set.join("input_0.pb")).expect("copied");
+    let wrong = common::numbered(&from.join("test_data_set_0"), "output_")[0].clone();
+    let wrong = dnnc::Tensor::new(wrong.shape(), &vec![7f32; wrong.len()]);
+    dnnc::tensors::write(&set.join("output_0.pb"), "y", &wrong).expect("written");
+    let out = dnnc(&["check", &dir.0.display().to_string()]);
+    assert_eq!(out.status.code(), Some(1));
+    let printed = text(&out.stdout);
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines[0].starts_with("no step is wrong: the reference evaluator has the same answer"), "{printed}");
+    assert!(lines[1].starts_with("FAIL dnnc-cli-first-wrong"), "{printed}");
+    let quiet = dnnc(&["check", "--no-bisect", &dir.0.display().to_string()]);
+    assert_eq!(text(&quiet.stdout).lines().count(), 1);
 }

@@ -6,6 +6,7 @@
 mod build;
 mod control;
 mod driver;
+mod edit;
 mod import;
 mod limits;
 mod model;
@@ -20,11 +21,14 @@ mod tensor_file;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod write;
 
 pub use driver::{RunError, run_with};
+pub use edit::Draft;
 pub use import::{Cut, Stage};
 pub use limits::Limits;
 pub use model::{Dim, Model, Port};
 pub use ops::{Operator, operators};
 pub use refusal::{Refusal, RefusalKind, Refusals};
 pub use tensor_file::{decode_tensor, encode_tensor, read_tensor, write_tensor};
+pub use write::write;

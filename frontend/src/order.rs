@@ -23,7 +23,7 @@ fn free_names<'p>(graph: &'p GraphProto, free: &mut HashSet<&'p str>) {
 }
 
 /// The names that a node and its bodies use.
-fn uses<'p>(node: &'p NodeProto, names: &mut HashSet<&'p str>) {
+pub(crate) fn uses<'p>(node: &'p NodeProto, names: &mut HashSet<&'p str>) {
     names.extend(node.input.iter().map(String::as_str).filter(|n| !n.is_empty()));
     node.attribute.iter().filter_map(|a| a.g.as_deref()).for_each(|g| free_names(g, names));
 }

@@ -163,6 +163,12 @@ impl Graph {
         live
     }
 
+    /// The graph with these values as its results, called `y0`, `y1`, …, without the nodes that serve none of them; inputs stay.
+    pub fn with_outputs(&self, values: &[Value]) -> Graph {
+        let outputs = values.iter().enumerate().map(|(i, v)| (format!("y{i}"), *v)).collect();
+        Graph { outputs, ..self.clone() }.remove_dead()
+    }
+
     /// The graph without the nodes that serve no result; inputs stay.
     pub fn remove_dead(&self) -> Graph {
         let live = self.live();
@@ -266,6 +272,13 @@ mod tests {
         assert_eq!(cleaned.to_string(), expected);
         assert_eq!(cleaned.validate(), Ok(()));
         assert_eq!(cleaned.remove_dead(), cleaned);
+    }
+
+    #[test]
+    fn other_results_need_other_nodes() {
+        let y = graph().outputs()[1].1;
+        let expected = "graph(x: f32[4], unused: f32[1]) {\n  %2: f32[2], i64[2] = top_k(%x) {k=2}\n  return y0 = %2.1\n}";
+        assert_eq!(graph().with_outputs(&[y]).to_string(), expected);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Random valid uses of every operator: what tests of operators, rules, kernels and text draw from.
 
 use crate::graph::{Graph, Value};
-use crate::op::{Attr, Kind, Op};
+use crate::op::{Attr, AttrKind, Kind, Op};
 use crate::ops::def;
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
@@ -13,6 +13,8 @@ pub struct Rng {
     state: u64,
     /// Whether shapes are those of [`Rng::odd`].
     odd: bool,
+    /// Bytes that decide before chance does, the next one last.
+    decisions: Vec<u8>,
 }
 
 /// Sizes of odd shapes: nothing, one, and primes, which are no multiple of any vector or tile.
@@ -23,12 +25,18 @@ const ODD_ELEMENTS: usize = 2500;
 impl Rng {
     /// A generator; every seed is good.
     pub fn new(seed: u64) -> Rng {
-        Rng { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, odd: false }
+        Rng { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, odd: false, decisions: vec![] }
     }
 
     /// A generator whose shapes have 0 to 8 axes, of sizes that are 0, 1 or primes.
     pub fn odd(seed: u64) -> Rng {
         Rng { odd: true, ..Rng::new(seed) }
+    }
+
+    /// A generator whose first choices are made by `bytes`, one each: a fuzzer that changes a byte changes a choice. What comes
+    /// after them is chance, and so are the numbers of tensors.
+    pub fn of_bytes(bytes: &[u8]) -> Rng {
+        Rng { decisions: bytes.iter().rev().copied().collect(), ..Rng::new(bytes.len() as u64) }
     }
 
     /// 64 random bits.
@@ -41,7 +49,10 @@ impl Rng {
 
     /// A number below `n`, which is not 0.
     pub fn below(&mut self, n: usize) -> usize {
-        ((self.bits() >> 32) as usize) % n
+        match self.decisions.pop() {
+            Some(byte) => byte as usize % n,
+            None => ((self.bits() >> 32) as usize) % n,
+        }
     }
 
     /// A number from `low` to `high`.
@@ -108,6 +119,13 @@ impl Rng {
 
     /// A tensor of moderate numbers: floats within ±4, integers within ±9 or 0 to 15, as the type allows.
     pub fn tensor(&mut self, ty: &TensorType) -> Tensor {
+        let decisions = std::mem::take(&mut self.decisions);
+        let tensor = self.numbers(ty);
+        self.decisions = decisions;
+        tensor
+    }
+
+    fn numbers(&mut self, ty: &TensorType) -> Tensor {
         let float = |rng: &mut Rng| rng.unit() * 4.0;
         let bits = |rng: &mut Rng| -> u64 {
             match (ty.ty, ty.ty.range()) {
@@ -129,21 +147,49 @@ impl Rng {
     }
 }
 
+/// What a random use of an operator should be like.
+#[derive(Clone, Default, Debug)]
+pub struct Wish {
+    /// Type of the first operand, where the operator can have it.
+    pub like: Option<TensorType>,
+    /// Whether channels, images and matrices may be so large that every kernel is reached.
+    pub large: bool,
+}
+
+impl Wish {
+    /// A size from 1 to `small`, or to `large` where that is wished.
+    fn size(&self, rng: &mut Rng, small: usize, large: usize) -> usize {
+        if self.large { 1 + rng.below(large) } else { rng.size(small) }
+    }
+
+    /// The wished sizes, where there are so many.
+    fn shape(&self, ranks: std::ops::RangeInclusive<usize>) -> Option<&[usize]> {
+        self.like.as_ref().map(|ty| ty.shape.as_slice()).filter(|shape| ranks.contains(&shape.len()))
+    }
+}
+
 /// A valid use of operator `kind` and data for it that gives no error; `None` for `input`, which has no value of its own.
 pub fn draw(kind: Kind, rng: &mut Rng) -> Option<(Op, Vec<Tensor>)> {
     if kind == Kind::Input {
         return None;
     }
     // Most proposals fit; the others are drawn again.
-    for _ in 0..10_000 {
-        let (attrs, inputs) = propose(kind, rng);
-        let op = Op::new(kind, attrs).expect("proposals name the attributes of the row");
-        let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
-        if (def(kind).infer)(&op.attrs, &types).is_ok() && eval::eval_op(&op, &inputs).is_ok() {
-            return Some((op, inputs));
-        }
-    }
-    unreachable!("no proposal for `{}` fits", kind.name())
+    let drawn = (0..10_000).find_map(|_| attempt(kind, rng, &Wish::default()));
+    Some(drawn.unwrap_or_else(|| unreachable!("no proposal for `{}` fits", kind.name())))
+}
+
+/// As [`draw`], of the kind that is wished for; `None` where chance found nothing that fits.
+pub fn draw_like(kind: Kind, rng: &mut Rng, wish: &Wish) -> Option<(Op, Vec<Tensor>)> {
+    if kind == Kind::Input { None } else { (0..12).find_map(|_| attempt(kind, rng, wish)) }
+}
+
+fn attempt(kind: Kind, rng: &mut Rng, wish: &Wish) -> Option<(Op, Vec<Tensor>)> {
+    let (attrs, inputs) = propose(kind, rng, wish);
+    let op = Op::new(kind, attrs).expect("proposals name the attributes of the row");
+    let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
+    let results = (def(kind).infer)(&op.attrs, &types).ok()?;
+    let small = (op.def.work)(&op.attrs, &types, &results) < MOST_WORK && results.iter().all(|ty| ty.len() < MOST_ELEMENTS);
+    (small && eval::eval_op(&op, &inputs).is_ok()).then_some((op, inputs))
 }
 
 /// A graph of one use of operator `kind` whose operands are inputs, and data for it.
@@ -158,18 +204,26 @@ pub fn draw_graph(kind: Kind, rng: &mut Rng) -> Option<(Graph, Vec<Tensor>)> {
     Some((graph, inputs))
 }
 
+/// Operations of one use, and elements of a result: the reference runs them without any haste.
+const MOST_WORK: u64 = 1 << 22;
+const MOST_ELEMENTS: usize = 1 << 16;
+
 type Proposal = (Vec<(&'static str, Attr)>, Vec<Tensor>);
 
 fn ints(values: impl IntoIterator<Item = i64>) -> Attr {
     Attr::Ints(values.into_iter().collect())
 }
 
-fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
+fn propose(kind: Kind, rng: &mut Rng, wish: &Wish) -> Proposal {
     use Kind::*;
-    let rank = rng.rank();
-    let shape = rng.shape(rank);
-    let any = rng.pick(Type::ALL);
-    let real = rng.pick(&[Type::F32, Type::F32, Type::F64, Type::F16, Type::BF16]);
+    let (rank, shape, any) = match &wish.like {
+        Some(ty) => (ty.rank(), ty.shape.clone(), ty.ty),
+        None => {
+            let rank = rng.rank();
+            (rank, rng.shape(rank), rng.pick(Type::ALL))
+        }
+    };
+    let real = if wish.like.is_some() && any.is_real() { any } else { rng.pick(&[Type::F32, Type::F32, Type::F64, Type::F16, Type::BF16]) };
     let some = |rng: &mut Rng, ty, shape: &[usize]| rng.tensor(&TensorType::new(ty, shape));
     let axis = rng.below(rank.max(1)) as i64;
     match kind {
@@ -218,17 +272,29 @@ fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
         }
         Softmax | LogSoftmax => (vec![("axis", axis.into())], vec![some(rng, real, &shape)]),
         MatMul => {
-            let [m, k, n] = [rng.size(4), rng.size(5), rng.size(4)];
+            let drawn_lead = rng.lead(&shape);
             let [ta, tb] = [rng.flip(), rng.flip()];
-            let lead = &rng.lead(&shape)[..];
+            let (lead, m, k) = match wish.shape(2..=8) {
+                Some([lead @ .., m, k]) => (lead, if ta { *k } else { *m }, if ta { *m } else { *k }),
+                _ => (&drawn_lead[..], wish.size(rng, 4, 40), wish.size(rng, 5, 70)),
+            };
+            let n = wish.size(rng, 4, 70);
             let a = [lead, &if ta { [k, m] } else { [m, k] }].concat();
             let b = [&lead[rng.below(lead.len() + 1)..], &if tb { [n, k] } else { [k, n] }].concat();
-            let types = rng.pick(&[(real, real), (Type::I8, Type::U8), (Type::I32, Type::I32), (Type::I64, Type::I64)]);
+            let types = match any {
+                ty if wish.like.is_some() && (ty.is_real() || matches!(ty, Type::I32 | Type::I64)) => (ty, ty),
+                ty @ (Type::I8 | Type::U8) if wish.like.is_some() => (ty, rng.pick(&[Type::I8, Type::U8])),
+                _ => rng.pick(&[(real, real), (Type::I8, Type::U8), (Type::I32, Type::I32), (Type::I64, Type::I64)]),
+            };
             (vec![("trans_a", ta.into()), ("trans_b", tb.into())], vec![some(rng, types.0, &a), some(rng, types.1, &b)])
         }
         Attention => {
-            let [l, s, d, e] = [0; 4].map(|_| rng.size(4));
-            let lead = &rng.lead(&shape)[..];
+            let drawn_lead = rng.lead(&shape);
+            let (lead, l, d) = match wish.shape(2..=4) {
+                Some([lead @ .., l, d]) => (lead, *l, *d),
+                _ => (&drawn_lead[..], wish.size(rng, 4, 40), wish.size(rng, 4, 24)),
+            };
+            let [s, e] = [wish.size(rng, 4, 80), wish.size(rng, 4, 24)];
             let mut x = [[l, d], [s, d], [s, e]].map(|m| some(rng, real, &[lead, &m].concat())).to_vec();
             if rng.flip() {
                 x.push(some(rng, real, &[l, s]));
@@ -236,11 +302,13 @@ fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
             (vec![("scale", 0.5.into()), ("causal", rng.flip().into())], x)
         }
         Det => {
+            let drawn_lead = rng.lead(&shape);
             let n = rng.size(4);
-            let lead = rng.lead(&shape);
-            (vec![], vec![some(rng, real, &[&lead[..], &[n, n]].concat())])
+            let square = wish.shape(2..=8).filter(|s| s[rank - 1] == s[rank - 2]);
+            let shape = square.map_or_else(|| [&drawn_lead[..], &[n, n]].concat(), <[usize]>::to_vec);
+            (vec![], vec![some(rng, real, &shape)])
         }
-        Conv | ConvTranspose | MaxPool | AvgPool | ArgMaxPool => windows(kind, rng, real),
+        Conv | ConvTranspose | MaxPool | AvgPool | ArgMaxPool => windows(kind, rng, real, wish),
         Reshape => {
             let mut turned: Vec<i64> = shape.iter().map(|&s| s as i64).collect();
             turned.rotate_left(rank / 2);
@@ -330,7 +398,8 @@ fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
         }
         GridSample => {
             let axes = 2 + rng.below(2);
-            let [x, out] = [rng.shape(2 + axes), rng.shape(axes)];
+            let [drawn, out] = [rng.shape(2 + axes), rng.shape(axes)];
+            let x = wish.shape(2 + axes..=2 + axes).map_or(drawn, <[usize]>::to_vec);
             let grid = [&x[..1], &out, &[axes]].concat();
             let attrs = vec![
                 ("mode", rng.pick(&["linear", "nearest", "cubic"]).into()),
@@ -340,7 +409,8 @@ fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
             (attrs, vec![some(rng, real, &x), some(rng, rng.clone().pick(&[real, Type::F32]), &grid)])
         }
         RoiAlign => {
-            let x: Vec<usize> = (0..4).map(|_| rng.size(6)).collect();
+            let drawn: Vec<usize> = (0..4).map(|_| rng.size(6)).collect();
+            let x = wish.shape(4..=4).map_or(drawn, <[usize]>::to_vec);
             let rois = rng.size(3);
             let images: Vec<i64> = (0..rois).map(|_| rng.below(x[0].max(1)) as i64).collect();
             let attrs = vec![
@@ -372,7 +442,7 @@ fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
             let inputs = [&[some(rng, Type::F32, &[n, b, 4]), some(rng, Type::F32, &[n, c, b])], &scalars[..]].concat();
             (vec![("center", rng.flip().into())], inputs)
         }
-        Lstm | Gru | Rnn => layers(kind, rng, real),
+        Lstm | Gru | Rnn => layers(kind, rng, real, wish),
         If => {
             let ty = TensorType::new(real, shape);
             let branch = |kind: Kind| {
@@ -410,15 +480,29 @@ fn propose(kind: Kind, rng: &mut Rng) -> Proposal {
     }
 }
 
-fn windows(kind: Kind, rng: &mut Rng, real: Type) -> Proposal {
-    let axes = 1 + rng.below(3);
+fn windows(kind: Kind, rng: &mut Rng, real: Type, wish: &Wish) -> Proposal {
+    let packed = rng.below(3) == 0 && !matches!(kind, Kind::ArgMaxPool | Kind::ConvTranspose);
+    let given = wish.shape(if packed { 4..=6 } else { 3..=5 });
+    let axes = given.map_or_else(|| 1 + rng.below(3), |shape| shape.len() - 2 - usize::from(packed));
     let mut list = |n: usize, low: i64, high: i64| ints((0..n).map(|_| rng.within(low, high)).collect::<Vec<_>>());
     let mut attrs = vec![("strides", list(axes, 1, 3)), ("pads", list(2 * axes, 0, 2)), ("dilations", list(axes, 1, 2))];
-    let kernel: Vec<usize> = (0..axes).map(|_| 1 + rng.below(3)).collect();
-    let spatial: Vec<usize> = (0..axes).map(|_| rng.size(6)).collect();
-    let images = rng.size(2);
-    let packed = rng.below(3) == 0 && !matches!(kind, Kind::ArgMaxPool | Kind::ConvTranspose);
-    let block = if packed { 2 + rng.below(2) } else { 0 };
+    if wish.large && rng.flip() {
+        // What most layers of networks are: the faster algorithms want it.
+        (attrs[0].1, attrs[2].1) = (ints(vec![1 + rng.below(5) as i64 / 4; axes]), ints(vec![1; axes]));
+    }
+    let mut kernel: Vec<usize> = (0..axes).map(|_| 1 + rng.below(3)).collect();
+    if wish.large && rng.flip() {
+        kernel = vec![rng.pick(&[1, 3, 3, 5]); axes];
+    }
+    let largest = [40, 20, 6][axes - 1];
+    let spatial: Vec<usize> =
+        given.map_or_else(|| (0..axes).map(|_| wish.size(rng, 6, largest)).collect(), |shape| shape[2..2 + axes].to_vec());
+    let images = given.map_or_else(|| rng.size(2), |shape| shape[0]);
+    let block = match given {
+        Some(shape) if packed => shape[shape.len() - 1].max(1),
+        _ if packed => rng.pick(&[2, 3, 4, 8]),
+        _ => 0,
+    };
     if matches!(kind, Kind::MaxPool | Kind::AvgPool | Kind::ArgMaxPool) {
         attrs.push(("kernel", kernel.as_slice().into()));
         match kind {
@@ -430,8 +514,15 @@ fn windows(kind: Kind, rng: &mut Rng, real: Type) -> Proposal {
             _ => {}
         }
     }
-    let [groups, per_group, outs] = [1 + rng.below(2), rng.size(3).min(3), rng.size(3)];
-    let channels = groups * per_group;
+    let given_channels = given.map(|shape| if packed { shape[1] * block } else { shape[1] });
+    let channels = given_channels.unwrap_or_else(|| (1 + rng.below(2)) * wish.size(rng, 3, 40));
+    let groups = match rng.below(4) {
+        0 if channels % 2 == 0 => 2,
+        1 => channels.max(1),
+        _ => 1,
+    };
+    let per_group = channels / groups;
+    let outs = if groups == channels { 1 + rng.below(2) } else { wish.size(rng, 3, 40) };
     let shape = |channels: usize| {
         if packed {
             [&[images, channels.div_ceil(block)], &spatial[..], &[block]].concat()
@@ -442,12 +533,19 @@ fn windows(kind: Kind, rng: &mut Rng, real: Type) -> Proposal {
     if packed {
         attrs.push(("block", (block as i64).into()));
     }
+    let quantised = rng.below(4);
     let mut some = |ty: Type, shape: &[usize]| rng.tensor(&TensorType::new(ty, shape));
     match kind {
         Kind::MaxPool | Kind::AvgPool | Kind::ArgMaxPool => (attrs, vec![some(real, &shape(channels))]),
         Kind::Conv => {
             attrs.push(("groups", (groups as i64).into()));
-            let x = [(real, real), (Type::I8, Type::I8), (Type::U8, Type::I8)][per_group.max(1) - 1];
+            let like = wish.like.as_ref().map(|ty| ty.ty);
+            let x = match (like, quantised) {
+                (Some(ty @ (Type::I8 | Type::U8)), _) => (ty, Type::I8),
+                (None, 0) => (Type::I8, Type::I8),
+                (None, 1) => (Type::U8, Type::I8),
+                _ => (real, real),
+            };
             let mut inputs = vec![some(x.0, &shape(channels)), some(x.1, &[&[groups * outs, per_group], &kernel[..]].concat())];
             if outs > 1 {
                 inputs.push(some(if x.0 == real { real } else { Type::I32 }, &[groups * outs]));
@@ -466,18 +564,27 @@ fn windows(kind: Kind, rng: &mut Rng, real: Type) -> Proposal {
     }
 }
 
-fn layers(kind: Kind, rng: &mut Rng, real: Type) -> Proposal {
-    let [steps, batch, hidden] = [rng.size(4), rng.size(3), rng.size(4)];
+fn layers(kind: Kind, rng: &mut Rng, real: Type, wish: &Wish) -> Proposal {
     let gates = match kind {
         Kind::Lstm => 4,
         Kind::Gru => 3,
         _ => 1,
+    };
+    let [steps, batch, hidden] = match wish.shape(3..=3) {
+        Some(&[steps, batch, width]) if width % gates == 0 => [steps, batch, width / gates],
+        _ => [rng.size(4), rng.size(3), wish.size(rng, 4, 40)],
     };
     let mut attrs = vec![("hidden", (hidden as i64).into()), ("reverse", rng.flip().into()), ("clip", rng.pick(&[0.0, 1.5]).into())];
     let mut some = |shape: &[usize]| rng.tensor(&TensorType::new(real, shape));
     let mut inputs = vec![some(&[steps, batch, gates * hidden]), some(&[gates * hidden, hidden]), some(&[batch, hidden])];
     let more = [some(&[batch, hidden]), some(&[3 * hidden])];
     let lens: Vec<i64> = (0..batch).map(|_| rng.within(0, steps as i64)).collect();
+    for &(name, kind) in def(kind).attrs {
+        match kind {
+            AttrKind::Word(words) if name.starts_with("act") && rng.below(3) == 0 => attrs.push((name, rng.pick(words).into())),
+            _ => {}
+        }
+    }
     let [has_lens, other] = [rng.flip(), rng.flip()];
     attrs.push(("has_lens", has_lens.into()));
     let lens = has_lens.then(|| Tensor::new([batch], &lens));
@@ -501,7 +608,7 @@ fn layers(kind: Kind, rng: &mut Rng, real: Type) -> Proposal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{Arity, AttrKind};
+    use crate::op::Arity;
     use crate::text;
 
     fn seeds(kind: Kind) -> impl Iterator<Item = Rng> {

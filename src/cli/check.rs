@@ -1,5 +1,6 @@
 use super::{Building, print_json};
 use clap::Args;
+use dnnc::bisect::{Cause, FirstWrong, Judge, first_wrong_of};
 use dnnc::compare::{Tolerance, compare};
 use dnnc::via::Via;
 use dnnc::{Error, Model, Tensor, tensors};
@@ -9,7 +10,8 @@ use std::process::ExitCode;
 /// Run models on reference data and compare (folders in the layout of the ONNX backend tests)
 ///
 /// A folder holds model.onnx, test_data_set_K/ with input_N.pb and output_N.pb, and perhaps data.json {"rtol", "atol"}. The last line for each folder is
-/// `PASS name`, `FAIL name reason` or `UNSUPPORTED name reason`; the exit status is 0, 1 or 2, the worst of all folders.
+/// `PASS name`, `FAIL name reason` or `UNSUPPORTED name reason`; the exit status is 0, 1 or 2, the worst of all folders. Where an answer is wrong, the lines
+/// before it name the first step that is, by the reference evaluator, and what is to blame.
 /// With DNNC_TEST_OUT set, results are also written to that folder (of the last model checked).
 #[derive(Args)]
 pub struct Check {
@@ -22,6 +24,9 @@ pub struct Check {
     /// Threads of the JIT
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Do not look for the first wrong step of a model whose answer is wrong
+    #[arg(long)]
+    no_bisect: bool,
     /// Print a JSON object with all verdicts
     #[arg(long)]
     json: bool,
@@ -31,8 +36,21 @@ pub struct Check {
 
 enum Verdict {
     Pass,
-    Fail(String),
+    /// Why, and where the answer is first wrong.
+    Fail(String, Option<Found>),
     Unsupported(String),
+}
+
+/// What a search for the first wrong step says.
+enum Found {
+    Step(Box<FirstWrong>),
+    Nothing(String),
+}
+
+/// An answer that is not that of the reference data.
+struct Wrong {
+    what: String,
+    inputs: Vec<Tensor>,
 }
 
 impl Check {
@@ -50,7 +68,7 @@ impl Check {
             let verdict = self.one(dir);
             let (word, reason, status) = match &verdict {
                 Verdict::Pass => ("PASS", String::new(), 0),
-                Verdict::Fail(why) => ("FAIL", one_line(why), 1),
+                Verdict::Fail(why, _) => ("FAIL", one_line(why), 1),
                 Verdict::Unsupported(why) => ("UNSUPPORTED", one_line(why), 2),
             };
             passed += usize::from(status == 0);
@@ -58,9 +76,19 @@ impl Check {
                 (1, _) | (_, 1) => 1,
                 (a, b) => a.max(b),
             };
+            let found = if let Verdict::Fail(_, found) = &verdict { found.as_ref() } else { None };
             if self.json {
-                rows.push(serde_json::json!({"name": name, "verdict": word, "reason": reason}));
+                let mut row = serde_json::json!({"name": name, "verdict": word, "reason": reason});
+                if let Some(found) = found {
+                    row["first_wrong"] = found.json();
+                }
+                rows.push(row);
             } else {
+                match found {
+                    Some(Found::Step(step)) => say!("{step}"),
+                    Some(Found::Nothing(why)) => say!("{why}"),
+                    None => {}
+                }
                 say!("{}", format!("{word} {name} {reason}").trim_end());
             }
         }
@@ -74,15 +102,33 @@ impl Check {
 
     fn one(&self, dir: &Path) -> Verdict {
         match self.compare_all(dir) {
-            Ok(()) => Verdict::Pass,
+            Ok(None) => Verdict::Pass,
+            Ok(Some(wrong)) => {
+                let search = || super::progress::while_doing("looking for the first wrong step", || self.first_wrong(dir, &wrong.inputs));
+                let found =
+                    (!self.no_bisect && self.via != Via::Evaluator).then(|| search().unwrap_or_else(|e| Found::Nothing(e.to_string())));
+                Verdict::Fail(wrong.what, found)
+            }
             Err(Error::Refused(r)) if r.list.iter().all(|r| r.kind == dnnc::frontend::RefusalKind::Unsupported) => {
                 Verdict::Unsupported(r.to_string())
             }
-            Err(e) => Verdict::Fail(e.to_string()),
+            Err(e) => Verdict::Fail(e.to_string(), None),
         }
     }
 
-    fn compare_all(&self, dir: &Path) -> Result<(), Error> {
+    fn first_wrong(&self, dir: &Path, inputs: &[Tensor]) -> Result<Found, Error> {
+        let options = self.building.options(self.threads)?;
+        let model = dnnc::frontend::Model::load(&dir.join("model.onnx"), &options.limits)?;
+        let judge = Judge::new(self.via, &options, tolerance(dir)?.rtol);
+        Ok(match first_wrong_of(&model, inputs, &judge)? {
+            Some(step) => Found::Step(Box::new(step)),
+            None => Found::Nothing(
+                "no step is wrong: the reference evaluator has the same answer, so that reading the model is at fault".into(),
+            ),
+        })
+    }
+
+    fn compare_all(&self, dir: &Path) -> Result<Option<Wrong>, Error> {
         let options = self.building.options(self.threads)?;
         let model = Model::load(&dir.join("model.onnx"), &options)?.via(self.via)?;
         let tolerance = tolerance(dir)?;
@@ -107,11 +153,26 @@ impl Check {
                 return Err(Error::Run(format!("{}: {} results, want {}", file_name(&set), got.len(), want.len())));
             }
             for (i, (g, w)) in got.iter().zip(&want).enumerate() {
-                compare(g, w, tolerance)
-                    .map_err(|e| Error::Run(format!("{}: output {i} (`{}`): {e}", file_name(&set), model.outputs()[i].name)))?;
+                if let Err(e) = compare(g, w, tolerance) {
+                    let what = format!("{}: output {i} (`{}`): {e}", file_name(&set), model.outputs()[i].name);
+                    return Ok(Some(Wrong { what, inputs }));
+                }
             }
         }
-        Ok(())
+        Ok(None)
+    }
+}
+
+impl Found {
+    fn json(&self) -> serde_json::Value {
+        match self {
+            Found::Nothing(why) => serde_json::json!({"note": why}),
+            Found::Step(s) => serde_json::json!({
+                "node": s.node, "operator": s.op, "use": s.line, "error": s.error, "nodes_before": s.before,
+                "cause": match s.cause { Cause::Rewriting => "rewriting", Cause::CodeGeneration => "code generation" },
+                "steps": s.steps, "graph": s.graph,
+            }),
+        }
     }
 }
 

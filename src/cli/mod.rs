@@ -14,9 +14,11 @@ mod bench;
 mod check;
 mod compile;
 mod explain;
+mod hunt;
 mod inspect;
 mod ops;
 mod progress;
+mod reduce;
 mod run;
 mod targets;
 
@@ -47,9 +49,12 @@ pub struct Cli {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    Reduce(reduce::Reduce),
     Bench(bench::Bench),
     Inspect(inspect::Inspect),
     Explain(explain::Explain),
+    #[command(hide = true)]
+    Hunt(hunt::Hunt),
     Targets(targets::Targets),
     Ops(ops::Ops),
 }
@@ -60,9 +65,11 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::Run(c)) => c.run(),
         Some(Command::Check(c)) => return c.run(),
+        Some(Command::Reduce(c)) => c.run(),
         Some(Command::Bench(c)) => c.run(),
         Some(Command::Inspect(c)) => c.run(),
         Some(Command::Explain(c)) => c.run(),
+        Some(Command::Hunt(c)) => return c.run(),
         Some(Command::Targets(c)) => c.run(),
         Some(Command::Ops(c)) => c.run(),
         None => cli.compile.run(),
@@ -159,6 +166,17 @@ impl Building {
         let (target, precise, plain) = (self.target, self.precise, self.plain);
         let (max_arena, max_variants, cache_bytes) = (self.max_arena, self.max_variants, self.cache_bytes);
         Ok(Options { target, threads, precise, plain, limits, tuner, sparse, max_arena, max_variants, cache_bytes })
+    }
+
+    /// The options as they are given to another process.
+    fn arguments(&self) -> Vec<String> {
+        let numbers = [("--max-arena", self.max_arena), ("--max-tensor", self.max_tensor), ("--max-nodes", self.max_nodes)];
+        let mut all = vec!["--target".to_string(), self.target.name.to_string()];
+        all.extend(self.dims.iter().flat_map(|(name, size)| ["--dim".to_string(), format!("{name}={size}")]));
+        all.extend(numbers.iter().flat_map(|(name, n)| [name.to_string(), n.to_string()]));
+        let flags = [("--precise", self.precise), ("--plain", self.plain), ("--sparse=off", self.sparse == Sparse::Off)];
+        all.extend(flags.iter().filter(|(_, on)| *on).map(|(flag, _)| flag.to_string()));
+        all
     }
 
     fn tuner(&self) -> Result<Arc<dyn Tuner>, Error> {

@@ -42,3 +42,10 @@ impl Drop for End<'_> {
         self.wake.notify_all();
     }
 }
+
+/// A line that says how far a search is, for as long as somebody sets it; on a terminal only.
+pub fn counter() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("a fixed template"));
+    bar
+}

@@ -1,0 +1,336 @@
+//! The first step of a network that is wrong: a search over its nodes, in their order, with the evaluator as the judge.
+
+use crate::compare::numbers;
+use crate::via::{Via, executor};
+use crate::{Error, Options};
+use dnnc_codegen::program::calls;
+use dnnc_ir::eval::{eval, eval_with};
+use dnnc_ir::{Graph, Kind, Tensor, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Where a wrong answer comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// The graph as it was read is wrong, too, when it is compiled without the e-graph.
+    CodeGeneration,
+    /// It is wrong only after the e-graph.
+    Rewriting,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cause::CodeGeneration => "code generation: it is wrong without the e-graph, too",
+            Cause::Rewriting => "rewriting: without the e-graph it is right",
+        })
+    }
+}
+
+/// The first node whose result is not that of the evaluator.
+#[derive(Clone, Debug)]
+pub struct FirstWrong {
+    /// Its name in the model; may be empty.
+    pub node: String,
+    /// Its operator in the IR.
+    pub op: &'static str,
+    /// The use in the text form of the IR.
+    pub line: String,
+    /// What is wrong with its result.
+    pub error: String,
+    /// How many nodes before it have to be compiled with it for the error to show; the others may be inputs.
+    pub before: usize,
+    /// Nodes that are wrong together, in the text form of the IR: a graph for a test. Large constants are left out.
+    pub graph: String,
+    /// What is to blame.
+    pub cause: Cause,
+    /// The steps that compute it: operators and kernel.
+    pub steps: Vec<String>,
+}
+
+impl fmt::Display for FirstWrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.node.is_empty() { String::new() } else { format!(" of node \"{}\"", self.node) };
+        writeln!(f, "first wrong step: `{}`{name}: {}", self.op, self.error)?;
+        writeln!(f, "  {}", self.line)?;
+        match self.before {
+            0 => writeln!(f, "  it is wrong alone")?,
+            1 => writeln!(f, "  it is wrong together with the node before it")?,
+            n => writeln!(f, "  it is wrong together with {n} nodes before it")?,
+        }
+        writeln!(f, "  at fault is {}", self.cause)?;
+        write!(f, "  computed by {}", if self.steps.is_empty() { "no step".into() } else { self.steps.join(", ") })
+    }
+}
+
+/// Compiles a graph as the options say and runs it.
+type Run<'a> = dyn Fn(&Graph, &[Tensor], &Options) -> Result<Vec<Tensor>, Error> + 'a;
+
+/// How a graph is run, and how far it may be from the evaluator.
+pub struct Judge<'a> {
+    /// The way that is in doubt.
+    run: Box<Run<'a>>,
+    /// What was asked of the compiler.
+    options: &'a Options,
+    /// Allowed error as a share of the largest number of a result.
+    tolerance: f64,
+}
+
+impl<'a> Judge<'a> {
+    /// A judge of one of the ways to run a graph.
+    pub fn new(via: Via, options: &'a Options, tolerance: f64) -> Judge<'a> {
+        Judge::of(options, tolerance, move |graph, inputs, options| executor(graph.clone(), via, options)?.run(inputs))
+    }
+
+    /// A judge of any way to run a graph.
+    pub fn of(
+        options: &'a Options,
+        tolerance: f64,
+        run: impl Fn(&Graph, &[Tensor], &Options) -> Result<Vec<Tensor>, Error> + 'a,
+    ) -> Judge<'a> {
+        Judge { run: Box::new(run), options, tolerance }
+    }
+
+    /// What is wrong with the results of `graph`; `None` when they are those of the evaluator.
+    pub fn wrong(&self, graph: &Graph, inputs: &[Tensor], want: &[Tensor]) -> Option<String> {
+        self.wrong_with(self.options, graph, inputs, want)
+    }
+
+    fn wrong_with(&self, options: &Options, graph: &Graph, inputs: &[Tensor], want: &[Tensor]) -> Option<String> {
+        match catch_unwind(AssertUnwindSafe(|| (self.run)(graph, inputs, options))) {
+            Ok(Ok(got)) => self.differ(&got, want),
+            Ok(Err(e)) => Some(format!("there is no result: {e}")),
+            Err(_) => Some("the compiler panics".into()),
+        }
+    }
+
+    /// How results differ from those of the evaluator; `None` where they do not.
+    pub fn differ(&self, got: &[Tensor], want: &[Tensor]) -> Option<String> {
+        got.iter().zip(want).enumerate().find_map(|(i, (g, w))| far(g, w, self.tolerance).map(|e| format!("result {i}: {e}")))
+    }
+
+    /// The first node of a graph that is wrong; `None` when every prefix is right (then so is the graph, or it is wrong only as a whole).
+    pub fn first_wrong(&self, graph: &Graph, inputs: &[Tensor]) -> Result<Option<FirstWrong>, Error> {
+        let live = graph.live();
+        let mut values: BTreeMap<Value, Tensor> = BTreeMap::new();
+        let keep = |n: usize, results: &[Tensor]| {
+            values.extend(results.iter().enumerate().map(|(i, t)| (Value { node: n as u32, index: i as u32 }, t.clone())));
+        };
+        eval_with(graph, inputs, keep).map_err(|e| Error::Run(e.to_string()))?;
+        let computes = |n: &u32| live[*n as usize] && !matches!(graph.nodes()[*n as usize].op.kind(), Kind::Input | Kind::Const);
+        let order: Vec<u32> = (0..graph.nodes().len() as u32).filter(computes).collect();
+        let prefix_is_wrong = |at: usize| {
+            let results = results_of(graph, order[at]);
+            let want: Vec<Tensor> = results.iter().map(|v| values[v].clone()).collect();
+            self.wrong(&graph.with_outputs(&results), inputs, &want)
+        };
+        // The last wrong one of the results is where the search begins.
+        let outputs: BTreeSet<u32> = graph.outputs().iter().map(|(_, v)| v.node).collect();
+        let Some(mut wrong) = outputs.iter().filter_map(|n| order.iter().position(|o| o == n)).find(|&at| prefix_is_wrong(at).is_some())
+        else {
+            return Ok(None);
+        };
+        let ancestors = ancestors(graph, order[wrong]);
+        let path: Vec<usize> = (0..=wrong).filter(|&at| ancestors[order[at] as usize]).collect();
+        let (mut right, mut at) = (0, path.len() - 1);
+        while right < at {
+            let middle = (right + at) / 2;
+            if prefix_is_wrong(path[middle]).is_some() { at = middle } else { right = middle + 1 }
+        }
+        wrong = path[at];
+        let error = prefix_is_wrong(wrong).unwrap_or_else(|| "it is wrong only now and then".into());
+        Ok(Some(self.describe(graph, inputs, &values, order[wrong], error)))
+    }
+
+    /// Finds how much of what stands before a wrong node is needed, and what is to blame.
+    fn describe(&self, graph: &Graph, inputs: &[Tensor], values: &BTreeMap<Value, Tensor>, n: u32, error: String) -> FirstWrong {
+        let results = results_of(graph, n);
+        let want: Vec<Tensor> = results.iter().map(|v| values[v].clone()).collect();
+        // Ever more nodes before it, the values before these being inputs.
+        let mut kept = BTreeSet::from([n]);
+        let (window, fed) = loop {
+            let (window, fed) = cut_out(graph, values, &kept, &results);
+            if self.wrong(&window, &fed, &want).is_some() {
+                break (window, fed);
+            }
+            let computed = |v: &&Value| !matches!(graph.node(**v).op.kind(), Kind::Input | Kind::Const);
+            let more: BTreeSet<u32> = kept
+                .iter()
+                .flat_map(|n| &graph.nodes()[*n as usize].inputs)
+                .filter(computed)
+                .map(|v| v.node)
+                .filter(|n| !kept.contains(n))
+                .collect();
+            match more.last() {
+                Some(&last) => kept.insert(last),
+                None => break (graph.with_outputs(&results), inputs.to_vec()),
+            };
+        };
+        let plain = Options { plain: true, ..self.options.clone() };
+        let cause = if self.options.plain || self.wrong_with(&plain, &window, &fed, &want).is_some() {
+            Cause::CodeGeneration
+        } else {
+            Cause::Rewriting
+        };
+        let steps = crate::build(&window, "model", self.options).map_or_else(
+            |_| vec![],
+            |built| calls(&built.program.steps).iter().map(|c| format!("{} ({})", c.label, built.program.kernels[c.kernel].name)).collect(),
+        );
+        let node = &graph.nodes()[n as usize];
+        let line = graph.with_outputs(&results).brief().to_string();
+        let line = line.lines().rev().nth(2).unwrap_or_default().trim().to_string();
+        let (op, before) = (node.op.kind().name(), kept.len() - 1);
+        FirstWrong { node: node.name.clone(), op, line, error, before, graph: window.brief().to_string(), cause, steps }
+    }
+}
+
+/// Of each node, whether node `n` depends on it; it does on itself.
+fn ancestors(graph: &Graph, n: u32) -> Vec<bool> {
+    let mut found = vec![false; graph.nodes().len()];
+    found[n as usize] = true;
+    for i in (0..=n as usize).rev() {
+        if found[i] {
+            graph.nodes()[i].inputs.iter().for_each(|v| found[v.node as usize] = true);
+        }
+    }
+    found
+}
+
+fn results_of(graph: &Graph, n: u32) -> Vec<Value> {
+    (0..graph.nodes()[n as usize].types.len() as u32).map(|index| Value { node: n, index }).collect()
+}
+
+/// The nodes of `kept` as a graph, everything they read as an input but for constants, and the values of these inputs.
+fn cut_out(graph: &Graph, values: &BTreeMap<Value, Tensor>, kept: &BTreeSet<u32>, results: &[Value]) -> (Graph, Vec<Tensor>) {
+    let (mut window, mut fed) = (Graph::new(), vec![]);
+    let mut moved: BTreeMap<Value, Value> = BTreeMap::new();
+    let read: BTreeSet<Value> = kept.iter().flat_map(|n| &graph.nodes()[*n as usize].inputs).copied().collect();
+    for v in read.iter().filter(|v| !kept.contains(&v.node)) {
+        let new = match graph.const_of(*v) {
+            Some(tensor) => window.constant(tensor.clone()),
+            None => {
+                fed.push(values[v].clone());
+                window.input(&format!("x{}", fed.len() - 1), graph.ty(*v).clone())
+            }
+        };
+        moved.insert(*v, new);
+    }
+    for &n in kept {
+        let node = &graph.nodes()[n as usize];
+        let operands = node.inputs.iter().map(|v| moved[v]).collect();
+        let new = window.add(node.op.clone(), operands, &node.name).expect("types are as they were");
+        moved.extend(results_of(graph, n).into_iter().map(|v| (v, new.result(v.index))));
+    }
+    for (i, v) in results.iter().enumerate() {
+        window.output(&format!("y{i}"), moved[v]);
+    }
+    (window, fed)
+}
+
+/// How a result differs by more than a share of its largest number; `None` where it does not.
+fn far(got: &Tensor, want: &Tensor, tolerance: f64) -> Option<String> {
+    if got.ty() != want.ty() {
+        return Some(format!("{}, not {}", got.ty(), want.ty()));
+    }
+    let (g, w) = (numbers(got), numbers(want));
+    let top = w.iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs()));
+    let allowed = if want.ty().ty.is_float() { tolerance * top + 1e-7 } else { 0.0 };
+    let same = |g: f64, w: f64| g == w || (g - w).abs() <= allowed || g.is_nan() && w.is_nan();
+    let wrong: Vec<usize> = (0..w.len()).filter(|&i| !same(g[i], w[i])).collect();
+    let error = |i: &usize| (g[*i] - w[*i]).abs();
+    let worst = wrong.iter().copied().max_by(|a, b| error(a).total_cmp(&error(b)))?;
+    let count = wrong.len();
+    Some(format!(
+        "{count} of {} values differ, most at index {worst}: {}, the evaluator has {} (largest: {top:.3e})",
+        w.len(),
+        g[worst],
+        w[worst]
+    ))
+}
+
+/// Runs a model stage by stage with the evaluator and looks for the first wrong node of each stage.
+pub fn first_wrong_of(model: &dnnc_frontend::Model, inputs: &[Tensor], judge: &Judge) -> Result<Option<FirstWrong>, Error> {
+    let mut found = None;
+    let stage = |graph: &Graph, inputs: &[Tensor]| {
+        let want = eval(graph, inputs).map_err(|e| e.to_string())?;
+        if found.is_none() && judge.wrong(graph, inputs, &want).is_some() {
+            found = judge.first_wrong(graph, inputs).map_err(|e| e.to_string())?;
+        }
+        Ok(want)
+    };
+    match dnnc_frontend::run_with(model, inputs, stage) {
+        Ok(_) => Ok(found),
+        Err(dnnc_frontend::RunError::Refused(r)) => Err(Error::Refused(r)),
+        Err(dnnc_frontend::RunError::Failed(reason)) => Err(Error::Run(reason)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dnnc_ir::text::parse;
+
+    /// A network in which two functions stand before a product and one after it.
+    const NETWORK: &str = "graph(x: f32[2,3]) {
+        %a = exp(%x)                      ; first
+        %b = tanh(%a)                     ; second
+        %w = const f32[3,2] splat 0.5
+        %c = matmul(%b, %w)               ; third
+        %d = abs(%c)                      ; fourth
+        return d = %d, a = %a }";
+
+    /// The evaluator, but a step is off by 1 where it reads what `wrong` says, unless it is left as it is.
+    fn broken(
+        wrong: impl Fn(&Graph, &Options, &dnnc_ir::Node) -> bool,
+    ) -> impl Fn(&Graph, &[Tensor], &Options) -> Result<Vec<Tensor>, Error> {
+        move |graph, inputs, options| {
+            let mut other = Graph::new();
+            let mut moved: BTreeMap<Value, Value> = BTreeMap::new();
+            for (n, node) in graph.nodes().iter().enumerate() {
+                let operands: Vec<Value> = node.inputs.iter().map(|v| moved[v]).collect();
+                let mut new = match node.op.kind() {
+                    Kind::Input => other.input("x", node.types[0].clone()),
+                    _ => other.add(node.op.clone(), operands, "").expect("as before"),
+                };
+                if wrong(graph, options, node) {
+                    let one = other.constant(Tensor::scalar(1f32));
+                    new = other.apply(Kind::Add, [], &[new, one]).expect("two numbers");
+                }
+                moved.insert(Value { node: n as u32, index: 0 }, new);
+            }
+            graph.outputs().iter().for_each(|(name, v)| other.output(name, moved[v]));
+            eval(&other, inputs).map_err(|e| Error::Run(e.to_string()))
+        }
+    }
+
+    fn found(run: impl Fn(&Graph, &[Tensor], &Options) -> Result<Vec<Tensor>, Error>) -> Option<FirstWrong> {
+        let graph = parse(NETWORK).expect("a graph");
+        let inputs = [Tensor::new([2, 3], &[0.1f32, -0.2, 0.3, 0.4, -0.5, 0.6])];
+        Judge::of(&Options::default(), 1e-3, run).first_wrong(&graph, &inputs).expect("the evaluator has an answer")
+    }
+
+    #[test]
+    fn what_is_right_has_no_wrong_step() {
+        assert!(found(broken(|_, _, _| false)).is_none());
+    }
+
+    #[test]
+    fn a_wrong_kernel_is_named() {
+        let step = found(broken(|_, _, node| node.op.kind() == Kind::Tanh)).expect("a wrong step");
+        assert_eq!((step.node.as_str(), step.op, step.before, step.cause), ("second", "tanh", 0, Cause::CodeGeneration));
+        assert!(step.error.contains("6 of 6 values differ"), "{step}");
+        assert_eq!(step.graph, "graph(x0: f32[2,3]) {\n  %1: f32[2,3] = tanh(%x0) ; second\n  return y0 = %1\n}");
+        assert!(!step.steps.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_rewrite_is_told_from_a_wrong_kernel() {
+        // A rule would look for a product of a tanh, and say something wrong.
+        let rule = |graph: &Graph, options: &Options, node: &dnnc_ir::Node| {
+            !options.plain && node.op.kind() == Kind::MatMul && graph.node(node.inputs[0]).op.kind() == Kind::Tanh
+        };
+        let step = found(broken(rule)).expect("a wrong step");
+        assert_eq!((step.node.as_str(), step.before, step.cause), ("third", 1, Cause::Rewriting));
+    }
+}

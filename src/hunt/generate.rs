@@ -1,0 +1,309 @@
+//! Random networks: operators of every kind on each other's results, with data on which they have a value.
+
+use dnnc_ir::eval::eval_op;
+use dnnc_ir::instance::{Rng, Wish, draw_like};
+use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, TensorType, Type, Value};
+
+/// A graph, and data for its inputs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Case {
+    /// The graph.
+    pub graph: Graph,
+    /// A tensor for each input.
+    pub inputs: Vec<Tensor>,
+}
+
+/// Elements that a value may have.
+const MOST_ELEMENTS: usize = 20_000;
+/// Larger numbers are not computed with: what follows would be infinite.
+const LARGEST: f64 = 1e4;
+
+/// Operators of networks; the others are drawn less often than these.
+const USUAL: &[Kind] = &[
+    Kind::Conv,
+    Kind::Conv,
+    Kind::Conv,
+    Kind::MatMul,
+    Kind::MatMul,
+    Kind::Add,
+    Kind::Add,
+    Kind::Mul,
+    Kind::Relu,
+    Kind::Clamp,
+    Kind::Silu,
+    Kind::MaxPool,
+    Kind::AvgPool,
+    Kind::Softmax,
+    Kind::Norm,
+    Kind::Concat,
+    Kind::Slice,
+    Kind::Transpose,
+    Kind::Reshape,
+    Kind::Pad,
+    Kind::ReduceMean,
+    Kind::Attention,
+    Kind::Cast,
+];
+
+/// A random network of up to 15 operators. The evaluator has a value for it, which is finite, except in few networks.
+pub fn case(rng: &mut Rng) -> Case {
+    let operators = 3 + rng.below(13);
+    let mut making = Making {
+        graph: Graph::new(),
+        inputs: vec![],
+        values: vec![],
+        large: rng.below(4) == 0,
+        usual: rng.below(3),
+        wild: rng.below(24) == 0,
+        ty: rng.pick(&[Type::F32, Type::F32, Type::F32, Type::F32, Type::F16, Type::BF16, Type::F64, Type::I32, Type::I64, Type::U8]),
+    };
+    let mut made = 0;
+    for _ in 0..6 * operators {
+        made += usize::from(making.operator(rng));
+        if made == operators {
+            break;
+        }
+    }
+    making.finish(rng)
+}
+
+struct Making {
+    graph: Graph,
+    inputs: Vec<Tensor>,
+    /// Every value so far, and what it is for the inputs.
+    values: Vec<(Value, Tensor)>,
+    large: bool,
+    /// How many of three operators are usual ones.
+    usual: usize,
+    /// Whether numbers may be infinite.
+    wild: bool,
+    /// Type of most inputs.
+    ty: Type,
+}
+
+impl Making {
+    /// Adds a use of an operator; whether there was one that fits.
+    fn operator(&mut self, rng: &mut Rng) -> bool {
+        let kind = if rng.below(3) < self.usual { rng.pick(USUAL) } else { rng.pick(Kind::ALL) };
+        if matches!(kind, Kind::Input | Kind::Const) {
+            return false;
+        }
+        let like = (rng.below(8) > 0 && !self.values.is_empty()).then(|| self.some_value(rng).1.ty().clone());
+        let like = like.unwrap_or_else(|| self.some_type(rng));
+        let like = Wish { like: Some(like), large: self.large };
+        let free = Wish { like: None, large: self.large };
+        // Large sizes come from operators that are like nothing there is.
+        let first = if self.large && rng.below(3) == 0 { &free } else { &like };
+        let Some((op, drawn)) = draw_like(kind, rng, first).or_else(|| draw_like(kind, rng, &free)) else { return false };
+        let kept = self.graph.clone();
+        let (inputs, values) = (self.inputs.len(), self.values.len());
+        let operands: Vec<(Value, Tensor)> = drawn.iter().enumerate().map(|(i, t)| self.operand(i, t, rng)).collect();
+        if self.apply(op.clone(), &operands) {
+            return true;
+        }
+        // Data of other values did not suit it.
+        self.graph = kept.clone();
+        self.inputs.truncate(inputs);
+        self.values.truncate(values);
+        let leaves: Vec<(Value, Tensor)> = drawn.iter().map(|t| self.leaf(t.clone(), rng.flip())).collect();
+        if self.apply(op, &leaves) {
+            return true;
+        }
+        self.graph = kept;
+        self.inputs.truncate(inputs);
+        self.values.truncate(values);
+        false
+    }
+
+    /// Any value, recent ones more often.
+    fn some_value(&self, rng: &mut Rng) -> (Value, Tensor) {
+        let n = self.values.len();
+        let back = if rng.flip() { rng.below(n.min(3)) } else { rng.below(n) };
+        self.values[n - 1 - back].clone()
+    }
+
+    fn some_type(&self, rng: &mut Rng) -> TensorType {
+        let ty = if rng.below(5) > 0 { self.ty } else { rng.pick(Type::ALL) };
+        let rank = rng.pick(&[0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4, 4, 5, 6, 7, 8]);
+        let most = if self.large { [60, 60, 48, 24, 16, 6, 4, 3, 3][rank] } else { [9, 9, 7, 6, 5, 4, 3, 3, 2][rank] };
+        let size = |rng: &mut Rng| if rng.below(60) == 0 { 0 } else { 1 + rng.below(most) };
+        TensorType::new(ty, (0..rank).map(|_| size(rng)).collect::<Vec<_>>())
+    }
+
+    /// An operand of the type of `drawn`: a value there is, one made to fit, or a new one.
+    fn operand(&mut self, index: usize, drawn: &Tensor, rng: &mut Rng) -> (Value, Tensor) {
+        let fitting: Vec<usize> = (0..self.values.len()).filter(|&i| self.values[i].1.ty() == drawn.ty()).collect();
+        if !fitting.is_empty() && rng.below(10) < if index == 0 { 9 } else { 5 } {
+            return self.values[rng.pick(&fitting)].clone();
+        }
+        // Indices and counts mean something; other numbers may come from anywhere.
+        if !self.values.is_empty() && drawn.ty().ty != Type::I64 && rng.below(10) < if index == 0 { 6 } else { 2 } {
+            let from = self.some_value(rng);
+            if let Some(adapted) = self.adapt(from, drawn.ty(), rng) {
+                return adapted;
+            }
+        }
+        let data = if rng.below(4) == 0 { thinned(drawn, rng) } else { drawn.clone() };
+        self.leaf(data, rng.below(10) < if index == 0 { 2 } else { 7 })
+    }
+
+    fn leaf(&mut self, data: Tensor, constant: bool) -> (Value, Tensor) {
+        let value = if constant {
+            self.graph.constant(data.clone())
+        } else {
+            self.inputs.push(data.clone());
+            self.graph.input(&format!("x{}", self.inputs.len() - 1), data.ty().clone())
+        };
+        self.values.push((value, data.clone()));
+        (value, data)
+    }
+
+    /// A value cast, flattened, cut or padded to a type.
+    fn adapt(&mut self, from: (Value, Tensor), to: &TensorType, rng: &mut Rng) -> Option<(Value, Tensor)> {
+        let mut at = from;
+        if at.1.ty().ty != to.ty {
+            at = self.moved(Kind::Cast, vec![("to", to.ty.into())], at)?;
+        }
+        let [have, want] = [at.1.len(), to.len()];
+        if have != want {
+            at = self.moved(Kind::Reshape, vec![("shape", vec![have as i64].into())], at)?;
+            if have > want {
+                let start = rng.below(have - want + 1) as i64;
+                let attrs = vec![("starts", vec![start].into()), ("sizes", vec![want as i64].into()), ("steps", vec![1].into())];
+                at = self.moved(Kind::Slice, attrs, at)?;
+            } else {
+                let zero = self.graph.constant(Tensor::zeros(TensorType::new(to.ty, [])));
+                let front = rng.below(want - have + 1);
+                let pads = vec![front as i64, (want - have - front) as i64];
+                let mode = if have == 0 { "constant" } else { rng.pick(&["constant", "edge", "wrap"]) };
+                let op = Op::new(Kind::Pad, [("pads", pads.into()), ("mode", mode.into())]).ok()?;
+                let zeros = (zero, Tensor::zeros(TensorType::new(to.ty, [])));
+                at = self.apply(op, &[at, zeros]).then(|| self.values[self.values.len() - 1].clone())?;
+            }
+        }
+        if at.1.shape() != to.shape {
+            at = self.moved(Kind::Reshape, vec![("shape", to.shape.as_slice().into())], at)?;
+        }
+        Some(at)
+    }
+
+    fn moved(&mut self, kind: Kind, attrs: Vec<(&'static str, Attr)>, from: (Value, Tensor)) -> Option<(Value, Tensor)> {
+        let op = Op::new(kind, attrs).ok()?;
+        self.apply(op, &[from]).then(|| self.values[self.values.len() - 1].clone())
+    }
+
+    /// Adds a use of `op` when it has a value that later operators can compute with.
+    fn apply(&mut self, op: Op, operands: &[(Value, Tensor)]) -> bool {
+        let tensors: Vec<Tensor> = operands.iter().map(|(_, t)| t.clone()).collect();
+        let op = counted(op, &tensors);
+        let Ok(results) = eval_op(&op, &tensors) else { return false };
+        if results.iter().any(|t| t.len() > MOST_ELEMENTS || !self.wild && !is_moderate(t)) {
+            return false;
+        }
+        let Ok(value) = self.graph.add(op, operands.iter().map(|(v, _)| *v).collect(), "") else { return false };
+        self.values.extend(results.into_iter().enumerate().map(|(i, t)| (value.result(i as u32), t)));
+        true
+    }
+
+    /// Returns what nobody reads, and a few more.
+    fn finish(mut self, rng: &mut Rng) -> Case {
+        let mut read = vec![];
+        self.graph.nodes().iter().for_each(|node| read.extend(&node.inputs));
+        let computed = |v: &Value| !matches!(self.graph.node(*v).op.kind(), Kind::Input | Kind::Const);
+        let mut results: Vec<Value> = self.values.iter().map(|(v, _)| *v).filter(computed).filter(|v| !read.contains(v)).collect();
+        results.truncate(6);
+        while rng.below(4) == 0 || results.is_empty() {
+            match self.values.is_empty() {
+                true => results.push(self.leaf(Tensor::scalar(1f32), false).0),
+                false => results.push(self.some_value(rng).0),
+            }
+        }
+        for (i, v) in results.into_iter().enumerate() {
+            self.graph.output(&format!("y{i}"), v);
+        }
+        Case { graph: self.graph.remove_dead(), inputs: self.inputs }
+    }
+}
+
+/// The operator with the count that its data gives it.
+fn counted(op: Op, operands: &[Tensor]) -> Op {
+    let data = match op.kind() {
+        // What a loop lists is complete only when every iteration ran: it gets no more iterations than run.
+        Kind::Loop => {
+            let bound = operands[0].values::<i64>()[0].min(op.attrs.int("max_trip"));
+            let (mut ran, mut go) = (0, operands[1].values::<u8>()[0]);
+            while ran < bound && go != 0 {
+                go = operands[4].values::<u8>()[ran as usize];
+                ran += 1;
+            }
+            return op.with("max_trip", ran);
+        }
+        Kind::NonZero => &operands[0],
+        Kind::Compress => &operands[1],
+        _ => return op,
+    };
+    let bool = Op::new(Kind::Cast, [("to", Type::Bool.into())]).expect("the row of `cast`");
+    let Ok(holds) = eval_op(&bool, std::slice::from_ref(data)) else { return op };
+    op.with("count", holds[0].values::<u8>().iter().map(|&b| i64::from(b)).sum::<i64>())
+}
+
+/// The elements as doubles.
+pub fn numbers(t: &Tensor) -> Vec<f64> {
+    let wide = Op::new(Kind::Cast, [("to", Type::F64.into())]).expect("the row of `cast`");
+    eval_op(&wide, std::slice::from_ref(t)).expect("every type casts to f64")[0].values::<f64>().to_vec()
+}
+
+fn is_moderate(t: &Tensor) -> bool {
+    !t.ty().ty.is_real() || numbers(t).iter().all(|v| v.abs() <= LARGEST)
+}
+
+/// The tensor with most of its numbers 0: anywhere, or in blocks of the last axis.
+fn thinned(t: &Tensor, rng: &mut Rng) -> Tensor {
+    let width = t.ty().ty.bytes();
+    let block = rng.pick(&[1, 1, 4, 8]);
+    let percent = 50 + rng.below(50);
+    let mut bytes = t.bytes().to_vec();
+    for piece in bytes.chunks_mut(block * width) {
+        if rng.bits() >> 32 < (percent << 32) as u64 / 100 {
+            piece.fill(0);
+        }
+    }
+    Tensor::from_bytes(t.ty().clone(), &bytes).expect("as many bytes as before")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dnnc_ir::{eval, text};
+
+    #[test]
+    fn networks_are_valid_and_the_same_for_a_seed() {
+        for seed in 0..200 {
+            let case = super::case(&mut Rng::new(seed));
+            case.graph.validate().unwrap_or_else(|e| panic!("seed {seed}: {e}\n{}", case.graph.brief()));
+            eval(&case.graph, &case.inputs).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{}", case.graph.brief()));
+            assert_eq!(super::case(&mut Rng::new(seed)), case, "seed {seed}");
+            let parsed = text::parse(&case.graph.to_string()).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            assert_eq!(parsed, case.graph, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn every_operator_is_in_some_network() {
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..2000 {
+            seen.extend(super::case(&mut Rng::new(seed)).graph.nodes().iter().map(|node| node.op.kind()));
+        }
+        let missing: Vec<&str> = Kind::ALL.iter().filter(|k| !seen.contains(k)).map(|k| k.name()).collect();
+        assert!(missing.is_empty(), "never drawn: {missing:?}");
+    }
+
+    #[test]
+    fn bytes_decide() {
+        let bytes: Vec<u8> = (0..200u8).map(|i| i.wrapping_mul(37)).collect();
+        let case = super::case(&mut Rng::of_bytes(&bytes));
+        case.graph.validate().expect("a graph");
+        assert_eq!(super::case(&mut Rng::of_bytes(&bytes)), case);
+        assert_ne!(super::case(&mut Rng::of_bytes(&bytes[1..])), case);
+    }
+}
