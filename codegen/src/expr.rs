@@ -366,7 +366,9 @@ impl Emitter<'_> {
                 to_int(b, r, base)
             });
         }
-        each_lane(b, &[x, y], &mut |b, v| int_pow(b, v[0], v[1], base, exponent))
+        let r = each_lane(b, &[x, y], &mut |b, v| int_pow(b, v[0], v[1], base, exponent));
+        // Whoever reads it in a register takes it as a number of its type.
+        wrap(b, r, base)
     }
 
     fn cast(&mut self, arg: usize, from: Type, to: Type, op: &Op) -> Cell {

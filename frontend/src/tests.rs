@@ -710,3 +710,11 @@ fn some_input(ty: Type, shape: Vec<usize>) -> Option<Tensor> {
     let bytes: Vec<u8> = (0..ty.len()).flat_map(|i| eval::eval_op(&op, &[value(i)]).unwrap()[0].bytes().to_vec()).collect();
     Tensor::from_bytes(ty, &bytes)
 }
+
+#[test]
+fn the_places_of_a_scalar_have_no_axes() {
+    let m = model(graph("x:f32[]", vec![node("NonZero", "x", "i")], "i"));
+    for (x, found) in [(0.0, 0), (3.0, 1)] {
+        assert_eq!(run(&m, &[Tensor::scalar(x as f32)]).0[0].shape(), [0, found]);
+    }
+}

@@ -133,8 +133,7 @@ fn non_zero(b: &mut Build, n: &Node) -> Outputs {
     let held = b.cast(x, Type::Bool)?;
     let found = how_many(b, held)?;
     let found = b.need_i64(found)?;
-    // A scalar counts as a vector of one.
-    let x = if b.rank(x) == 0 { b.reshape(x, &[1])? } else { x };
+    // A scalar has no axes, and its result no rows.
     one(b.op(Kind::NonZero, [("count", Attr::Int(found))], &[x]))
 }
 
