@@ -2,7 +2,7 @@
 
 use crate::cache::{Cache, Found, Held};
 use crate::pipeline::Options;
-use crate::via::{Executor, Jitted, Via, executor};
+use crate::via::{Executor, Jitted, Via, executor_on};
 use crate::{Error, tensors};
 use dnnc_codegen::jit::Arena;
 use dnnc_codegen::shelf::Shelf;
@@ -130,7 +130,7 @@ impl Model {
     }
 
     fn prepare_stage(&self, stage: Stage) -> Result<(Prepared, usize), Error> {
-        let executor = executor(stage.graph, self.via, &self.options, &self.shelf)?;
+        let executor = executor_on(&self.shelf, stage.graph, self.via, &self.options)?;
         let bytes = OVERHEAD + executor.bytes() + stage.cut.as_ref().map_or(0, Cut::bytes);
         Ok((Prepared { executor, finished: stage.finished, cut: stage.cut }, bytes))
     }

@@ -68,8 +68,13 @@ pub trait Executor: Send + Sync {
     fn bytes(&self) -> usize;
 }
 
+/// Prepares a graph to be run in one of the ways.
+pub fn executor(graph: Graph, via: Via, options: &Options) -> Result<Box<dyn Executor>, Error> {
+    executor_on(&Shelf::default(), graph, via, options)
+}
+
 /// Prepares a graph to be run in one of the ways; the JIT places constants on `shelf`.
-pub fn executor(graph: Graph, via: Via, options: &Options, shelf: &Shelf) -> Result<Box<dyn Executor>, Error> {
+pub(crate) fn executor_on(shelf: &Shelf, graph: Graph, via: Via, options: &Options) -> Result<Box<dyn Executor>, Error> {
     Ok(match via {
         Via::Evaluator => Box::new(Evaluated(graph)),
         Via::Kir => Box::new(Interpreted(program(graph, options)?)),

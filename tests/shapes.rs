@@ -37,7 +37,7 @@ impl Uses {
         let want = dnnc::ir::eval::eval(&self.graph, &self.inputs).expect("draws give no error");
         let way = || format!("via {}{} for {}", via.name(), if options.plain { ", plain," } else { "" }, options.target.name);
         let all = || self.labels.join("\n");
-        let run = executor(self.graph.clone(), via, options, &Default::default()).unwrap_or_else(|e| panic!("{}: {e}\n{}", way(), all()));
+        let run = executor(self.graph.clone(), via, options).unwrap_or_else(|e| panic!("{}: {e}\n{}", way(), all()));
         let got = run.run(&self.inputs).unwrap_or_else(|e| panic!("{}: {e}\n{}", way(), all()));
         for ((got, want), label) in got.iter().zip(&want).zip(&self.labels) {
             close(got, want).unwrap_or_else(|e| panic!("{label} {}: {e}", way()));
