@@ -170,9 +170,20 @@ impl Building {
 
     /// The options as they are given to another process.
     fn arguments(&self) -> Vec<String> {
-        let numbers = [("--max-arena", self.max_arena), ("--max-tensor", self.max_tensor), ("--max-nodes", self.max_nodes)];
+        let numbers = [
+            ("--max-arena", self.max_arena.to_string()),
+            ("--max-tensor", self.max_tensor.to_string()),
+            ("--max-nodes", self.max_nodes.to_string()),
+            ("--max-unrolled", self.max_unrolled.to_string()),
+            ("--max-iterations", self.max_iterations.to_string()),
+            ("--max-stages", self.max_stages.to_string()),
+            ("--max-depth", self.max_depth.to_string()),
+            ("--max-constant", self.max_constant.to_string()),
+            ("--max-file", self.max_file.to_string()),
+        ];
         let mut all = vec!["--target".to_string(), self.target.name.to_string()];
-        all.extend(self.dims.iter().flat_map(|(name, size)| ["--dim".to_string(), format!("{name}={size}")]));
+        let list = |sizes: &[usize]| sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        all.extend(self.dims.iter().flat_map(|(name, sizes)| ["--dim".to_string(), format!("{name}={}", list(sizes))]));
         all.extend(numbers.iter().flat_map(|(name, n)| [name.to_string(), n.to_string()]));
         let flags = [("--precise", self.precise), ("--plain", self.plain), ("--sparse=off", self.sparse == Sparse::Off)];
         all.extend(flags.iter().filter(|(_, on)| *on).map(|(flag, _)| flag.to_string()));

@@ -117,7 +117,7 @@ impl Reduce {
         };
         let ports = model.inputs();
         let values = if self.inputs.is_empty() {
-            let (shapes, _) = dnnc::bind(ports, &self.building.dims())?;
+            let (shapes, _) = self.building.one(ports, options, "a model is shrunk for")?;
             dnnc::sample_inputs(ports, &shapes)
         } else {
             tensors::read_inputs(ports, &self.inputs, &options.limits)?
