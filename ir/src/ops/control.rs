@@ -177,15 +177,19 @@ mod tests {
     fn loops_end_by_number_or_condition() {
         let op =
             Op::new(Kind::Loop, [("body", doubling().into()), ("carried", Attr::Int(1)), ("max_trip", Attr::Int(5))]).expect("attributes");
+        let try_run = |trip: i64, go: bool, limit: f32| {
+            crate::eval::eval_op(&op, &[Tensor::scalar(trip), truth(go), Tensor::scalar(1f32), Tensor::scalar(limit)])
+        };
         let run = |trip: i64, go: bool, limit: f32| {
-            let y = crate::eval::eval_op(&op, &[Tensor::scalar(trip), truth(go), Tensor::scalar(1f32), Tensor::scalar(limit)])
-                .expect("an answer");
+            let y = try_run(trip, go, limit).expect("an answer");
             (y[0].values::<f32>()[0], y[1].values::<f32>().to_vec())
         };
-        assert_eq!(run(i64::MAX, true, 100.0), (32.0, vec![1.0, 2.0, 4.0, 8.0, 16.0]));
+        assert_eq!(run(5, true, 100.0), (32.0, vec![1.0, 2.0, 4.0, 8.0, 16.0]));
         assert_eq!(run(2, true, 100.0), (4.0, vec![1.0, 2.0, 0.0, 0.0, 0.0]));
         assert_eq!(run(9, true, 5.0), (8.0, vec![1.0, 2.0, 4.0, 0.0, 0.0]));
         assert_eq!(run(9, false, 5.0), (1.0, vec![0.0; 5]));
         assert_eq!(run(-1, true, 5.0), (1.0, vec![0.0; 5]));
+        assert_eq!(run(i64::MAX, true, 32.0).0, 32.0, "the condition ends it just in time");
+        assert!(try_run(i64::MAX, true, 100.0).is_err_and(|e| e.contains("did not end within 5 iterations")));
     }
 }
