@@ -18,18 +18,25 @@ impl Default for Tolerance {
     }
 }
 
-/// Compares shape, type and values; an error says what differs and where it is worst.
+/// Compares shape, type and values (integers by `atol` alone); an error says what differs and where it is worst.
 pub fn compare(got: &Tensor, want: &Tensor, tolerance: Tolerance) -> Result<(), String> {
     if got.ty() != want.ty() {
         return Err(format!("type {}, want {}", got.ty(), want.ty()));
     }
-    let rtol = if want.ty().ty == Type::BF16 { tolerance.rtol.max(1.0 / 64.0) } else { tolerance.rtol };
+    let rtol = match want.ty().ty {
+        Type::BF16 => tolerance.rtol.max(1.0 / 64.0),
+        ty if ty.is_int() => 0.0,
+        _ => tolerance.rtol,
+    };
     let (a, b) = (numbers(got), numbers(want));
+    let (long_a, long_b) = (long_integers(got), long_integers(want));
     let mut wrong = 0;
     let mut worst = (0.0, 0);
     for (i, (&g, &w)) in a.iter().zip(&b).enumerate() {
-        let same = g == w || (g.is_nan() && w.is_nan());
-        let error = (g - w).abs();
+        let (same, error) = match (&long_a, &long_b) {
+            (Some(a), Some(b)) => (a[i] == b[i], a[i].abs_diff(b[i]) as f64),
+            _ => (g == w || (g.is_nan() && w.is_nan()), (g - w).abs()),
+        };
         if same || error <= tolerance.atol + rtol * w.abs() {
             continue;
         }
@@ -46,6 +53,15 @@ pub fn compare(got: &Tensor, want: &Tensor, tolerance: Tolerance) -> Result<(), 
     Err(format!("{wrong} of {} values differ, most at index {i}: {}, want {}", a.len(), a[i], b[i]))
 }
 
+/// The elements of a type that doubles do not hold exactly.
+fn long_integers(t: &Tensor) -> Option<Vec<i128>> {
+    match t.ty().ty {
+        Type::I64 => Some(t.values::<i64>().iter().map(|&v| v.into()).collect()),
+        Type::U64 => Some(t.values::<u64>().iter().map(|&v| v.into()).collect()),
+        _ => None,
+    }
+}
+
 /// The elements as doubles; booleans as 0 and 1.
 pub fn numbers(t: &Tensor) -> Vec<f64> {
     let wide = dnnc_ir::Op::new(dnnc_ir::Kind::Cast, [("to", Type::F64.into())]).expect("the row of `cast`");
@@ -54,5 +70,20 @@ pub fn numbers(t: &Tensor) -> Vec<f64> {
         Type::F32 => t.values::<f32>().iter().map(|&v| v.into()).collect(),
         Type::I64 => t.values::<i64>().iter().map(|&v| v as f64).collect(),
         _ => dnnc_ir::eval::eval_op(&wide, std::slice::from_ref(t)).map(|r| r[0].values::<f64>().to_vec()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_compared_exactly() {
+        let far = [1i64 << 60, 1000, i64::MIN];
+        let near = far.map(|v| v ^ 1);
+        let exact = Tolerance::default();
+        assert!(compare(&Tensor::new([3], &far), &Tensor::new([3], &far), exact).is_ok());
+        assert!(compare(&Tensor::new([3], &near), &Tensor::new([3], &far), exact).unwrap_err().starts_with("3 of 3"));
+        assert!(compare(&Tensor::new([3], &near), &Tensor::new([3], &far), Tolerance { atol: 1.0, ..exact }).is_ok());
     }
 }

@@ -108,6 +108,39 @@ fn bench_prints_a_latency() {
     assert!(latency > 0.0 && printed.contains("conv"), "{printed}");
 }
 
+/// Compares a file with what it should hold; with DNNC_BLESS set, writes it.
+fn holds(path: &str, want: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("DNNC_BLESS").is_some() {
+        std::fs::write(&path, want).expect("the file can be written");
+    }
+    let held = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(held == want, "{} is not what `dnnc ops` prints: run this test with DNNC_BLESS=1", path.display());
+}
+
+#[test]
+fn operators_are_documented_as_they_are() {
+    let print = |args: &[&str]| text(&dnnc(args).stdout);
+    let intro = "# Operators\n\nWritten by `dnnc ops --markdown`: opset versions, and element types by type variable of the newest version. `dnnc ops NAME` has the types of \
+                 every version.\n\n";
+    holds("docs/operators.md", &format!("{intro}{}", print(&["ops", "--markdown"])));
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
+    let (head, rest) = readme.split_once("<!-- dnnc ops --compact -->\n").expect("where the table begins");
+    let (_, tail) = rest.split_once("<!-- end -->").expect("where the table ends");
+    holds("README.md", &format!("{head}<!-- dnnc ops --compact -->\n{}<!-- end -->{tail}", print(&["ops", "--compact"])));
+}
+
+#[test]
+fn operators_are_listed_by_name_and_version() {
+    let printed = text(&dnnc(&["ops", "hardswish", "--markdown"]).stdout);
+    assert_eq!(
+        printed,
+        "| operator | opset | element types | note |\n|---|---|---|---|\n| HardSwish | 14 | f16 f32 f64 |  |\n| HardSwish | 22 | floats |  |\n"
+    );
+    let out = dnnc(&["ops", "Mystery"]);
+    assert_eq!((out.status.code(), text(&out.stderr).contains("Mystery")), (Some(1), true));
+}
+
 #[test]
 fn json_is_json() {
     for args in [

@@ -6,18 +6,18 @@
 use crate::build::{self, Build, Fail, Node};
 use crate::import::{Item, Source, State, Stop};
 use crate::net::{Net, NetNode, Slot};
-use crate::ops::{OpImport, Operator};
+use crate::ops::OpImport;
 use dnnc_ir::{Attr, Graph, Kind, Tensor, TensorType, Type, Value};
 use indexmap::IndexSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Operators whose import is not a function of their own.
-pub(crate) const SPECIAL: &[Operator] = &[
-    Operator { domain: "", name: "Constant", since: 1, until: None, note: "not: strings" },
-    Operator { domain: "", name: "If", since: 1, until: None, note: "tensors only" },
-    Operator { domain: "", name: "Loop", since: 1, until: None, note: "tensors only" },
-    Operator { domain: "", name: "Scan", since: 8, until: None, note: "opset 8: sequences of one length" },
+/// Operators whose import is not a function of their own, and what of them is not supported.
+pub(crate) const SPECIAL: &[(&str, &str)] = &[
+    ("Constant", "not: strings"),
+    ("If", "tensors only"),
+    ("Loop", "tensors only"),
+    ("Scan", "tensors only; opset 8: sequences of one length"),
 ];
 
 /// Operators that do nothing.

@@ -17,6 +17,7 @@ mod order;
 mod proto;
 mod refusal;
 mod schema;
+mod support;
 mod tensor_file;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,7 @@ pub use edit::Draft;
 pub use import::{Cut, Stage};
 pub use limits::Limits;
 pub use model::{Dim, Model, Port};
-pub use ops::{Operator, operators};
 pub use refusal::{Refusal, RefusalKind, Refusals};
+pub use support::{Operator, Version, in_words, operators};
 pub use tensor_file::{decode_tensor, encode_tensor, read_tensor, write_tensor};
 pub use write::write;

@@ -9,11 +9,14 @@ use std::sync::LazyLock;
 /// One version of an operator.
 #[derive(Debug)]
 pub(crate) struct Schema {
-    since: i64,
+    /// Opset version that brought it.
+    pub since: i64,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     /// Name, kind, whether it must be given.
     attributes: Vec<(&'static str, char, bool)>,
+    /// Type variables, and a letter for each element type they may stand for.
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 #[derive(Debug)]
@@ -36,7 +39,8 @@ static SCHEMAS: LazyLock<HashMap<&str, Vec<Schema>>> = LazyLock::new(|| {
         let fields: Vec<&str> = line.split(';').collect();
         let [head, inputs, outputs, attributes, variables] = fields[..] else { unreachable!("five fields a line") };
         let (name, since) = head.rsplit_once(' ').expect("a version");
-        let variables: HashMap<&str, &str> = variables.split_whitespace().filter_map(|v| v.split_once('=')).collect();
+        let listed: Vec<(&str, &str)> = variables.split_whitespace().filter_map(|v| v.split_once('=')).collect();
+        let variables: HashMap<&str, &str> = listed.iter().copied().collect();
         let ports = |text: &'static str| text.split_whitespace().map(|p| Port::parse(p, &variables)).collect();
         let attribute = |text: &'static str| {
             let (name, kind) = text.split_once(':').expect("name and kind");
@@ -47,6 +51,7 @@ static SCHEMAS: LazyLock<HashMap<&str, Vec<Schema>>> = LazyLock::new(|| {
             inputs: ports(inputs),
             outputs: ports(outputs),
             attributes: attributes.split_whitespace().map(attribute).collect(),
+            variables: listed,
         };
         all.entry(name).or_default().push(schema);
     }
@@ -93,7 +98,22 @@ pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Known {
     }
 }
 
+/// All versions of an operator, oldest first.
+pub(crate) fn versions(domain: &str, name: &str) -> impl Iterator<Item = &'static Schema> {
+    let domain = if domain.is_empty() { "ai.onnx" } else { domain };
+    SCHEMAS.get(format!("{domain} {name}").as_str()).into_iter().flatten()
+}
+
 impl Schema {
+    /// Element types by type variable, as far as they are numbers; without variables, those of the first input.
+    pub fn types(&self) -> Vec<(&'static str, Vec<Type>)> {
+        let numbers = |letters: &str| Type::ALL.iter().copied().filter(|t| letters.contains(letter(*t))).collect::<Vec<_>>();
+        if self.variables.is_empty() {
+            return self.inputs.first().map(|port| ("input", numbers(port.types))).into_iter().collect();
+        }
+        self.variables.iter().map(|(name, letters)| (*name, numbers(letters))).filter(|(_, types)| !types.is_empty()).collect()
+    }
+
     /// What is wrong with the numbers of inputs and outputs and with the attributes, each as a sentence.
     ///
     /// For each input and output it is said whether it has a name.

@@ -1,5 +1,7 @@
 //! Small models, written in code: what is checked, how control flow and sizes that depend on data are imported.
 
+mod operators;
+
 use crate::proto::*;
 use crate::{Dim, Limits, Model, RefusalKind, Refusals, run_with};
 use dnnc_ir::{Kind, Tensor, TensorType, Type, eval};

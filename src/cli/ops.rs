@@ -1,43 +1,104 @@
 use super::{print_json, table};
 use clap::Args;
 use dnnc::Error;
+use dnnc::frontend::{Operator, Version, in_words, operators};
+use std::collections::BTreeMap;
 
-/// List the ONNX operators that dnnc compiles
+/// List the ONNX operators that dnnc compiles, with opset versions and element types
 #[derive(Args)]
 pub struct Ops {
+    /// Only operators whose name contains one of these, version by version
+    names: Vec<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
     /// Print a Markdown table
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
+    /// Print a Markdown table with a row for each set of element types
+    #[arg(long, conflicts_with_all = ["json", "markdown"])]
+    compact: bool,
 }
 
 impl Ops {
     pub fn run(self) -> Result<(), Error> {
-        let rows: Vec<_> = dnnc::frontend::operators().collect();
+        let mut all = operators();
+        if !self.names.is_empty() {
+            let wanted: Vec<String> = self.names.iter().map(|n| n.to_lowercase()).collect();
+            all.retain(|o| wanted.iter().any(|w| qualified(o).to_lowercase().contains(w)));
+            if all.is_empty() {
+                return Err(Error::Usage(format!("no operator that dnnc compiles has {} in its name", self.names.join(" or "))));
+            }
+        }
         if self.json {
-            let rows: Vec<serde_json::Value> = rows
-                .iter()
-                .map(|r| serde_json::json!({"domain": r.domain, "operator": r.name, "since": r.since, "note": r.note}))
-                .collect();
-            print_json(&rows.into());
-        } else if self.markdown {
-            say!("| operator | from opset | note |\n|---|---|---|");
-            for r in rows {
-                say!("| {} | {} | {} |", qualified(r.domain, r.name), r.since, r.note);
-            }
+            print_json(&all.iter().map(json).collect::<Vec<_>>().into());
+        } else if self.compact {
+            compact(&all);
         } else {
-            let mut out = table(&["operator", "from opset", "note"]);
-            for r in rows {
-                out.add_row([qualified(r.domain, r.name), r.since.to_string(), r.note.to_string()]);
+            const HEAD: [&str; 4] = ["operator", "opset", "element types", "note"];
+            let rows: Vec<[String; 4]> = all.iter().flat_map(|o| rows(o, !self.names.is_empty())).collect();
+            if self.markdown {
+                say!("| {} |\n|---|---|---|---|", HEAD.join(" | "));
+                rows.iter().for_each(|row| say!("| {} |", row.join(" | ")));
+            } else {
+                let mut out = table(&HEAD);
+                rows.into_iter().for_each(|row| {
+                    out.add_row(row);
+                });
+                say!("{out}");
             }
-            say!("{out}");
         }
         Ok(())
     }
 }
 
-fn qualified(domain: &str, name: &str) -> String {
-    if domain.is_empty() { name.to_string() } else { format!("{domain}.{name}") }
+fn qualified(o: &Operator) -> String {
+    if o.domain.is_empty() { o.name.to_string() } else { format!("{}.{}", o.domain, o.name) }
+}
+
+/// One row with the types of the newest version, or one row a version.
+fn rows(o: &Operator, each: bool) -> Vec<[String; 4]> {
+    if each {
+        return o.versions.iter().map(|v| [qualified(o), v.since.to_string(), types(v), o.note.clone()]).collect();
+    }
+    let since: Vec<String> = o.versions.iter().map(|v| v.since.to_string()).collect();
+    let newest = o.versions.last().map(types).unwrap_or_default();
+    vec![[qualified(o), since.join(" "), newest, o.note.clone()]]
+}
+
+/// Element types of each type variable; its name where there are more than one.
+fn types(v: &Version) -> String {
+    match &v.types[..] {
+        [(_, types)] => in_words(types),
+        many => many.iter().map(|(name, types)| format!("{name}: {}", in_words(types))).collect::<Vec<_>>().join("; "),
+    }
+}
+
+fn json(o: &Operator) -> serde_json::Value {
+    let version = |v: &Version| {
+        let types: serde_json::Map<String, serde_json::Value> =
+            v.types.iter().map(|(name, types)| (name.to_string(), types.iter().map(|t| t.name()).collect::<Vec<_>>().into())).collect();
+        serde_json::json!({"since": v.since, "types": types})
+    };
+    let versions: Vec<_> = o.versions.iter().map(version).collect();
+    serde_json::json!({"domain": o.domain, "operator": o.name, "versions": versions, "note": o.note})
+}
+
+/// Operators of ONNX by the element types that the first type variable of their newest version has, then those of other domains.
+fn compact(all: &[Operator]) {
+    let mut by_types: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut others: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for o in all {
+        let name = if o.note.is_empty() { o.name.to_string() } else { format!("{}*", o.name) };
+        match o.versions.last().and_then(|v| v.types.first()) {
+            Some((_, types)) => by_types.entry(in_words(types)).or_default().push(name),
+            None => others.entry(if o.domain.is_empty() { "experiments of ONNX" } else { o.domain }).or_default().push(name),
+        }
+    }
+    let mut rows: Vec<(String, Vec<String>)> = by_types.into_iter().collect();
+    rows.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
+    say!("| element types | operators |\n|---|---|");
+    for (types, names) in rows.into_iter().chain(others.into_iter().map(|(domain, names)| (domain.to_string(), names))) {
+        say!("| {types} | {} |", names.join(", "));
+    }
 }

@@ -92,8 +92,10 @@ fn attention(b: &mut Build, n: &Node) -> Outputs {
     let total = four(b, k)?[2];
     (k, val) = (repeat_heads(b, k, q_heads)?, repeat_heads(b, val, q_heads)?);
 
-    let (q, k, val) = (b.wide(q)?, b.wide(k)?, b.wide(val)?);
+    let (q, k) = (b.wide(q)?, b.wide(k)?);
     let wide = b.elem(q);
+    // Values may have a type of their own.
+    let val = b.cast(val, wide)?;
     let scale = n.num("scale", 1.0 / (size.max(1) as f64).sqrt())?;
     let product = b.op(Kind::MatMul, [("trans_b", true.into())], &[q, k])?;
     let raw = b.put(v(product) * scale)?;
@@ -278,7 +280,10 @@ pub(super) fn rotate(
 }
 
 /// One step of the recurrence after the other, as a loop that carries the state [B, H, K, V].
-fn linear_attention(b: &mut Build, n: &Node) -> Outputs {
+pub(super) fn linear_attention(b: &mut Build, n: &Node) -> Outputs {
+    if n.int("state_window", 0)? != 0 {
+        return unsupported!("LinearAttention with a window of states");
+    }
     let rule = n.string("update_rule", "gated_delta")?;
     let (gated, delta) = match rule {
         "linear" => (false, false),

@@ -3,13 +3,13 @@
 use super::expr::v;
 use super::kit::{Outputs, count, one, positive, sizes};
 use super::{OpImport, onnx};
-use crate::build::{Build, Node, Result, invalid};
-use dnnc_ir::{Attr, Kind, Value};
+use crate::build::{Build, Node, Result, invalid, unsupported};
+use dnnc_ir::{Attr, Kind, Type, Value};
 
 pub(super) const OPS: &[OpImport] = &[
     onnx("Conv", conv),
     onnx("ConvTranspose", conv_transpose),
-    onnx("DeformConv", deform_conv),
+    OpImport { note: "two or three spatial axes", ..onnx("DeformConv", deform_conv) },
     onnx("Col2Im", col2im),
     onnx("CausalConvWithState", causal_conv_with_state),
 ];
@@ -256,6 +256,9 @@ fn col2im(b: &mut Build, n: &Node) -> Outputs {
         return invalid!("columns of shape {shape:?} for an image {image:?} in blocks {block:?}");
     }
     let channels = shape[1] / places;
+    // Sums of integers are exact in doubles as far as these hold integers.
+    let ty = b.elem(x);
+    let x = if ty.is_float() { x } else { b.cast(x, Type::F64)? };
     let columns: Vec<usize> = [shape[0] * channels, places].into_iter().chain(steps.iter().copied()).collect();
     let x = b.reshape(x, &columns)?;
     let (row, column) = (b.iota(places)?, b.iota(places)?);
@@ -267,7 +270,8 @@ fn col2im(b: &mut Build, n: &Node) -> Outputs {
     let padding = (0..rank).map(|a| image[a] + window.pads[a] + window.pads[rank + a] - ((steps[a] - 1) * window.strides[a] + spans[a]));
     let y = transposed(b, x, one_hot, None, window.clone(), padding.collect(), 1)?;
     let result: Vec<usize> = [shape[0], channels].into_iter().chain(image).collect();
-    one(b.reshape(y, &result))
+    let y = b.reshape(y, &result)?;
+    one(b.cast(y, ty))
 }
 
 /// Samples the input where the offsets say, one plane a place of the kernel, and multiplies the planes with the weights.
@@ -276,7 +280,7 @@ fn deform_conv(b: &mut Build, n: &Node) -> Outputs {
     let (size, kernel) = (spatial(b, x)?, kernel_of(b, n, x, w)?);
     let rank = size.len();
     if !(2..=3).contains(&rank) {
-        return crate::build::unsupported!("DeformConv over {rank} axes: 2 and 3 are supported");
+        return unsupported!("DeformConv over {rank} axes: 2 and 3 are supported");
     }
     let window = Window::read(n, &size, kernel.clone(), false)?;
     let (out, places) = (window.steps(&size)?, count(&kernel)?);
@@ -336,7 +340,11 @@ fn deform_conv(b: &mut Build, n: &Node) -> Outputs {
 }
 
 /// A depthwise convolution over what was before and what comes now.
-fn causal_conv_with_state(b: &mut Build, n: &Node) -> Outputs {
+pub(super) fn causal_conv_with_state(b: &mut Build, n: &Node) -> Outputs {
+    // Attributes that only ONNX Runtime's form has.
+    if n.int("ndim", 1)? != 1 || n.int("dilation", 1)? != 1 || n.int("state_window", 0)? != 0 || n.flag("channels_last", false)? {
+        return unsupported!("CausalConvWithState with ndim, dilation, state_window or channels_last");
+    }
     let (x, w, bias, past) = (n.input(0)?, n.input(1)?, n.opt(2), n.opt(3));
     let (shape, kernel) = (b.shape(x), kernel_of(b, n, x, w)?);
     if shape.len() != 3 {

@@ -15,7 +15,7 @@ pub(super) const OPS: &[OpImport] = &[
     onnx("NonMaxSuppression", non_max_suppression),
 ];
 
-fn grid_sample(b: &mut Build, n: &Node) -> Outputs {
+pub(super) fn grid_sample(b: &mut Build, n: &Node) -> Outputs {
     let (x, grid) = (n.input(0)?, n.input(1)?);
     let mode = match n.string("mode", "linear")? {
         "linear" | "bilinear" => "linear",
@@ -33,7 +33,9 @@ fn grid_sample(b: &mut Build, n: &Node) -> Outputs {
     let ty = b.elem(x);
     let wide = if ty.is_float() { b.wide(x)? } else { b.float(x)? };
     let grid = b.cast(grid, b.elem(wide))?;
-    let line = spatial(b, x)?.len() == 1;
+    let size = spatial(b, x)?;
+    let line = size.len() == 1;
+    let grid = if mode == "cubic" && padding == "border" { within_image(b, grid, &size, n.flag("align_corners", false)?)? } else { grid };
     if !line {
         let y = b.op(Kind::GridSample, attrs, &[wide, grid])?;
         return one(b.cast(y, ty));
@@ -47,6 +49,19 @@ fn grid_sample(b: &mut Build, n: &Node) -> Outputs {
     let y = b.op(Kind::GridSample, attrs, &[image, grid])?;
     let y = b.squeeze(y, &[2])?;
     one(b.cast(y, ty))
+}
+
+/// Places beyond the border moved onto it, before a cubic looks at their neighbours.
+fn within_image(b: &mut Build, grid: Value, size: &[usize], align: bool) -> Result<Value> {
+    let last = b.rank(grid) - 1;
+    // The last axis of the image comes first.
+    let ends = size.iter().rev().map(|&n| if align { 1.0 } else { 1.0 - 1.0 / n.max(1) as f64 }).collect::<Vec<f64>>();
+    let mut parts = Vec::new();
+    for (i, end) in ends.into_iter().enumerate() {
+        let part = b.slice_axis(grid, last, i, 1)?;
+        parts.push(b.put(v(part).clamp(-end, end))?);
+    }
+    b.concat(&parts, last)
 }
 
 /// The places of an even grid from −1 to 1, multiplied with the matrices theta.

@@ -18,12 +18,21 @@ pub(super) const OPS: &[OpImport] = &[
     onnx("Ceil", |b, n| map(b, n, Kind::Ceil)),
     onnx("Cos", |b, n| map(b, n, Kind::Cos)),
     onnx("Cosh", |b, n| map(b, n, Kind::Cosh)),
-    onnx("Erf", |b, n| map(b, n, Kind::Erf)),
+    onnx("Erf", |b, n| {
+        // Before opset 13 integers may come, too.
+        let x = n.input(0)?;
+        let wide = if b.elem(x).is_float() { x } else { b.float(x)? };
+        let y = b.op(Kind::Erf, [], &[wide])?;
+        one(b.cast(y, b.elem(x)))
+    }),
     onnx("Exp", |b, n| map(b, n, Kind::Exp)),
     onnx("Floor", |b, n| map(b, n, Kind::Floor)),
     onnx("HardSwish", |b, n| map(b, n, Kind::HardSwish)),
     onnx("IsInf", is_inf),
-    onnx("IsNaN", |b, n| map(b, n, Kind::IsNan)),
+    onnx("IsNaN", |b, n| {
+        let x = compared(b, n.input(0)?)?;
+        one(b.op(Kind::IsNan, [], &[x]))
+    }),
     onnx("Log", |b, n| map(b, n, Kind::Log)),
     onnx("Neg", |b, n| map(b, n, Kind::Neg)),
     onnx("Not", |b, n| map(b, n, Kind::Not)),
@@ -61,8 +70,8 @@ pub(super) const OPS: &[OpImport] = &[
     onnx("Sum", |b, n| variadic(b, n, Kind::Add)),
     onnx("Mean", mean),
     onnx("Where", select),
-    onnx("Cast", cast),
-    onnx("CastLike", cast_like),
+    OpImport { note: "not: strings", ..onnx("Cast", cast) },
+    OpImport { note: "not: strings", ..onnx("CastLike", cast_like) },
     onnx("BitCast", bit_cast),
     onnx("Clip", clip),
     onnx("PRelu", prelu),
@@ -133,7 +142,13 @@ fn modulo(b: &mut Build, n: &Node) -> Outputs {
 
 fn is_inf(b: &mut Build, n: &Node) -> Outputs {
     let (negative, positive) = (n.flag("detect_negative", true)?, n.flag("detect_positive", true)?);
-    one(b.op(Kind::IsInf, [("positive", positive.into()), ("negative", negative.into())], &[n.input(0)?]))
+    let x = compared(b, n.input(0)?)?;
+    one(b.op(Kind::IsInf, [("positive", positive.into()), ("negative", negative.into())], &[x]))
+}
+
+/// Floats of 8 bits as f32, which holds their infinities and NaN; others as they are.
+fn compared(b: &mut Build, x: Value) -> Result<Value> {
+    if b.elem(x).bytes() == 1 { b.cast(x, Type::F32) } else { Ok(x) }
 }
 
 /// Shifts of signed integers are those of unsigned ones, with the sign filled in from the left.
@@ -222,7 +237,20 @@ fn cast_like(b: &mut Build, n: &Node) -> Outputs {
 
 fn bit_cast(b: &mut Build, n: &Node) -> Outputs {
     let Some(to) = n.dtype("to")? else { return invalid!("attribute `to` is missing") };
-    one(b.op(Kind::Bitcast, [("to", to.into())], &[n.input(0)?]))
+    let mut x = n.input(0)?;
+    // Elements of less than 8 bits lie one a byte, signed ones with their sign filled in: a cast between integers keeps the bits that count.
+    if b.elem(x) == Type::F4E2M1 && to.is_int() {
+        x = b.op(Kind::Bitcast, [("to", Type::U4.into())], &[x])?;
+    }
+    match (b.elem(x), to) {
+        (Type::I4, Type::F4E2M1) => x = b.cast(x, Type::U4)?,
+        (Type::I4, Type::U4) | (Type::U4, Type::I4) | (Type::I2, Type::U2) | (Type::U2, Type::I2) => x = b.cast(x, to)?,
+        _ => {}
+    }
+    if b.elem(x) == to {
+        return Ok(vec![x]);
+    }
+    one(b.op(Kind::Bitcast, [("to", to.into())], &[x]))
 }
 
 /// Bounds are attributes before opset 11, then inputs of one element that need not be known.

@@ -5,7 +5,7 @@ use super::kit::{Outputs, count, one, size};
 use super::reduce::how_many;
 use super::{OpImport, onnx};
 use crate::build::{Build, Node, Result, axis, invalid};
-use dnnc_ir::{Attr, Kind, Type};
+use dnnc_ir::{Attr, Kind, Type, Value};
 
 pub(super) const OPS: &[OpImport] = &[
     onnx("Gather", gather),
@@ -36,7 +36,7 @@ fn gather_elements(b: &mut Build, n: &Node) -> Outputs {
     one(b.op(Kind::GatherElements, [("axis", Attr::Int(axis as i64))], &[x, idx]))
 }
 
-fn gather_nd(b: &mut Build, n: &Node) -> Outputs {
+pub(super) fn gather_nd(b: &mut Build, n: &Node) -> Outputs {
     let (x, idx) = (n.input(0)?, n.input(1)?);
     let batch = size(n.int("batch_dims", 0)?)?;
     let idx = b.cast(idx, Type::I64)?;
@@ -156,14 +156,16 @@ fn compress(b: &mut Build, n: &Node) -> Outputs {
 }
 
 fn unique(b: &mut Build, n: &Node) -> Outputs {
-    let mut x = n.input(0)?;
+    let x = n.input(0)?;
     let along = n.opt_int("axis")?.map(|a| axis(a, b.rank(x))).transpose()?;
-    if along.is_none() {
-        x = b.reshape(x, &[count(&b.shape(x))?])?;
-    }
+    unique_of(b, x, along, n.flag("sorted", true)?)
+}
+
+/// Distinct slices along an axis (elements, without one): themselves, where each is first, which each place holds, how many there are.
+pub(super) fn unique_of(b: &mut Build, x: Value, along: Option<usize>, sorted: bool) -> Outputs {
+    let x = if along.is_none() { b.reshape(x, &[count(&b.shape(x))?])? } else { x };
     let at = along.map_or(-1, |a| a as i64);
-    let attrs = [("axis", Attr::Int(at)), ("sorted", n.flag("sorted", true)?.into()), ("count", Attr::Int(-1))];
-    let all = b.op(Kind::Unique, attrs, &[x])?;
+    let all = b.op(Kind::Unique, [("axis", Attr::Int(at)), ("sorted", sorted.into()), ("count", Attr::Int(-1))], &[x])?;
     let found = size(b.need_i64(all.result(4))?)?;
     Ok(vec![
         b.slice_axis(all, along.unwrap_or(0), 0, found)?,

@@ -4,7 +4,7 @@ use super::expr::v;
 use super::kit::{Outputs, count, one};
 use super::{OpImport, onnx};
 use crate::build::{Build, Node, Result, invalid};
-use dnnc_ir::{Kind, Value, broadcast};
+use dnnc_ir::{Kind, Type, Value, broadcast};
 
 pub(super) const OPS: &[OpImport] = &[
     onnx("MatMul", |b, n| one(matmul(b, n.input(0)?, n.input(1)?))),
@@ -82,8 +82,12 @@ fn einsum(b: &mut Build, n: &Node) -> Outputs {
         return invalid!("the equation `{equation}` has {} terms for {} inputs", terms.len(), inputs.len());
     }
     let mut operands = Vec::with_capacity(inputs.len());
+    let ty = inputs.first().map(|&x| b.elem(x));
     for (term, &x) in terms.iter().zip(&inputs) {
         let labels = labels(term, Some(b.rank(x)))?;
+        // Narrow integers wrap at the end as they would on the way.
+        let narrow = b.elem(x).is_int() && b.elem(x).bytes() < 4;
+        let x = if narrow { b.cast(x, Type::I32)? } else { x };
         operands.push(diagonal(b, Labelled { value: x, labels })?);
     }
     let dots = operands
@@ -112,7 +116,8 @@ fn einsum(b: &mut Build, n: &Node) -> Outputs {
     let Some(perm) = output.iter().map(|l| acc.labels.iter().position(|m| m == l)).collect::<Option<Vec<usize>>>() else {
         return invalid!("the equation `{equation}` has a label in its result that no input has");
     };
-    one(b.transpose(acc.value, &perm))
+    let y = b.transpose(acc.value, &perm)?;
+    one(b.cast(y, ty.unwrap_or(b.elem(y))))
 }
 
 fn labels(term: &str, rank: Option<usize>) -> Result<Vec<Label>> {

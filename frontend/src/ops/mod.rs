@@ -59,6 +59,7 @@ pub(crate) const TABLE: &[&[OpImport]] = &[
     contrib::fused::OPS,
     contrib::quantised::OPS,
     contrib::attention::OPS,
+    contrib::plain::OPS,
 ];
 
 type Import = fn(&mut Build, &Node) -> Result<Vec<Value>>;
@@ -81,32 +82,4 @@ pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Option<&'static OpIm
 /// The rows of an operator at any opset version.
 pub(crate) fn rows(domain: &str, name: &str) -> impl Iterator<Item = &'static OpImport> {
     TABLE.iter().copied().flatten().filter(move |row| row.name == name && row.domain == domain)
-}
-
-/// An ONNX operator that can be compiled.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Operator {
-    /// Domain; empty is ONNX's own.
-    pub domain: &'static str,
-    /// Operator type.
-    pub name: &'static str,
-    /// First opset version.
-    pub since: i64,
-    /// Last opset version, if there is one.
-    pub until: Option<i64>,
-    /// What of it is supported; empty: all.
-    pub note: &'static str,
-}
-
-/// The ONNX operators that can be compiled, sorted by domain, name and version.
-pub fn operators() -> impl Iterator<Item = Operator> {
-    let mut all: Vec<Operator> = TABLE
-        .iter()
-        .copied()
-        .flatten()
-        .map(|r| Operator { domain: r.domain, name: r.name, since: r.since, until: r.until, note: r.note })
-        .chain(crate::control::SPECIAL.iter().copied())
-        .collect();
-    all.sort();
-    all.into_iter()
 }

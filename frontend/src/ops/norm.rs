@@ -18,7 +18,7 @@ pub(super) const OPS: &[OpImport] = &[
     onnx("Softmax", |b, n| softmax(b, n, Kind::Softmax)),
     onnx("LogSoftmax", |b, n| softmax(b, n, Kind::LogSoftmax)),
     onnx("Hardmax", hardmax),
-    onnx("Dropout", dropout),
+    OpImport { note: "not: training mode", ..onnx("Dropout", dropout) },
 ];
 
 /// One number a channel, or with `spatial` = 0 before opset 9 one an element.

@@ -41,6 +41,12 @@ fn pool(b: &mut Build, kind: Kind, x: Value, window: Window, mut more: Vec<(&'st
     b.op(kind, more, &[x])
 }
 
+/// The largest element of each window of `x`.
+pub(super) fn max_pool_of(b: &mut Build, n: &Node, x: Value) -> Result<Value> {
+    let window = window(b, n, x)?;
+    pool(b, Kind::MaxPool, x, window, vec![])
+}
+
 fn max_pool(b: &mut Build, n: &Node) -> Outputs {
     let x = n.input(0)?;
     let window = window(b, n, x)?;

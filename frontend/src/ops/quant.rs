@@ -103,12 +103,33 @@ pub(super) fn quantize_linear(b: &mut Build, n: &Node) -> Outputs {
     }
     let scale = spread(b, x, scale, axis, block)?;
     let zero = zero.map(|z| spread(b, x, z, axis, block)).transpose()?;
-    one(quantize(b, x, scale, zero, to, n.flag("saturate", true)?))
+    let ratio = ratio(b, x, scale, n.dtype_if_set("precision")?)?;
+    one(requantize(b, ratio, zero, to, n.flag("saturate", true)?))
+}
+
+/// x / scale, rounded to `precision`: by default the type of the two, where they have one.
+fn ratio(b: &mut Build, x: Value, scale: Value, precision: Option<Type>) -> Result<Value> {
+    let types = [b.elem(x), b.elem(scale)];
+    // Integers, and scales that are powers of two in 8 bits, are divided as floats.
+    let usual = match types {
+        [a, c] if a == c && a.is_float() => a,
+        [_, c] if c.is_int() => Type::F64,
+        [_, Type::F64] | [Type::F64, _] => Type::F64,
+        _ => Type::F32,
+    };
+    let ty = precision.filter(|t| t.is_float()).unwrap_or(usual);
+    let (x, scale) = (b.cast(x, ty)?, b.cast(scale, ty)?);
+    let (x, scale) = (b.wide(x)?, b.wide(scale)?);
+    let y = b.put(v(x) / scale)?;
+    let rounded = b.cast(y, ty)?;
+    b.wide(rounded)
 }
 
 pub(super) fn dequantize_linear(b: &mut Build, n: &Node) -> Outputs {
     let (x, scale, zero) = (n.input(0)?, n.input(1)?, n.opt(2));
     let (axis, block) = (n.int("axis", 1)?, n.int("block_size", 0)?);
+    // Scales that are powers of two in 8 bits are no type to compute in.
+    let scale = if b.elem(scale).bytes() == 1 { b.cast(scale, Type::F32)? } else { scale };
     let to = n.dtype_if_set("output_dtype")?.unwrap_or(b.elem(scale));
     let scale = spread(b, x, scale, axis, block)?;
     let zero = zero.map(|z| spread(b, x, z, axis, block)).transpose()?;

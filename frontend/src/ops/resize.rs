@@ -19,6 +19,8 @@ struct Plan<'a> {
     mode: Mode,
     coordinates: &'a str,
     nearest: &'a str,
+    /// As `nearest`, along axes that shrink.
+    nearest_shrunk: &'a str,
     antialias: bool,
     cubic_a: f64,
     exclude_outside: bool,
@@ -44,11 +46,12 @@ fn mode(n: &Node) -> Result<Mode> {
     }
 }
 
-/// Output elements are asymmetric in the coordinates, nearest ones rounded down.
+/// Output elements are asymmetric in the coordinates; nearest ones are rounded down where an axis grows, up where it shrinks.
 const OLD: Plan = Plan {
     mode: Mode::Nearest,
     coordinates: "asymmetric",
     nearest: "floor",
+    nearest_shrunk: "ceil",
     antialias: false,
     cubic_a: -0.75,
     exclude_outside: false,
@@ -86,6 +89,7 @@ fn resize(b: &mut Build, n: &Node) -> Outputs {
         mode: mode(n)?,
         coordinates: n.string("coordinate_transformation_mode", "half_pixel")?,
         nearest: n.string("nearest_mode", "round_prefer_floor")?,
+        nearest_shrunk: n.string("nearest_mode", "round_prefer_floor")?,
         antialias: n.flag("antialias", false)?,
         cubic_a: n.num("cubic_coeff_a", -0.75)?,
         exclude_outside: n.flag("exclude_outside", false)?,
@@ -189,7 +193,8 @@ fn apply(b: &mut Build, x: Value, plan: &Plan, all: &[Axis]) -> Result<Value> {
             });
         }
         if plan.mode == Mode::Nearest {
-            let idx = places.iter().map(|&p| nearest(plan.nearest, p, n)).collect::<Result<Vec<i64>>>()?;
+            let mode = if axis.scale < 1.0 { plan.nearest_shrunk } else { plan.nearest };
+            let idx = places.iter().map(|&p| nearest(mode, p, n)).collect::<Result<Vec<i64>>>()?;
             let idx = b.i64s(&idx);
             y = b.gather(y, idx, axis.axis)?;
             continue;

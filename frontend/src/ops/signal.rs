@@ -22,7 +22,9 @@ fn window(b: &mut Build, n: &Node, coefficients: &[f64]) -> Outputs {
     let ty = n.dtype_if_set("output_datatype")?.unwrap_or(Type::F32);
     b.check_size(&TensorType::new(Type::F64, [len]))?;
     let period = if n.flag("periodic", true)? { len } else { len.saturating_sub(1) }.max(1) as f64;
-    let at = |i: usize| -> f64 { coefficients.iter().enumerate().map(|(k, c)| c * (2.0 * PI * k as f64 * i as f64 / period).cos()).sum() };
+    // The constant comes last: 1 in the middle of a window is exact then, which matters where it is cast to an integer.
+    let cosine = |k: usize, i: usize| coefficients[k] * (2.0 * PI * k as f64 * i as f64 / period).cos();
+    let at = |i: usize| (1..coefficients.len()).map(|k| cosine(k, i)).sum::<f64>() + coefficients[0];
     one(b.table(ty, &[len], &(0..len).map(at).collect::<Vec<f64>>()))
 }
 

@@ -98,6 +98,8 @@ fn every_type() {
 fn nothing_to_add_and_nothing_to_do() {
     product([Type::F32; 2], &[3, 0], &[0, 5], [false, false], false);
     product([Type::F32; 2], &[3, 0], &[0, 5], [false, false], true);
+    product([Type::F32; 2], &[3, 0], &[0, 5], [false, true], false);
+    product([Type::I8; 2], &[3, 0], &[0, 5], [false, false], false);
     product([Type::F32; 2], &[0, 4], &[4, 5], [false, false], true);
     product([Type::F32; 2], &[2, 3, 4], &[2, 4, 0], [false, false], false);
 }

@@ -1,5 +1,6 @@
 //! Operators that stand for a few of ONNX's own.
 
+use super::quantised::channels_first;
 use crate::build::{Build, Node, Result, invalid, unsupported};
 use crate::ops::conv::convolution;
 use crate::ops::expr::{Expr, v};
@@ -11,6 +12,8 @@ use dnnc_ir::{Kind, Type, Value};
 
 pub(in crate::ops) const OPS: &[OpImport] = &[
     microsoft("FusedConv", fused_conv),
+    microsoft("NhwcConv", nhwc_conv),
+    microsoft("NhwcFusedConv", nhwc_conv),
     microsoft("FusedGemm", fused_gemm),
     microsoft("FusedMatMul", |b, n| one(fused_matmul(b, n))),
     microsoft("TransposeMatMul", |b, n| one(fused_matmul(b, n))),
@@ -119,6 +122,16 @@ fn fused_conv(b: &mut Build, n: &Node) -> Outputs {
     one(activated(b, n, y))
 }
 
+/// As `FusedConv` on images whose channels come last; the weights are as always.
+fn nhwc_conv(b: &mut Build, n: &Node) -> Outputs {
+    let y = channels_first(b, n.input(0)?, true, |b, x| convolution(b, n, x, n.input(1)?, n.opt(2)))?;
+    let y = match n.opt(3) {
+        Some(sum) => b.put(v(y) + sum)?,
+        None => y,
+    };
+    one(activated(b, n, y))
+}
+
 fn fused_gemm(b: &mut Build, n: &Node) -> Outputs {
     let y = gemm_product(b, n)?;
     one(activated(b, n, y))
@@ -211,17 +224,22 @@ fn skip_layer_norm(b: &mut Build, n: &Node, centred: bool) -> Outputs {
     Ok(outputs)
 }
 
-/// The sum of the embeddings of words, places and segments, normalised.
 fn embed_layer_norm(b: &mut Build, n: &Node) -> Outputs {
+    let tables = std::array::from_fn(|i| n.opt(2 + i));
+    embeddings(b, n, tables, n.opt(7), n.opt(8))
+}
+
+/// The sum of the embeddings of words, places and segments, normalised: tables of the three, scale and shift.
+pub(super) fn embeddings(b: &mut Build, n: &Node, tables: [Option<Value>; 5], mask: Option<Value>, at: Option<Value>) -> Outputs {
     let (ids, segments) = (n.input(0)?, n.opt(1));
-    let (words, places, segment_table) = (n.input(2)?, n.input(3)?, n.opt(4));
+    let [Some(words), Some(places), segment_table, Some(gamma), Some(beta)] = tables else { return invalid!("a table is missing") };
     let [batch, len] = b.shape(ids)[..] else { return invalid!("ids {}: [batch, length] is expected", b.ty(ids)) };
     let look_up = |b: &mut Build, table: Value, ids: Value| -> Result<Value> {
         let ids = b.cast(ids, Type::I64)?;
         b.gather(table, ids, 0)
     };
     let word = look_up(b, words, ids)?;
-    let at = match n.opt(8) {
+    let at = match at {
         Some(at) => at,
         None => {
             let at = b.iota(len)?;
@@ -236,9 +254,9 @@ fn embed_layer_norm(b: &mut Build, n: &Node) -> Outputs {
         let segment = look_up(b, table, segments)?;
         sum = b.put(v(sum) + segment)?;
     }
-    let y = layer_norm_of(b, n, sum, n.input(5)?, Some(n.input(6)?), SKIP_EPSILON)?[0];
+    let y = layer_norm_of(b, n, sum, gamma, Some(beta), SKIP_EPSILON)?[0];
     // The mask index is the number of tokens of each sequence.
-    let index = match n.opt(7) {
+    let index = match mask {
         Some(mask) => {
             let mask = b.cast(mask, Type::I32)?;
             b.reduce(Kind::ReduceSum, mask, &[1], false)?

@@ -2,4 +2,5 @@
 
 pub(super) mod attention;
 pub(super) mod fused;
+pub(super) mod plain;
 pub(super) mod quantised;

@@ -35,6 +35,9 @@ pub(in crate::ops) const OPS: &[OpImport] = &[
     microsoft("MatMulNBits", matmul_nbits),
     OpImport { note: "in floats, on dequantised weights", ..microsoft("DynamicQuantizeLSTM", dynamic_quantize_lstm) },
     microsoft("GatherBlockQuantized", gather_block_quantized),
+    microsoft("MatMulBnb4", matmul_bnb4),
+    microsoft("NhwcMaxPool", |b, n| one(channels_first(b, n.input(0)?, true, |b, x| pool::max_pool_of(b, n, x)))),
+    microsoft("QEmbedLayerNormalization", q_embed_layer_norm),
 ];
 
 /// A quantised tensor: numbers, scale and zero point, each one for all.
@@ -88,7 +91,7 @@ fn pooled(b: &mut Build, n: &Node, f: impl FnOnce(&mut Build, Value) -> Result<V
     unary(b, n, |b, x| channels_first(b, x, last, f))
 }
 
-fn channels_first(b: &mut Build, x: Value, last: bool, f: impl FnOnce(&mut Build, Value) -> Result<Value>) -> Result<Value> {
+pub(super) fn channels_first(b: &mut Build, x: Value, last: bool, f: impl FnOnce(&mut Build, Value) -> Result<Value>) -> Result<Value> {
     let rank = b.rank(x);
     if !last || rank < 3 {
         return f(b, x);
@@ -264,9 +267,6 @@ fn matmul_nbits(b: &mut Build, n: &Node) -> Outputs {
     if !matches!(bits, 2 | 4 | 8) {
         return unsupported!("MatMulNBits with bits={bits}: 2, 4 and 8 are supported");
     }
-    if n.opt(4).is_some() {
-        return unsupported!("MatMulNBits with g_idx");
-    }
     let (bits, blocks) = (bits as usize, k.div_ceil(block));
     let narrow = unpacked(b, w, bits)?;
     if count(&b.shape(narrow))? != count(&[rows, blocks, block])? {
@@ -285,13 +285,26 @@ fn matmul_nbits(b: &mut Build, n: &Node) -> Outputs {
         // In the middle of the range.
         None => b.scalar(Type::U8, f64::from(1u32 << (bits - 1))),
     };
+    // Which block's scale and zero point a column has, where that is not the block that it stands in.
+    let (narrow, scales, zeros) = match n.opt(4) {
+        None => (narrow, scales, zeros),
+        Some(groups) => {
+            let groups = b.cast(groups, Type::I64)?;
+            let groups = b.slice_axis(groups, 0, 0, k)?;
+            let flat = b.reshape(narrow, &[rows, blocks * block])?;
+            let flat = b.slice_axis(flat, 1, 0, k)?;
+            let flat = b.reshape(flat, &[rows, k, 1])?;
+            let zeros = if b.rank(zeros) == 0 { zeros } else { b.gather(zeros, groups, 1)? };
+            (flat, b.gather(scales, groups, 1)?, zeros)
+        }
+    };
     let weights = if b.elem(zeros).is_float() {
         let (wide, scales) = (b.cast(narrow, b.elem(scales))?, scales);
         b.put((v(wide) - zeros) * scales)?
     } else {
         dequantize(b, narrow, scales, Some(zeros))?
     };
-    let weights = b.reshape(weights, &[rows, blocks * block])?;
+    let weights = b.reshape(weights, &[rows, count(&b.shape(narrow))? / rows])?;
     let weights = b.slice_axis(weights, 1, 0, k)?;
     let weights = b.cast(weights, b.elem(x))?;
     let y = if b.rank(x) < 2 {
@@ -336,27 +349,114 @@ fn dynamic_quantize_lstm(b: &mut Build, n: &Node) -> Outputs {
 fn gather_block_quantized(b: &mut Build, n: &Node) -> Outputs {
     let (data, idx, scales, zeros) = (n.input(0)?, n.input(1)?, n.input(2)?, n.opt(3));
     let (block, bits) = (positive("attribute `block_size`", n.int("block_size", 128)?)?, n.int("bits", 4)?);
-    let packed = b.elem(data) == Type::U8 && bits == 4;
-    let data = if packed { unpacked(b, data, 4)? } else { data };
+    if !matches!(bits, 2 | 4 | 8) {
+        return unsupported!("GatherBlockQuantized with bits={bits}: 2, 4 and 8 are supported");
+    }
+    let (bytes, bits) = (b.elem(data) == Type::U8, bits as usize);
+    let data = if bytes { unpacked(b, data, bits)? } else { data };
     let rank = b.rank(data);
     let (gather, quantise) = (n.axis("gather_axis", 0, rank)?, n.axis("quantize_axis", 1, rank)?);
-    if gather == quantise {
-        return unsupported!("GatherBlockQuantized along the axis of the blocks");
-    }
-    let idx = b.cast(idx, Type::I64)?;
+    let idx = b.index(idx, b.shape(data)[gather])?;
     let y = b.gather(data, idx, gather)?;
-    let scale = b.gather(scales, idx, gather)?;
+    // Along the axis of the blocks, a place has the scale of its block.
+    let block_idx = if gather == quantise { b.put(v(idx) / block as f64)? } else { idx };
+    let scale = b.gather(scales, block_idx, gather)?;
     let zero = match zeros {
         Some(zeros) => {
-            let zeros = if packed { unpacked(b, zeros, 4)? } else { zeros };
-            Some(b.gather(zeros, idx, gather)?)
+            let mut zeros = if bytes { unpacked(b, zeros, bits)? } else { zeros };
+            // An odd number of blocks leaves a part of the last byte over.
+            if b.shape(zeros).last() > b.shape(scales).last() {
+                zeros = b.slice_axis(zeros, b.rank(zeros) - 1, 0, b.shape(scales)[b.rank(scales) - 1])?;
+            }
+            Some(b.gather(zeros, block_idx, gather)?)
         }
-        None if packed => Some(b.scalar(Type::U8, 8.0)),
+        None if bytes => Some(b.scalar(Type::U8, f64::from(1u32 << (bits - 1)))),
         None => None,
     };
+    if gather == quantise {
+        return one(dequantize(b, y, scale, zero));
+    }
     // The axes of the indices stand where the gathered axis was.
     let at = if quantise > gather { quantise + b.rank(idx) - 1 } else { quantise } as i64;
     let scale = spread(b, y, scale, at, block as i64)?;
     let zero = zero.map(|z| if b.rank(z) == 0 { Ok(z) } else { spread(b, y, z, at, block as i64) }).transpose()?;
     one(dequantize(b, y, scale, zero))
+}
+
+/// A · Wᵀ for W [N, K] of 4-bit numbers in blocks with one factor each; the numbers are places in a table (FP4 or NF4).
+fn matmul_bnb4(b: &mut Build, n: &Node) -> Outputs {
+    let (x, w, factors) = (n.input(0)?, n.input(1)?, n.input(2)?);
+    let block = positive("attribute `block_size`", n.req_int("block_size")?)?;
+    let (k, rows) = (positive("attribute `K`", n.req_int("K")?)?, positive("attribute `N`", n.req_int("N")?)?);
+    let table: [f32; 16] = match n.req_int("quant_type")? {
+        0 => {
+            let fp4 = [0.0, 0.005_208_333_5, 0.666_666_7, 1.0, 0.333_333_34, 0.5, 0.166_666_67, 0.25];
+            std::array::from_fn(|i| if i < 8 { fp4[i] } else { -fp4[i - 8] })
+        }
+        1 => NF4,
+        other => return invalid!("attribute `quant_type` is {other}"),
+    };
+    let total = count(&[rows, k])?;
+    let numbers = unpacked(b, w, 4)?;
+    // The first of two numbers is in the upper half of a byte.
+    let pairs = count(&b.shape(numbers))? / 2;
+    let numbers = b.reshape(numbers, &[pairs, 2])?;
+    let numbers = b.slice(numbers, &[0, 1], &[pairs, 2], &[1, -1])?;
+    let numbers = b.reshape(numbers, &[2 * pairs])?;
+    let blocks = total.div_ceil(block);
+    if 2 * pairs < total || b.shape(factors) != [blocks] {
+        return invalid!("weights {} and factors {} for {rows} rows of {k}", b.ty(w), b.ty(factors));
+    }
+    let numbers = b.slice_axis(numbers, 0, 0, total)?;
+    let places = b.cast(numbers, Type::I64)?;
+    let table = b.konst(Tensor::new([16], &table));
+    let real = b.gather(table, places, 0)?;
+    let factors = b.reshape(factors, &[blocks, 1])?;
+    let factors = b.expand(factors, &[blocks, block])?;
+    let factors = b.reshape(factors, &[blocks * block])?;
+    let factors = b.slice_axis(factors, 0, 0, total)?;
+    let factors = b.cast(factors, Type::F32)?;
+    let weights = b.put(v(real) * factors)?;
+    let weights = b.cast(weights, b.elem(x))?;
+    if n.flag("transB", true)? {
+        let weights = b.reshape(weights, &[rows, k])?;
+        let turned = b.transpose(weights, &[1, 0])?;
+        return one(crate::ops::linear::matmul(b, x, turned));
+    }
+    let weights = b.reshape(weights, &[rows, k])?;
+    one(crate::ops::linear::matmul(b, x, weights))
+}
+
+/// Quantiles of a normal distribution, the values of the NF4 type (Dettmers and others, QLoRA, 2023).
+const NF4: [f32; 16] = [
+    -1.0,
+    -0.696_192_8,
+    -0.525_073_05,
+    -0.394_917_5,
+    -0.284_441_38,
+    -0.184_773_43,
+    -0.091_050_036,
+    0.0,
+    0.079_580_3,
+    0.160_930_2,
+    0.246_112_3,
+    0.337_915_24,
+    0.440_709_83,
+    0.562_617,
+    0.722_956_84,
+    1.0,
+];
+
+/// As `EmbedLayerNormalization`, on quantised tables, scale and shift.
+fn q_embed_layer_norm(b: &mut Build, n: &Node) -> Outputs {
+    let mut tables = [None; 5];
+    for (i, table) in tables.iter_mut().enumerate() {
+        if let Some(q) = n.opt(2 + i) {
+            let scale = b.to_scalar(n.input(8 + i)?)?;
+            let zero = n.opt(13 + i).map(|z| b.to_scalar(z)).transpose()?;
+            *table = Some(dequantize(b, q, scale, zero)?);
+        }
+    }
+    let outputs = super::fused::embeddings(b, n, tables, n.opt(7), None)?;
+    Ok(outputs[..2].to_vec())
 }
