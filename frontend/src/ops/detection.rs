@@ -1,7 +1,7 @@
 //! Sampling of images at computed places, regions, and the choice among boxes.
 
 use super::conv::spatial;
-use super::expr::v;
+use super::expr::{num, v};
 use super::kit::{Outputs, count, one, positive, size, sizes};
 use super::{OpImport, onnx};
 use crate::build::{Build, Node, Result, invalid};
@@ -51,7 +51,7 @@ pub(super) fn grid_sample(b: &mut Build, n: &Node) -> Outputs {
     one(b.cast(y, ty))
 }
 
-/// Places beyond the border moved onto it, before a cubic looks at their neighbours.
+/// Places outside the image moved onto the middle of its last element, before a cubic looks at their neighbours.
 fn within_image(b: &mut Build, grid: Value, size: &[usize], align: bool) -> Result<Value> {
     let last = b.rank(grid) - 1;
     // The last axis of the image comes first.
@@ -59,7 +59,8 @@ fn within_image(b: &mut Build, grid: Value, size: &[usize], align: bool) -> Resu
     let mut parts = Vec::new();
     for (i, end) in ends.into_iter().enumerate() {
         let part = b.slice_axis(grid, last, i, 1)?;
-        parts.push(b.put(v(part).clamp(-end, end))?);
+        let outside = num(1.0).lt(v(part).abs());
+        parts.push(b.put(outside.select(v(part).clamp(-end, end), part))?);
     }
     b.concat(&parts, last)
 }

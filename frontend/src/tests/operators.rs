@@ -116,10 +116,11 @@ fn the_middle_of_a_window_is_one() {
 }
 
 #[test]
-fn a_cubic_beyond_the_border_is_the_border() {
-    let (x, grid) = (Tensor::new([1, 1, 1, 4], &[1.0f32, 1.0, 1.0, 4.0]), Tensor::new([1, 1, 2, 2], &[1.0f32, 0.0, 7.0, 0.0]));
+fn a_cubic_outside_the_image_is_the_border() {
+    let places = [1.0f32, 0.0, 1.25, 0.0, 7.0, 0.0];
+    let (x, grid) = (Tensor::new([1, 1, 1, 4], &[1.0f32, 1.0, 1.0, 4.0]), Tensor::new([1, 1, 3, 2], &places));
     let y = result("GridSample 20", vec![text("mode", "cubic"), text("padding_mode", "border")], &[x, grid]);
-    close(&y, &[4.0, 4.0]);
+    close(&y, &[4.28125, 4.0, 4.0]);
 }
 
 #[test]
