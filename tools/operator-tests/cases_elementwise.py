@@ -1,7 +1,7 @@
 """Operators that work an element at a time."""
 import numpy as np
 
-from draw import FLOATS, PAIRS, SHAPES, C, Case, R, Special, ctype, is_float, is_int, ops
+from draw import FLOATS, PAIRS, SHAPES, C, Case, R, Special, bounds, ctype, is_float, is_int, ops
 
 DOMAIN = dict(Acos=(-1, 1), Asin=(-1, 1), Acosh=(1, 9), Atanh=(-0.9, 0.9), Log=(0.1, 9), Sqrt=(0, 9), Reciprocal=(0.5, 3))
 NO_NAN = ("Sign", "Relu", "HardSigmoid", "HardSwish", "Selu", "Elu", "Celu", "ThresholdedRelu", "Shrink", "Mish", "Gelu", "Swish", "Softplus", "Softsign", "LeakyRelu")
@@ -181,7 +181,9 @@ def cast(op):
         if "float8e8m0" in (source, target) and op.opset < 24:
             continue
         attrs = dict(to=ctype(target))
-        yield Case([R(4, 5, lo=-300, hi=300)], attrs)
+        # What a float beyond the range of an integer becomes is not defined.
+        lo, hi = bounds(target) if is_float(source) and is_int(target) else (-300, 300)
+        yield Case([R(4, 5, lo=max(-300, lo), hi=min(300, hi))], attrs)
         if op.opset != 28:
             continue
         yield Case([R(3, 4)], attrs)
@@ -207,8 +209,9 @@ def cast_like(op):
     source, target = op.types["T1"], op.types["T2"]
     if "float8e8m0" in (source, target) and op.opset < 24:
         return
-    yield Case([R(3, 4), R(1)])
-    yield Case([R(), R(2, 2)])
+    least = 0 if is_float(source) and target.startswith("u") else -3
+    yield Case([R(3, 4, lo=least), R(1)])
+    yield Case([R(lo=least), R(2, 2)])
     yield Case([R(0, 2), R()])
     if "float8" in target and is_float(source):
         yield Case([R(4, 50, lo=-70000, hi=70000), R(1)], dict(saturate=0))
