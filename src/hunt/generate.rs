@@ -18,6 +18,9 @@ const MOST_ELEMENTS: usize = 20_000;
 /// Larger numbers are not computed with: what follows would be infinite.
 const LARGEST: f64 = 1e4;
 
+/// Integers beyond this are not averaged: their sum could be one that has no 64 bits.
+const LARGEST_SUMMED: f64 = (1u64 << 48) as f64;
+
 /// Operators of networks; the others are drawn less often than these.
 const USUAL: &[Kind] = &[
     Kind::Conv,
@@ -195,6 +198,11 @@ impl Making {
     /// Adds a use of `op` when it has a value that later operators can compute with.
     fn apply(&mut self, op: Op, operands: &[(Value, Tensor)]) -> bool {
         let tensors: Vec<Tensor> = operands.iter().map(|(_, t)| t.clone()).collect();
+        // The mean of integers is that of their sum in 64 bits.
+        let wide = |t: &Tensor| t.ty().ty.is_int() && numbers(t).iter().any(|v| v.abs() > LARGEST_SUMMED);
+        if op.kind() == Kind::ReduceMean && wide(&tensors[0]) {
+            return false;
+        }
         let op = counted(op, &tensors);
         let Ok(results) = eval_op(&op, &tensors) else { return false };
         if results.iter().any(|t| t.len() > MOST_ELEMENTS || !self.wild && !is_moderate(t)) {

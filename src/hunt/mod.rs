@@ -90,8 +90,12 @@ impl Reference {
                 return Err(format!("result {i} is {}, not {}", got.ty(), want.ty()));
             }
             let (g, w) = (numbers(got), numbers(want));
-            let same = |g: f64, w: f64, a: f64| g == w || (g - w).abs() <= a || (g.is_nan() && w.is_nan()) || a.is_infinite();
-            let wrong: Vec<usize> = (0..g.len()).filter(|&e| !same(g[e], w[e], allowed[e])).collect();
+            let width = want.ty().ty.bytes();
+            let bits = |t: &Tensor, e: usize| t.bytes()[e * width..(e + 1) * width].to_vec();
+            // Integers of 64 bits are not told apart as doubles.
+            let equal = |e: usize| if want.ty().ty.is_float() { g[e] == w[e] } else { bits(got, e) == bits(want, e) };
+            let near = |e: usize| want.ty().ty.is_float() && (g[e] - w[e]).abs() <= allowed[e] || g[e].is_nan() && w[e].is_nan();
+            let wrong: Vec<usize> = (0..g.len()).filter(|&e| !(equal(e) || near(e) || allowed[e].is_infinite())).collect();
             if let Some(&e) = wrong.first() {
                 let (all, allowed) = (g.len(), allowed[e]);
                 let text = format!("element {e} is {}, not {} ± {allowed:.1e}", g[e], w[e]);
