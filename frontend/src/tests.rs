@@ -120,6 +120,17 @@ fn a_question_mark_is_no_symbol() {
 }
 
 #[test]
+fn hardmax_of_nothing_is_nothing() {
+    let m = load(&model(graph("x:f32[n,m]", vec![node("Hardmax", "x", "y")], "y"))).unwrap();
+    for (shape, values) in [([3, 0], vec![]), ([0, 2], vec![]), ([1, 2], vec![1.0f32, 5.0])] {
+        let x = Tensor::new(shape, &values);
+        let want: Vec<f32> = if values.is_empty() { vec![] } else { vec![0.0, 1.0] };
+        let graph = m.specialise(&[shape.to_vec()]).unwrap().graph;
+        assert_eq!(eval::eval(&graph, &[x]).unwrap(), [Tensor::new(shape, &want)]);
+    }
+}
+
+#[test]
 fn shapes_must_fit_the_ports() {
     let m = load(&model(graph("x:f32[2,n] y:f32[n]", vec![node("Add", "x y", "z")], "z"))).unwrap();
     let refuse = |shapes: &[&[usize]]| m.specialise(&shapes.iter().map(|s| s.to_vec()).collect::<Vec<_>>()).err().map(|e| e.to_string());

@@ -234,6 +234,9 @@ fn softmax(b: &mut Build, n: &Node, kind: Kind) -> Outputs {
 fn hardmax(b: &mut Build, n: &Node) -> Outputs {
     along(b, n, |b, x, axis| {
         let shape = b.shape(x);
+        if shape.contains(&0) {
+            return Ok(x); // nothing is largest of nothing
+        }
         let top = b.op(Kind::ArgMax, [("axis", (axis as i64).into()), ("keepdims", true.into())], &[x])?;
         let places = b.iota(shape[axis])?;
         let places = b.along(places, axis, shape.len())?;
