@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 /// What became of a model.
 #[derive(Debug)]
+#[allow(dead_code)] // the fields are read where an outcome is printed
 pub enum Outcome {
     Ran,
     /// Compiled, and stopped while running: a sentence.
