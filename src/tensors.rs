@@ -114,6 +114,14 @@ fn header(reader: &mut impl Read) -> Result<Vec<u8>, String> {
             return Err("not a NumPy array: brackets in the header are too deep".into());
         }
     }
+    let text = String::from_utf8_lossy(&bytes[start..]);
+    // The reader multiplies the sizes before anybody has looked at them.
+    let shape = text.split_once("shape").and_then(|(_, rest)| rest.split_once('(')?.1.split_once(')')).map_or("", |(sizes, _)| sizes);
+    let numbers = shape.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty());
+    let product = numbers.map(|n| n.parse::<u64>().ok()).try_fold(1u64, |product, n| product.checked_mul(n?.max(1)));
+    if product.is_none() {
+        return Err(format!("shape ({shape}) is too large"));
+    }
     Ok(bytes)
 }
 
