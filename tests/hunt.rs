@@ -105,8 +105,8 @@ fn agrees(text: &str) {
             hunt::check(&case, &setting, &reference).unwrap_or_else(|f| panic!("{setting}: {:?}: {}\n{text}", f.kind, f.what));
         }
     }
-    for (plain, threads) in [(false, 1), (true, 1), (false, 2), (true, 2)] {
-        let setting = Setting { via: Via::Jit, options: Options { plain, threads, ..Options::default() }, onnx: false };
+    for (plain, threads, onnx) in [(false, 1, false), (true, 1, false), (false, 2, false), (true, 2, false), (false, 1, true)] {
+        let setting = Setting { via: Via::Jit, options: Options { plain, threads, ..Options::default() }, onnx };
         hunt::check(&case, &setting, &reference).unwrap_or_else(|f| panic!("{setting}: {:?}: {}\n{text}", f.kind, f.what));
     }
 }
@@ -119,4 +119,97 @@ fn an_empty_network_runs() {
 #[test]
 fn a_power_wraps_before_it_is_cast() {
     agrees("graph(x: u8[16]) { %p = pow(%x, %x) %y = cast(%p) {to=f16} %z = cast(%p) {to=i32} return y = %y, z = %z }");
+}
+
+#[test]
+fn places_of_maxima_have_their_channels_at_axis_1() {
+    agrees(
+        "graph(x: f32[1,1,3], n: i64[2]) {
+        %p = arg_max_pool(%x) {kernel=[1], strides=[2], pads=[0,0], dilations=[1]}
+        %m = mul(%p, %n) %le = le(%p, %n) return m = %m, le = %le }",
+    );
+    agrees(
+        "graph(x: f16[1,8,1,2,6]) {
+        %p = arg_max_pool(%x) {kernel=[1,3,2], strides=[1,1,1], pads=[0,1,2,0,0,0], dilations=[1,1,1]}
+        %z = const i64[1,1,1,7] splat 0 %y = or(%p, %z) return y = %y }",
+    );
+}
+
+#[test]
+fn attention_to_nothing_takes_moved_values() {
+    agrees(
+        "graph(q: f32[1,0], k: f32[4,0], x: f32[40]) {
+        %s = slice(%x) {starts=[10], sizes=[16], steps=[1]} %v = reshape(%s) {shape=[4,4]}
+        %m = const f32[1,4] [0, 1, 2, 3] %y = attention(%q, %k, %v, %m) {scale=0.5} return y = %y }",
+    );
+}
+
+#[test]
+fn signals_and_matrices_are_padded_in_blocks() {
+    agrees(
+        "graph(x: f32[3,2,4]) {
+        %u = unpack(%x) {block=4} %z = const f32[] [2.765625] %y = pad(%u, %z) {pads=[2,4,1,4]} return y = %y }",
+    );
+    agrees(
+        "graph(x: f32[2,1,3,5,2,4]) {
+        %u = unpack(%x) {block=4} %z = const f32[] [0] %y = pad(%u, %z) {pads=[1,4,1,0,2,0,4,1,2,3]} return y = %y }",
+    );
+    agrees(
+        "graph(x: bf16[3,0,4]) {
+        %u = unpack(%x) {block=4} %z = const bf16[] [2.765625] %y = pad(%u, %z) {pads=[2,1,1,3]} return y = %y }",
+    );
+}
+
+#[test]
+fn memory_that_another_operand_reads_is_not_written_over() {
+    agrees(
+        "graph(x: f32[1]) {
+        %z = const f32[] [0] %p = pad(%x, %z) {pads=[281,42], mode=wrap} %a = reshape(%p) {shape=[2,3,3,2,3,3,1]}
+        %s = slice(%p) {starts=[0], sizes=[3], steps=[1]} %b = reshape(%s) {shape=[3,1]} %y = add(%a, %b) return y = %y }",
+    );
+    agrees(
+        "graph(x: bool[5,4,4,3]) {
+        %f = cast(%x) {to=f32} %a = reshape(%f) {shape=[240]} %s = slice(%a) {starts=[1], sizes=[3], steps=[1]}
+        %y = select(%x, %s, %f) return y = %y }",
+    );
+}
+
+#[test]
+fn a_float_between_integers_saturates() {
+    agrees("graph() { %x = const i16[2] [15, -7] %f = cast(%x) {to=f32} %y = cast(%f) {to=u32} return y = %y }");
+    agrees(
+        "graph(x: i16[40]) { %f = cast(%x) {to=f32} %y = cast(%f) {to=u32} %z = cast(%f) {to=i8} %b = cast(%f) {to=bool} return y = %y, z = %z, b = %b }",
+    );
+}
+
+#[test]
+fn results_are_rounded_before_they_are_cast() {
+    agrees("graph() { %x = const f16[2,2] [-1, 1, -1, 19] %s = softmax(%x) {axis=1} %y = cast(%s) {to=bool} return y = %y }");
+    agrees(
+        "graph(a: f16[2,2]) { %k = const f16[2,2] [-1, 1, -1, 19] %x = max(%a, %k) %s = softmax(%x) {axis=1} %y = cast(%s) {to=bool} return y = %y }",
+    );
+}
+
+#[test]
+fn little_is_left_of_gates_that_close() {
+    let text = "graph(x: f32[6]) {
+        %k = const f32[6] [-3.577673, -5, -6, -7, -8, -9] %z = min(%x, %k) %y = gelu(%z) %t = gelu_tanh(%z)
+        %d = cast(%z) {to=f64} %dy = gelu(%d) %dt = gelu_tanh(%d) %h = cast(%z) {to=bf16} %ht = gelu_tanh(%h)
+        return y = %y, t = %t, dy = %dy, dt = %dt, ht = %ht }";
+    agrees(text);
+    agrees(
+        "graph(w: f32[6,2]) {
+        %x = const f32[1,1,6] [9, 9, 9, 9, 9, 0] %h = const f32[1,2] splat 0 %b = const f32[6] splat 0
+        %w0 = mul(%w, %zero) %s, %l = gru(%x, %w0, %h, %b) {hidden=2, has_bias=1} return s = %s, l = %l }"
+            .replace("%x = const", "%zero = const f32[] [0] %x = const")
+            .as_str(),
+    );
+}
+
+#[test]
+fn places_in_images_have_their_own_precision() {
+    agrees(
+        "graph(x: f64[4,1,1,2], at: f32[4,1,1,2]) {
+        %c = grid_sample(%x, %at) {mode=cubic, padding=border} %l = grid_sample(%x, %at) {padding=border} return c = %c, l = %l }",
+    );
 }

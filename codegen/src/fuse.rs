@@ -143,7 +143,8 @@ fn heads(graph: &Graph, users: &[Vec<usize>], taken: &mut HashMap<usize, ()>) ->
     let mut uses: Vec<usize> = users.iter().map(Vec::len).collect();
     for (n, node) in graph.nodes().iter().enumerate() {
         let made = Value { node: n as u32, index: 0 };
-        if node.op.kind() != Kind::Attention || !attention::takes_views(node.types[0].ty) || node.types[0].is_empty() {
+        let empty = node.inputs.iter().any(|v| graph.ty(*v).is_empty()) || node.types[0].is_empty();
+        if node.op.kind() != Kind::Attention || !attention::takes_views(node.types[0].ty) || empty {
             continue;
         }
         let mut operands = node.inputs.clone();
@@ -366,7 +367,7 @@ fn access(node: &Node, ty: &TensorType) -> Option<Access> {
     }
     let channel_axes: Vec<usize> = match node.op.kind() {
         Kind::Conv | Kind::MaxPool | Kind::AvgPool if node.op.attrs.int("block") > 0 => vec![1, result.len() - 1],
-        Kind::Conv | Kind::ConvTranspose | Kind::MaxPool | Kind::AvgPool => vec![1],
+        Kind::Conv | Kind::ConvTranspose | Kind::MaxPool | Kind::AvgPool | Kind::ArgMaxPool => vec![1],
         _ => vec![result.len() - 1],
     };
     let skip = result.len() - ty.rank();

@@ -297,6 +297,8 @@ impl Lowering<'_> {
                         && matches!(places.at.get(&source), Some(Place { base: Base::Buffer(_), .. }))
                         && graph.node(source).op.def.class != Class::Source
                         && !places.shared.contains(&source)
+                        // No other operand reads elements of it once they are written over.
+                        && operands.iter().all(|o| memory_of(graph, *o) != source || graph.ty(*o).shape == ty.shape)
                 });
                 if let Some(v) = reuse {
                     let p = self.read(graph, v, places);

@@ -7,11 +7,11 @@ pub mod attention;
 pub mod conv;
 pub mod conv_transpose;
 pub mod depthwise;
+pub mod det;
 pub mod gather;
 mod image;
 pub mod map;
 pub mod matmul;
-pub mod misc;
 pub mod moving;
 mod nest;
 pub mod norm;
@@ -178,7 +178,7 @@ pub const FAMILIES: &[&Family] = &[
     &attention::FAMILY,
     &gather::FAMILY,
     &conv_transpose::FAMILY,
-    &misc::FAMILY,
+    &det::FAMILY,
 ];
 
 /// The family that serves an operator.

@@ -32,7 +32,7 @@ pub(super) fn grid_sample(b: &mut Build, n: &Node) -> Outputs {
     let attrs = [("mode", mode.into()), ("padding", padding.into()), ("align_corners", n.flag("align_corners", false)?.into())];
     let ty = b.elem(x);
     let wide = if ty.is_float() { b.wide(x)? } else { b.float(x)? };
-    let grid = b.cast(grid, b.elem(wide))?;
+    let grid = b.wide(grid)?;
     let size = spatial(b, x)?;
     let line = size.len() == 1;
     let grid = if mode == "cubic" && padding == "border" { within_image(b, grid, &size, n.flag("align_corners", false)?)? } else { grid };

@@ -75,7 +75,7 @@ rules! {
     "round of a whole"       : (round (round x))                    => (round x)
     "cast to its own type"   : (cast[p] x)                          => x                      if same_type(p, x)
     "cast there and back"    : (cast[p] (cast[q] x))                => x                      if widens(p, q, x)
-    "cast in two steps"      : (cast[p] (cast[q] x))                => (cast[p] x)            if keeps(q, x)
+    "cast in two steps"      : (cast[p] (cast[q] x))                => (cast[p] x)            if keeps(p, q, x)
     "tanh by sigmoid"        : (sub (mul (sigmoid (mul x 2)) 2) 1)  => (tanh x)               if loose()
     "log(1 + x)"             : (log (add x 1))                      => (log1p x)              if loose()
     "exp(x) − 1"             : (sub (exp x) 1)                      => (expm1 x)              if loose()
@@ -189,9 +189,17 @@ fn holds(wide: Type, narrow: Type) -> bool {
 
 fn widens(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     same_type(g, &[args[0].clone(), args[2].clone()])?;
-    keeps(g, &args[1..])
+    keeps(g, args)
 }
 
 fn keeps(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if holds(args[0].op().attrs.ty("to"), g.elem(args[1].id())) { Ok(()) } else { Err(other("the type in between loses values")) }
+    let (to, between, from) = (args[0].op().attrs.ty("to"), args[1].op().attrs.ty("to"), g.elem(args[2].id()));
+    if !holds(between, from) {
+        return Err(other("the type in between loses values"));
+    }
+    // Floats saturate where integers wrap.
+    if between.is_float() && !from.is_float() && to.is_int() && !holds(to, from) {
+        return Err(other("a float in between saturates"));
+    }
+    Ok(())
 }

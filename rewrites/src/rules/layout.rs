@@ -283,16 +283,17 @@ fn pad_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     of_channels(u)?;
     let (pads, block, size) = (q.attrs.ints("pads"), u.attrs.int("block"), u.attrs.int("size"));
     let constant = q.attrs.word("mode") == "constant";
-    let padded = size + pads[1] + pads[5];
+    let (front, back) = pads.split_at(pads.len() / 2);
+    let padded = size + front[1] + back[1];
     // Channels are padded by whole blocks, the last one perhaps in part; then no dead lane comes alive.
-    if padded != size && (!constant || pads[1] % block != 0 || size % block != 0) {
+    if padded != size && (!constant || front[1] % block != 0 || size % block != 0) {
         return Err(near("channels are padded by a part of a block"));
     }
     if padded % block != 0 && constant && !g.splat(z).is_some_and(f64::is_finite) {
         return Err(near("dead lanes might become infinite"));
     }
-    let blocks = |n: i64| (n + block - 1) / block;
-    let wide = vec![pads[0], pads[1] / block, pads[2], pads[3], 0, pads[4], blocks(pads[5]), pads[6], pads[7], 0];
+    let of_blocks = |pads: &[i64], channels: i64| [&[pads[0], channels], &pads[2..], &[0]].concat();
+    let wide = [of_blocks(front, front[1] / block), of_blocks(back, (back[1] + block - 1) / block)].concat();
     let inner = g.apply(&q.with("pads", wide), &[x, z])?;
     Ok(Arg::Value(g.apply(&unpack_op(block as usize, padded as usize), &[inner])?))
 }

@@ -3,7 +3,7 @@
 use super::map::View;
 use super::rows::{Row, Rows, Stream};
 use super::{Arg, Family, Lowered, LoweredCall, Unit};
-use crate::expr::{Access, Epilogue, register};
+use crate::expr::{Access, Epilogue, register, round_to};
 use crate::kir::{Builder, Tuning, Ty, Un, Val};
 use crate::math;
 use dnnc_ir::{Kind, Type};
@@ -47,7 +47,7 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
     let reg = Ty { elem: register(ty.ty), lanes };
     let length: usize = axes.iter().map(|&a| shape[a]).product();
     rows.each(&mut b, &mut |b, row| {
-        let kernel = Kernel { row, reg, epilogue: unit.epilogue, length };
+        let kernel = Kernel { row, ty: ty.ty, reg, epilogue: unit.epilogue, length };
         match op.kind() {
             Kind::Softmax => {
                 kernel.softmax(b, ty.ty == Type::F32 && unit.stored.ty == Type::F32 || ty.ty == Type::F64 && unit.stored.ty == Type::F64)
@@ -66,6 +66,8 @@ const EXTRA: usize = 2;
 
 struct Kernel<'a> {
     row: &'a Row<'a>,
+    /// Of the result before the epilogue.
+    ty: Type,
     reg: Ty,
     epilogue: Option<&'a Epilogue>,
     /// Elements of a row.
@@ -169,7 +171,10 @@ impl Kernel<'_> {
             let v = at.load(b, from);
             let v = f(b, v, at.slot);
             let v = match self.epilogue {
-                Some(e) => e.apply(b, v, &mut |b, i| at.load(b, EXTRA + i)),
+                Some(e) => {
+                    let v = round_to(b, v, self.ty);
+                    e.apply(b, v, &mut |b, i| at.load(b, EXTRA + i))
+                }
                 None => v,
             };
             at.store(b, Y, v);

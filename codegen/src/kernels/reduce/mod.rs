@@ -4,7 +4,6 @@ mod arg;
 mod scan;
 mod top_k;
 
-pub(super) use arg::Order;
 pub(super) use top_k::order_key;
 
 use super::map::{self, Source, View};
