@@ -148,11 +148,11 @@ fn attention_to_nothing_takes_moved_values() {
 fn signals_and_matrices_are_padded_in_blocks() {
     agrees(
         "graph(x: f32[3,2,4]) {
-        %u = unpack(%x) {block=4} %z = const f32[] [2.765625] %y = pad(%u, %z) {pads=[2,4,1,4]} return y = %y }",
+        %u = unpack(%x) {block=4, size=8} %z = const f32[] [2.765625] %y = pad(%u, %z) {pads=[2,4,1,4]} return y = %y }",
     );
     agrees(
         "graph(x: f32[2,1,3,5,2,4]) {
-        %u = unpack(%x) {block=4} %z = const f32[] [0] %y = pad(%u, %z) {pads=[1,4,1,0,2,0,4,1,2,3]} return y = %y }",
+        %u = unpack(%x) {block=4, size=4} %z = const f32[] [0] %y = pad(%u, %z) {pads=[1,4,1,0,2,0,4,1,2,3]} return y = %y }",
     );
     agrees(
         "graph(x: bf16[3,0,4]) {
@@ -192,17 +192,16 @@ fn results_are_rounded_before_they_are_cast() {
 
 #[test]
 fn little_is_left_of_gates_that_close() {
-    let text = "graph(x: f32[6]) {
+    agrees(
+        "graph(x: f32[6]) {
         %k = const f32[6] [-3.577673, -5, -6, -7, -8, -9] %z = min(%x, %k) %y = gelu(%z) %t = gelu_tanh(%z)
         %d = cast(%z) {to=f64} %dy = gelu(%d) %dt = gelu_tanh(%d) %h = cast(%z) {to=bf16} %ht = gelu_tanh(%h)
-        return y = %y, t = %t, dy = %dy, dt = %dt, ht = %ht }";
-    agrees(text);
+        return y = %y, t = %t, dy = %dy, dt = %dt, ht = %ht }",
+    );
     agrees(
         "graph(w: f32[6,2]) {
-        %x = const f32[1,1,6] [9, 9, 9, 9, 9, 0] %h = const f32[1,2] splat 0 %b = const f32[6] splat 0
-        %w0 = mul(%w, %zero) %s, %l = gru(%x, %w0, %h, %b) {hidden=2, has_bias=1} return s = %s, l = %l }"
-            .replace("%x = const", "%zero = const f32[] [0] %x = const")
-            .as_str(),
+        %zero = const f32[] [0] %x = const f32[1,1,6] [9, 9, 9, 9, 9, 0] %h = const f32[1,2] splat 0 %b = const f32[6] splat 0
+        %w0 = mul(%w, %zero) %s = gru(%x, %w0, %h, %b) {hidden=2, has_bias=1} return s = %s, l = %s.1 }",
     );
 }
 

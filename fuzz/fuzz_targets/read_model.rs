@@ -1,64 +1,10 @@
 //! Any bytes: read, and where they are a model, import it for small sizes, stage by stage. Nothing may panic, hang or take much memory.
 #![no_main]
 
-use dnnc_frontend::{Dim, Limits, Model};
-use dnnc_fuzz::hostile::{self, Rng};
-use dnnc_ir::{Kind, Op, Tensor, eval::eval_op};
-use libfuzzer_sys::{fuzz_crossover, fuzz_mutator, fuzz_target, fuzzer_mutate};
+use libfuzzer_sys::{fuzz_crossover, fuzz_mutator, fuzz_target};
 
-/// Small, so that one input takes milliseconds.
-const LIMITS: Limits = Limits {
-    file_bytes: 1 << 20,
-    constant_bytes: 4 << 20,
-    tensor_bytes: 4 << 20,
-    nodes: 2_000,
-    unrolled: 500,
-    depth: 32,
-    stages: 20,
-    iterations: 1000,
-};
+fuzz_target!(|bytes: &[u8]| dnnc_fuzz::graphs(bytes, &mut |_| ()));
 
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(model) = Model::from_bytes(bytes, None, &LIMITS) else { return };
-    for size in [1, 3, 0] {
-        let dim = |d: &Dim| if let Dim::Known(n) = d { *n } else { size };
-        let shapes: Vec<Vec<usize>> =
-            model.inputs().iter().map(|p| p.dims.as_ref().map_or(vec![size; 2], |d| d.iter().map(dim).collect())).collect();
-        let Ok(mut stage) = model.specialise(&shapes) else { continue };
-        for _ in 0..3 {
-            let Some(cut) = &stage.cut else { break };
-            // Sizes that data might give.
-            let values = stage.graph.outputs()[cut.needed()].iter().map(|(_, v)| {
-                let ty = stage.graph.ty(*v);
-                let numbers: Vec<f64> = (0..ty.len()).map(|i| (i % 3) as f64 + size as f64).collect();
-                let cast = Op::new(Kind::Cast, [("to", ty.ty.into())]).expect("the row of `cast`");
-                eval_op(&cast, &[Tensor::new(ty.shape.clone(), &numbers)]).expect("numbers have a cast").swap_remove(0)
-            });
-            let values: Vec<Tensor> = values.collect();
-            let Ok(next) = cut.resume(&values) else { break };
-            stage = next;
-        }
-    }
-});
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| { dnnc_fuzz::mutate(data, size, max_size, seed) });
 
-fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    let mut rng = Rng::new(seed.into());
-    if rng.below(12) > 0
-        && let Some(new) = hostile::mutate(&data[..size], &mut rng)
-        && new.len() <= max_size
-    {
-        data[..new.len()].copy_from_slice(&new);
-        return new.len();
-    }
-    fuzzer_mutate(data, size, max_size)
-});
-
-fuzz_crossover!(|a: &[u8], b: &[u8], out: &mut [u8], seed: u32| {
-    match hostile::cross(a, b, &mut Rng::new(seed.into())) {
-        Some(new) if new.len() <= out.len() => {
-            out[..new.len()].copy_from_slice(&new);
-            new.len()
-        }
-        _ => 0,
-    }
-});
+fuzz_crossover!(|a: &[u8], b: &[u8], out: &mut [u8], seed: u32| { dnnc_fuzz::cross(a, b, out, seed) });

@@ -117,7 +117,8 @@ impl Rng {
         (0..rank).map(|_| if self.below(40) == 0 { 0 } else { 1 + self.below(5) }).collect()
     }
 
-    /// A tensor of moderate numbers: floats within ±4, integers within ±9 or 0 to 15, as the type allows.
+    /// A tensor of moderate numbers: floats within ±4, integers within ±9 or 0 to 15, as the type allows. Those of more elements than draws
+    /// may have are 0.
     pub fn tensor(&mut self, ty: &TensorType) -> Tensor {
         let decisions = std::mem::take(&mut self.decisions);
         let tensor = self.numbers(ty);
@@ -126,6 +127,9 @@ impl Rng {
     }
 
     fn numbers(&mut self, ty: &TensorType) -> Tensor {
+        if ty.len() >= MOST_ELEMENTS {
+            return Tensor::zeros(ty.clone());
+        }
         let float = |rng: &mut Rng| rng.unit() * 4.0;
         let bits = |rng: &mut Rng| -> u64 {
             match (ty.ty, ty.ty.range()) {
@@ -188,7 +192,7 @@ fn attempt(kind: Kind, rng: &mut Rng, wish: &Wish) -> Option<(Op, Vec<Tensor>)> 
     let op = Op::new(kind, attrs).expect("proposals name the attributes of the row");
     let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
     let results = (def(kind).infer)(&op.attrs, &types).ok()?;
-    let small = (op.def.work)(&op.attrs, &types, &results) < MOST_WORK && results.iter().all(|ty| ty.len() < MOST_ELEMENTS);
+    let small = (op.def.work)(&op.attrs, &types, &results) < MOST_WORK && results.iter().chain(&types).all(|ty| ty.len() < MOST_ELEMENTS);
     (small && eval::eval_op(&op, &inputs).is_ok()).then_some((op, inputs))
 }
 
@@ -204,7 +208,7 @@ pub fn draw_graph(kind: Kind, rng: &mut Rng) -> Option<(Graph, Vec<Tensor>)> {
     Some((graph, inputs))
 }
 
-/// Operations of one use, and elements of a result: the reference runs them without any haste.
+/// Operations of one use, and elements of an operand or a result: the reference runs them without any haste.
 const MOST_WORK: u64 = 1 << 22;
 const MOST_ELEMENTS: usize = 1 << 16;
 

@@ -12,6 +12,7 @@ use crate::kernels::{Algorithm, Arg, Lowered, LoweredCall, Unit};
 use crate::kir::{Builder, Cmp, Conv, Ty, Val};
 use crate::schedule::{self, Tile};
 use dnnc_ir::Type;
+use std::rc::Rc;
 
 /// Share of inputs that are taken not to be 0 where nothing is known of them: most come out of an activation.
 const FILLED: f64 = 0.7;
@@ -39,10 +40,10 @@ enum Form {
     /// With the columns in another order.
     Grouped(Listed),
     Spread(Spread),
-    Scattered(Scattered),
-    Gathered(Gathered),
+    Scattered(Rc<Scattered>),
+    Gathered(Rc<Gathered>),
     /// Both, and which is used is settled by how many elements of the row are 0.
-    Either(Gathered, Scattered),
+    Either(Rc<Gathered>, Rc<Scattered>),
 }
 
 /// The algorithms that leave zeros out.
@@ -75,16 +76,16 @@ fn forms(unit: &Unit, s: &Shape, m: &Matrix) -> Result<Vec<(String, f64, Form)>,
     }
     if s.rows <= FEW {
         let rows = s.rows as f64;
-        let scattered = || Scattered::new(mac, unit.target, m, &support, parts);
-        let gathered = || Gathered::new(mac, unit.target, m, &support, parts);
-        let (by_step, by_column) = (scattered().ns * rows, gathered().ns * rows);
-        forms.push((scattered().name(), by_step * FILLED, Form::Scattered(scattered())));
-        forms.push((gathered().name(), by_column, Form::Gathered(gathered())));
+        let scattered = Rc::new(Scattered::new(mac, unit.target, m, &support, parts));
+        let gathered = Rc::new(Gathered::new(mac, unit.target, m, &support, parts));
+        let (by_step, by_column) = (scattered.ns * rows, gathered.ns * rows);
+        forms.push((scattered.name(), by_step * FILLED, Form::Scattered(scattered.clone())));
+        forms.push((gathered.name(), by_column, Form::Gathered(gathered.clone())));
         // Both together where each may be much faster than the other, and they are still far smaller than the matrix.
         let mixed = (by_step * SPARSE_ROW).min(by_column) < 0.8 * by_column && by_column < 0.8 * by_step;
-        if mixed && gathered().bytes() + scattered().bytes() < s.depth * s.columns * 4 / 2 {
+        if mixed && gathered.bytes() + scattered.bytes() < s.depth * s.columns * 4 / 2 {
             let ns = by_column.min(by_step * FILLED) * 0.9;
-            forms.push((EITHER.into(), ns, Form::Either(gathered(), scattered())));
+            forms.push((EITHER.into(), ns, Form::Either(gathered, scattered)));
         }
     }
     Ok(forms)
