@@ -212,3 +212,24 @@ fn places_in_images_have_their_own_precision() {
         %c = grid_sample(%x, %at) {mode=cubic, padding=border} %l = grid_sample(%x, %at) {padding=border} return c = %c, l = %l }",
     );
 }
+
+#[test]
+fn integers_have_no_sign_to_lose() {
+    agrees("graph(x: u32[4], i: i32[2]) {
+        %n = neg(%x) %a = abs(%n) %l = const i32[2] [46341, 65536] %s = mul(%l, %l) %b = abs(%s) %t = add(%i, %l) %r = mul(%t, %t) %c = abs(%r)
+        %m = const i32[2] [-2147483648, -1] %e = min(%i, %m) %f = abs(%e) %g = relu(%f) return a = %a, b = %b, c = %c, g = %g }");
+}
+
+#[test]
+fn cells_are_rounded_when_they_leave() {
+    // Gates without a bound: the cells go beyond f16 on the way.
+    agrees("graph(x: f16[4,1,8]) {
+        %w = const f16[8,2] [60, 0, 60, 0, 60, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0] %h = const f16[1,2] [30, 30] %k = const f16[4,1,8] splat 20
+        %z = max(%x, %k) %n = const i64[1] [3] %p = const f16[6] [-2.66796875, -3.40234375, 3.162109375, -1.8134765625, -2.7265625, 2.90234375]
+        %y = lstm(%z, %w, %h, %h, %n, %p) {hidden=2, act_f=leaky_relu, has_lens=1, has_peepholes=1} %t = tanh(%y) return y = %t }");
+}
+
+#[test]
+fn nothing_is_unique_among_nothing() {
+    agrees("graph(x: f32[0,3]) { %y = unique(%x) {axis=0} return y = %y, n = %y.4 }");
+}

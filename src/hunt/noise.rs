@@ -121,8 +121,8 @@ fn shaken(node: &Node, operands: &[Tensor], t: &Tensor, rng: &mut Rng, loud: f64
     // Sums are as exact as their largest summand; element-wise functions as their value, and what they are a part of as theirs.
     let top = match (kind, node.op.def.class) {
         (Kind::Add | Kind::Sub | Kind::Mod, _) => operands.iter().map(largest).fold(0.0, f64::max),
-        // What is left of 1 + erf, or of 1 − a gate, has the error of 1.
-        (Kind::Gelu, _) => largest(&operands[0]),
+        // What is left of 1 + erf, of x/6 + 1/2, or of 1 − a gate, has the error of 1.
+        (Kind::Gelu | Kind::HardSwish, _) => largest(&operands[0]),
         (Kind::Lstm | Kind::Gru | Kind::Rnn, _) => operands.iter().map(largest).fold(1.0, f64::max),
         (_, Class::Map) => 0.0,
         _ => largest(t),

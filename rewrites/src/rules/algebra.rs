@@ -46,8 +46,8 @@ rules! {
     "exp·exp"                : (mul (exp x) (exp y))                => (exp (add x y))        if loose()
     "exp of log"             : (exp (log x))                        => x                      if relaxed()
     "log of exp"             : (log (exp x))                        => x                      if relaxed()
-    "|−x| = |x|"             : (abs (neg x))                        => (abs x)
-    "|x · x| = x · x"        : (abs (mul x x))                      => (mul x x)
+    "|−x| = |x|"             : (abs (neg x))                        => (abs x)                if real(x)
+    "|x · x| = x · x"        : (abs (mul x x))                      => (mul x x)              if real(x)
     "||x|| = |x|"            : (abs (abs x))                        => (abs x)
     "not not"                : (not (not x))                        => x
     "x and x"                : (and x x)                            => x
@@ -68,7 +68,7 @@ rules! {
     "relu of relu"           : (relu (relu x))                      => (relu x)
     "relu of sigmoid"        : (relu (sigmoid x))                   => (sigmoid x)
     "relu of exp"            : (relu (exp x))                       => (exp x)
-    "relu of |x|"            : (relu (abs x))                       => (abs x)
+    "relu of |x|"            : (relu (abs x))                       => (abs x)                if real(x)
     "x > 0 ? x : 0"          : (select (lt 0 x) x 0)                => (relu x)               if relaxed()
     "floor of a whole"       : (floor (floor x))                    => (floor x)
     "ceil of a whole"        : (ceil (ceil x))                      => (ceil x)

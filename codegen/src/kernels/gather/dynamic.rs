@@ -269,7 +269,7 @@ impl Slices {
             |b, v| {
                 // Element v[0] of a slice is number v[0] % row of the slice of its part.
                 let part = b.bin(Bin::DivU, v[0], row);
-                let part = b.mul_int(part, ((self.all - 1) * self.row) as i64);
+                let part = b.mul_int(part, (self.all as i64 - 1) * self.row as i64);
                 let at = b.add(v[0], part);
                 let (x, y) = (b.element(x, at, width), b.element(y, at, width));
                 let order = self.order(b, x, y);

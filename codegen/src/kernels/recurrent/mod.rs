@@ -233,11 +233,11 @@ impl Layer<'_> {
             b.store(zero, at, 0);
         });
         self.move_units(b, h0, self.ty, first, None);
-        let cells = (self.kind == Kind::Lstm).then(|| {
-            let (c0, c) = (row(b, p.c0), row(b, p.c));
-            self.move_units(b, c0, self.ty, c, Some(self.ty));
-            c
-        });
+        let kept = b.offset_int(first, (2 * columns * size) as i64);
+        if self.kind == Kind::Lstm {
+            let c0 = row(b, p.c0);
+            self.move_units(b, c0, self.ty, kept, None);
+        }
         let len = match p.lens {
             None => b.index(self.steps),
             Some(lens) => {
@@ -266,11 +266,15 @@ impl Layer<'_> {
             let (xw, y) = (b.param(p.xw), b.param(p.y));
             let xw = b.element(xw, at, self.gates * self.hidden * bytes);
             let y = b.element(y, at, self.hidden * bytes);
-            let now = Step { p: &p, xw, y, before, after, cells, kept: b.offset_int(first, (2 * columns * size) as i64) };
+            let now = Step { p: &p, xw, y, before, after, kept };
             self.step(b, &now);
             vec![after, before]
         });
         self.move_units(b, states[0], memory_of(self.reg), h_out, Some(self.ty));
+        if self.kind == Kind::Lstm {
+            let c = row(b, p.c);
+            self.move_units(b, kept, memory_of(self.reg), c, Some(self.ty));
+        }
         if p.lens.is_some() {
             let steps = b.index(self.steps);
             b.for_range(len, steps, 1, &[], |b, t, _| {
@@ -377,7 +381,6 @@ impl Layer<'_> {
 
     fn lstm(&self, b: &mut Builder, now: &Step, at: &Block) {
         let sums = self.product(b, now, at, now.before, &[0, 1, 2, 3]);
-        let cells = now.cells.expect("an LSTM has cells");
         for part in 0..at.parts(self.lanes) {
             let entering: Vec<Val> = (0..4)
                 .map(|gate| {
@@ -393,7 +396,7 @@ impl Layer<'_> {
                     b.fma(p, cell, entering[gate])
                 }
             };
-            let old = self.read(b, self.ty, cells, 0, at, part);
+            let old = self.read(b, memory_of(self.reg), now.kept, 0, at, part);
             let i = peek(self, b, 0, 0, old);
             let i = self.gate(b, "f", i);
             let f = if self.attrs.flag("input_forget") {
@@ -406,7 +409,7 @@ impl Layer<'_> {
             let g = self.gate(b, "g", entering[3]);
             let new = b.mul(i, g);
             let cell = b.fma(f, old, new);
-            self.write(b, self.ty, cell, cells, at, part);
+            self.write(b, memory_of(self.reg), cell, now.kept, at, part);
             let o = peek(self, b, 1, 1, cell);
             let o = self.gate(b, "f", o);
             let shown = self.activate(b, "act_h", ["alpha_h", "beta_h"], cell);
@@ -567,8 +570,7 @@ struct Step<'a> {
     /// State before, and after.
     before: Val,
     after: Val,
-    cells: Option<Val>,
-    /// The gate z, then r∘h, between the passes of a GRU.
+    /// The cells of an LSTM; the gate z, then r∘h, between the passes of a GRU.
     kept: Val,
 }
 

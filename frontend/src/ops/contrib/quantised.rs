@@ -239,6 +239,9 @@ fn unpacked(b: &mut Build, x: Value, bits: usize) -> Result<Value> {
     if bits == 8 || shape.is_empty() {
         return Ok(x);
     }
+    if b.elem(x) != Type::U8 {
+        return invalid!("numbers of {bits} bits are packed in u8, not in {}", b.ty(x));
+    }
     let per = 8 / bits;
     let last = shape.len() - 1;
     if let Some(t) = b.known(x) {
