@@ -449,19 +449,19 @@ fn propose(kind: Kind, rng: &mut Rng, wish: &Wish) -> Proposal {
         Lstm | Gru | Rnn => layers(kind, rng, real, wish),
         If => {
             let ty = TensorType::new(real, shape);
-            let branch = |kind: Kind| {
+            let branch = |rng: &mut Rng| {
                 let mut g = Graph::new();
-                let x = g.input("x", ty.clone());
-                let y = g.apply(kind, [], &[x]).expect("floats");
-                g.output("y", y);
-                g.output("x", x);
+                let mut values = ["x", "w"].map(|name| g.input(name, ty.clone())).to_vec();
+                steps(&mut g, &mut values, rng);
+                g.output("y", values[values.len() - 1]);
+                g.output("x", rng.pick(&values));
                 Attr::from(g)
             };
-            let attrs = vec![("then", branch(Relu)), ("else", branch(Neg))];
-            (attrs, vec![some(rng, Type::Bool, &[]), rng.tensor(&ty)])
+            let attrs = vec![("then", branch(rng)), ("else", branch(rng))];
+            (attrs, vec![some(rng, Type::Bool, &[]), rng.tensor(&ty), rng.tensor(&ty)])
         }
         Loop => {
-            // Adds a captured value until one of a row of bools says no, and lists the sums.
+            // Adds a captured value, and more, until one of a row of bools says no, and lists the sums.
             let ty = TensorType::new(real, shape);
             let mut body = Graph::new();
             let i = body.input("i", TensorType::new(Type::I64, []));
@@ -469,8 +469,10 @@ fn propose(kind: Kind, rng: &mut Rng, wish: &Wish) -> Proposal {
             let [sum, step] = ["sum", "step"].map(|name| body.input(name, ty.clone()));
             let stops = body.input("stops", TensorType::new(Type::Bool, [8]));
             let go = body.apply(Gather, [], &[stops, i]).expect("an element of a row");
-            let next = body.apply(Add, [], &[sum, step]).expect("one type");
-            for (name, v) in [("go", go), ("sum", next), ("sums", next), ("before", sum)] {
+            let mut values = vec![step, sum];
+            steps(&mut body, &mut values, rng);
+            let next = body.apply(Add, [], &[values[values.len() - 1], step]).expect("one type");
+            for (name, v) in [("go", go), ("sum", next), ("sums", next), ("before", rng.pick(&values))] {
                 body.output(name, v);
             }
             let most = rng.within(0, 8);
@@ -481,6 +483,50 @@ fn propose(kind: Kind, rng: &mut Rng, wish: &Wish) -> Proposal {
         }
         // The functions of one input without attributes.
         _ => (vec![], vec![some(rng, any, &shape)]),
+    }
+}
+
+/// A few operators on values of one type of floats, in the body of a branch or a loop. They move elements and take maxima: none rounds.
+fn steps(g: &mut Graph, values: &mut Vec<Value>, rng: &mut Rng) {
+    let shape = g.ty(values[0]).shape.clone();
+    let rank = shape.len();
+    let back = |g: &mut Graph, v: Value| g.apply(Kind::Reshape, [("shape", shape.as_slice().into())], &[v]);
+    for _ in 0..rng.below(5) {
+        let (x, other) = (values[values.len() - 1], rng.pick(values));
+        let axis = rng.below(rank.max(1));
+        let made = match rng.below(6) {
+            0 => g.apply(rng.pick(&[Kind::Relu, Kind::Neg, Kind::Abs]), [], &[x]),
+            1 => g.apply(rng.pick(&[Kind::Max, Kind::Min]), [], &[x, other]),
+            2 if rank > 0 && shape[axis] > 0 => {
+                let most = g.apply(Kind::ReduceMax, [("axes", ints([axis as i64])), ("keepdims", 1.into())], &[x]).expect("floats");
+                g.apply(Kind::Min, [], &[most, other])
+            }
+            3 if rank > 0 && shape[axis] > 1 => {
+                let cut = 1 + rng.below(shape[axis] - 1);
+                let mut part = |start: usize, size: usize| {
+                    let with = |of: i64, others: &dyn Fn(usize) -> i64| ints((0..rank).map(|a| if a == axis { of } else { others(a) }));
+                    let attrs = [
+                        ("starts", with(start as i64, &|_| 0)),
+                        ("sizes", with(size as i64, &|a| shape[a] as i64)),
+                        ("steps", with(1, &|_| 1)),
+                    ];
+                    g.apply(Kind::Slice, attrs, &[x]).expect("a part of it")
+                };
+                let parts = [part(cut, shape[axis] - cut), part(0, cut)];
+                g.apply(Kind::Concat, [("axis", (axis as i64).into())], &parts)
+            }
+            4 if rank > 1 => {
+                let turned = g.apply(Kind::Transpose, [("perm", ints((0..rank as i64).rev()))], &[x]).expect("its axes");
+                back(g, turned)
+            }
+            _ => {
+                let count: usize = shape.iter().product();
+                let flat = g.apply(Kind::Reshape, [("shape", ints([count as i64]))], &[x]).expect("its elements");
+                let flat = if rng.flip() { g.apply(Kind::Neg, [], &[flat]).expect("floats") } else { flat };
+                back(g, flat)
+            }
+        };
+        values.push(made.expect("operands of one type"));
     }
 }
 
