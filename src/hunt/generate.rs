@@ -205,7 +205,7 @@ impl Making {
         }
         // Where nothing is multiplied (padding, zeros of weights) kernels multiply by 0, or do not: both are right for finite numbers.
         let infinite = |t: &Tensor| t.ty().ty.is_real() && numbers(t).iter().any(|v| !v.is_finite());
-        if matches!(op.kind(), Kind::Conv | Kind::ConvTranspose | Kind::MatMul) && tensors.iter().any(infinite) {
+        if adds_products(op.kind()) && tensors.iter().any(infinite) {
             return false;
         }
         // Whether a result is exactly 0 is a matter of its rounding: only numbers that are given are counted.
@@ -241,6 +241,12 @@ impl Making {
         }
         Case { graph: self.graph.remove_dead(), inputs: self.inputs }
     }
+}
+
+/// Whether results are sums of products, some of which may be left out.
+fn adds_products(kind: Kind) -> bool {
+    use Kind::*;
+    matches!(kind, Conv | ConvTranspose | MatMul | Attention | Lstm | Gru | Rnn | Resample | GridSample | RoiAlign)
 }
 
 /// The operator with the count that its data gives it.

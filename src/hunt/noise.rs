@@ -87,7 +87,7 @@ fn noisy(case: &Case, rng: &mut Rng, loud: f64) -> Result<Vec<Tensor>, String> {
                 let mut operands: Vec<Tensor> = node.inputs.iter().map(|v| values[v.node as usize][v.index as usize].clone()).collect();
                 // What sums differently is right for operands that are a little different, and sums that cancel show it.
                 if node.op.def.class == Class::Compute && !is_rounding_free(node) {
-                    operands.iter_mut().for_each(|t| *t = moved(t, rng, |v| 2.0 * loud * unit(t.ty().ty) * v.abs()));
+                    operands.iter_mut().for_each(|t| *t = moved(t, rng, false, |v| 2.0 * loud * unit(t.ty().ty) * v.abs()));
                 }
                 let results = eval_op(&node.op, &operands)?;
                 results.iter().map(|t| shaken(node, &operands, t, rng, loud)).collect()
@@ -132,15 +132,18 @@ fn shaken(node: &Node, operands: &[Tensor], t: &Tensor, rng: &mut Rng, loud: f64
         Kind::Conv => base(ty) / 4.0,
         _ => 4.0 * unit(ty),
     };
-    moved(t, rng, |v| loud * (4.0 * unit(ty) * v.abs() + of_top * top))
+    // Where little is left, nothing may be.
+    let zeros = matches!(kind, Kind::Gelu | Kind::HardSwish);
+    moved(t, rng, zeros, |v| loud * (4.0 * unit(ty) * v.abs() + of_top * top))
 }
 
-/// The tensor with each number moved by up to so much; zeros are exact mostly, and stay.
-fn moved(t: &Tensor, rng: &mut Rng, by: impl Fn(f64) -> f64) -> Tensor {
+/// The tensor with each number moved by up to so much; zeros are exact mostly, and stay unless it is said.
+fn moved(t: &Tensor, rng: &mut Rng, zeros: bool, by: impl Fn(f64) -> f64) -> Tensor {
     if !t.ty().ty.is_real() {
         return t.clone();
     }
-    let noise: Vec<f64> = numbers(t).iter().map(|v| if v.is_finite() && *v != 0.0 { v + rng.unit() * by(*v) } else { *v }).collect();
+    let noise: Vec<f64> =
+        numbers(t).iter().map(|v| if v.is_finite() && (zeros || *v != 0.0) { v + rng.unit() * by(*v) } else { *v }).collect();
     let cast = Op::new(Kind::Cast, [("to", t.ty().ty.into())]).expect("the row of `cast`");
     eval_op(&cast, &[Tensor::new(t.shape(), &noise)]).expect("doubles cast to every type").swap_remove(0)
 }
