@@ -142,8 +142,13 @@ fn moved(t: &Tensor, rng: &mut Rng, zeros: bool, by: impl Fn(f64) -> f64) -> Ten
     if !t.ty().ty.is_real() {
         return t.clone();
     }
-    let noise: Vec<f64> =
-        numbers(t).iter().map(|v| if v.is_finite() && (zeros || *v != 0.0) { v + rng.unit() * by(*v) } else { *v }).collect();
+    let mut noise = |v: f64| match v + rng.unit() * by(v) {
+        _ if !v.is_finite() || v == 0.0 && !zeros => v,
+        // All digits may be gone.
+        new if zeros && new.signum() != v.signum() => 0.0,
+        new => new,
+    };
+    let noise: Vec<f64> = numbers(t).into_iter().map(&mut noise).collect();
     let cast = Op::new(Kind::Cast, [("to", t.ty().ty.into())]).expect("the row of `cast`");
     eval_op(&cast, &[Tensor::new(t.shape(), &noise)]).expect("doubles cast to every type").swap_remove(0)
 }

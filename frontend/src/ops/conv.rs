@@ -165,6 +165,18 @@ pub(super) fn convolve(b: &mut Build, x: Value, w: Value, bias: Option<Value>, w
         let y = convolve(b, x, w, bias, window.unsqueezed(), groups)?;
         return b.squeeze(y, &[2]);
     }
+    // A sum over no channels is that over one of zeros.
+    let (x, w) = if b.shape(x)[1] == 0 && b.shape(w)[1] == 0 {
+        let one_more = |b: &mut Build, v: Value, channels: usize| {
+            let mut pads = vec![0; 2 * b.rank(v)];
+            pads[1] = channels;
+            let zero = b.scalar(b.elem(v), 0.0);
+            b.pad(v, &pads, zero)
+        };
+        (one_more(b, x, groups)?, one_more(b, w, 1)?)
+    } else {
+        (x, w)
+    };
     let mut attrs = window.attrs();
     attrs.push(("groups", Attr::Int(groups as i64)));
     let operands: Vec<Value> = [x, w].into_iter().chain(bias).collect();

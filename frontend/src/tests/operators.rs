@@ -156,3 +156,12 @@ fn sequences_of_one_batch_may_hold_different_numbers_of_keys() {
     close(&got[0], &[6.0, 6.0]);
     close(&got[2], &[3.0, 6.0, 9.0, 4.0, 8.0, 0.0]);
 }
+
+#[test]
+fn a_convolution_of_no_channels_is_its_bias() {
+    let zeros = |shape: &[usize]| Tensor::zeros(TensorType::new(Type::F32, shape));
+    let operands = [zeros(&[1, 0, 4]), zeros(&[2, 0, 3]), Tensor::new([2], &[1.5f32, -2.0])];
+    assert_eq!(result("Conv 11", vec![], &operands), Tensor::new([1, 2, 2], &[1.5f32, 1.5, -2.0, -2.0]));
+    let groups = vec![int("group", 2)];
+    assert_eq!(result("Conv 11", groups, &[zeros(&[1, 0, 4, 1]), zeros(&[2, 0, 3, 1])]), zeros(&[1, 2, 2, 1]));
+}
