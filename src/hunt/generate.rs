@@ -208,9 +208,11 @@ impl Making {
         if adds_products(op.kind()) && tensors.iter().any(infinite) {
             return false;
         }
-        // Whether a result is exactly 0 is a matter of its rounding: only numbers that are given are counted.
+        // Whether a result is exactly 0, and which 0, is a matter of its rounding: only of numbers that are given zeros are counted and bits seen.
         let given = |v: Value| matches!(self.graph.node(v).op.kind(), Kind::Input | Kind::Const);
-        if matches!(op.kind(), Kind::NonZero | Kind::Compress) && operands.iter().any(|(v, t)| t.ty().ty.is_real() && !given(*v)) {
+        if matches!(op.kind(), Kind::NonZero | Kind::Compress | Kind::Bitcast)
+            && operands.iter().any(|(v, t)| t.ty().ty.is_real() && !given(*v))
+        {
             return false;
         }
         let op = counted(op, &tensors);
