@@ -4,7 +4,7 @@
 //! brought together in a register, and the sums never leave theirs. Lists of a panel are as long as the longest of them; the others end in
 //! entries of weight 0, whose place is a zero behind the copy of the row that each task makes.
 
-use super::{Matrix, Steps, Support};
+use super::{Matrix, Steps, Support, full_parts};
 use crate::kernels::product::{self, Mac};
 use crate::kernels::store::Output;
 use crate::kir::{Builder, Conv, Elem, Ty, Val};
@@ -46,8 +46,8 @@ impl Gathered {
     pub fn new(mac: Mac, target: &Target, m: &Matrix, support: &Support, parts: usize) -> Gathered {
         let lanes = mac.lanes();
         let columns = support.columns.clone();
-        let panels = columns.len().div_ceil(lanes).max(1);
-        let parts = panels.div_ceil(panels.div_ceil(parts.max(1)));
+        let panels = columns.len().div_ceil(lanes);
+        let parts = full_parts(panels, parts);
         let gathered = Gathered { mac, columns, steps: m.steps, parts, ns: 0.0 };
         let (entries, bytes) = (gathered.lengths().sum::<usize>() * lanes, gathered.bytes());
         let cycles = (entries as f64 * CYCLES).max(bytes as f64 / schedule::bytes_per_cycle(target, bytes)) + panels as f64 * PANEL;

@@ -159,3 +159,9 @@ impl Steps {
         self.0.iter().enumerate().flat_map(|(i, &word)| (0..64).filter(move |b| word >> b & 1 == 1).map(move |b| i * 64 + b))
     }
 }
+
+/// As many of `parts` tasks as leave none without one of `pieces`.
+fn full_parts(pieces: usize, parts: usize) -> usize {
+    let pieces = pieces.max(1);
+    pieces.div_ceil(pieces.div_ceil(parts.max(1)))
+}

@@ -4,7 +4,7 @@
 //! lie in scratch memory, which stays in the first-level cache. The steps at which the row is not 0 are listed first: then no branch has to be guessed,
 //! and the entries of the next are asked for while those of one are in use.
 
-use super::{Matrix, Steps, Support};
+use super::{Matrix, Steps, Support, full_parts};
 use crate::kernels::product::{self, Mac};
 use crate::kernels::store::Output;
 use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
@@ -56,10 +56,7 @@ impl Scattered {
         };
         let (single, whole) = (option(1), option(lanes));
         let best = if single.ns < whole.ns { single } else { whole };
-        // No task is without columns.
-        let vectors = m.columns.div_ceil(lanes).max(1);
-        let parts = vectors.div_ceil(vectors.div_ceil(parts.max(1)));
-        let best = Scattered { parts, ..best };
+        let best = Scattered { parts: full_parts(m.columns.div_ceil(lanes), parts), ..best };
         // Half as wide where that is enough.
         let narrow = best.sum_bytes() / best.unit() <= 1 << 16;
         Scattered { place: if narrow { Ty::scalar(Elem::I16) } else { Ty::I32 }, ..best }
