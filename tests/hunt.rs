@@ -233,3 +233,20 @@ fn cells_are_rounded_when_they_leave() {
 fn nothing_is_unique_among_nothing() {
     agrees("graph(x: f32[0,3]) { %y = unique(%x) {axis=0} return y = %y, n = %y.4 }");
 }
+
+#[test]
+fn determinants_of_what_is_no_number_are_none() {
+    agrees(
+        "graph(x: f32[3,3]) { %y = det(%x)
+        %a = const f32[2,3,3] [0, 1, 2, nan, 0, 1, 0, 2, 1, nan, 1, 2, 0, 0, 1, 0, 2, 1] %b = const f32[] [0] %c = add(%a, %b) %z = det(%c)
+        %i = reshape(%x) {shape=[1,3,3]} %j = mul(%i, %b) %k = add(%j, %a) %w = det(%k) return y = %y, z = %z, w = %w }",
+    );
+}
+
+#[test]
+fn slices_of_nothing_begin_anywhere() {
+    agrees("graph(x: f32[6,4]) {
+        %a = slice(%x) {starts=[0,0], sizes=[1,2], steps=[4611686018427387904,2]} %b = slice(%a) {starts=[0,1], sizes=[1,1], steps=[4611686018427387904,9]}
+        %c = slice(%x) {starts=[5,0], sizes=[3,4], steps=[-2,1]} %d = slice(%c) {starts=[9223372036854775807,0], sizes=[0,4], steps=[-9,1]}
+        %e = slice(%c) {starts=[2,3], sizes=[2,2], steps=[-2,-3]} return b = %b, d = %d, e = %e }");
+}

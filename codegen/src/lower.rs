@@ -652,6 +652,9 @@ fn view_offset(graph: &Graph, value: Value) -> Option<usize> {
     }
     let from = graph.ty(node.inputs[0]);
     let (starts, sizes, steps) = (node.op.attrs.ints("starts"), node.op.attrs.ints("sizes"), node.op.attrs.ints("steps"));
+    if sizes.contains(&0) {
+        return Some(0);
+    }
     let strides = from.strides();
     let mut partial = false; // an axis outside has more than one element
     for axis in 0..from.rank() {

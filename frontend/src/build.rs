@@ -365,7 +365,12 @@ impl Build {
         if all && steps.len() == sizes.len() {
             return Ok(x);
         }
-        self.op(Kind::Slice, [("starts", starts.to_vec().into()), ("sizes", sizes.into()), ("steps", steps.to_vec().into())], &[x])
+        // The start of no elements and the step of one say nothing, and may be any numbers in a model.
+        let known = |values: &[i64], least: usize, other: i64| -> Vec<i64> {
+            values.iter().zip(sizes).map(|(&v, &size)| if size < least { other } else { v }).collect()
+        };
+        let (starts, steps) = (known(starts, 1, 0), known(steps, 2, 1));
+        self.op(Kind::Slice, [("starts", starts.into()), ("sizes", sizes.into()), ("steps", steps.into())], &[x])
     }
 
     /// `size` places of one axis from `start` on.

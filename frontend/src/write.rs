@@ -285,7 +285,7 @@ impl Writer<'_> {
                 if steps.contains(&0) {
                     return None;
                 }
-                let end = |i: usize| match starts[i] + sizes[i] as i64 * steps[i] {
+                let end = |i: usize| match starts[i].saturating_add((sizes[i] as i64).saturating_mul(steps[i])) {
                     below if below < 0 => -(ty.shape[i] as i64) - 1,
                     end => end,
                 };

@@ -220,9 +220,9 @@ impl Making {
                 return false;
             }
         }
-        // Whether a result is exactly 0, and which 0, is a matter of its rounding: only of numbers that are given zeros are counted and bits seen.
+        // Whether a result is exactly 0, which 0, and whether two are equal is a matter of their rounding: counted are numbers that are given.
         let given = |v: Value| matches!(self.graph.node(v).op.kind(), Kind::Input | Kind::Const);
-        if matches!(op.kind(), Kind::NonZero | Kind::Compress | Kind::Bitcast)
+        if matches!(op.kind(), Kind::NonZero | Kind::Compress | Kind::Bitcast | Kind::Unique)
             && operands.iter().any(|(v, t)| t.ty().ty.is_real() && !given(*v))
         {
             return false;

@@ -271,10 +271,11 @@ fn flip_b(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 
 fn slice_of_slice(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (p, q) = (&args[0].op().attrs, &args[1].op().attrs);
-    let each = |f: &dyn Fn(usize) -> i64| (0..p.ints("sizes").len()).map(f).collect::<Vec<i64>>();
-    // An empty slice may name any start: clamp it so that the result is one too.
-    let starts = each(&|i| (q.ints("starts")[i] + p.ints("starts")[i] * q.ints("steps")[i]).max(0));
-    let steps = each(&|i| p.ints("steps")[i] * q.ints("steps")[i]);
+    let sizes = p.ints("sizes");
+    let each = |f: &dyn Fn(usize) -> i64| (0..sizes.len()).map(f).collect::<Vec<i64>>();
+    // An empty slice may name any start, one of an element any step: neither is multiplied.
+    let starts = each(&|i| if sizes[i] == 0 { 0 } else { q.ints("starts")[i] + p.ints("starts")[i] * q.ints("steps")[i] });
+    let steps = each(&|i| if sizes[i] < 2 { 1 } else { p.ints("steps")[i] * q.ints("steps")[i] });
     made(Kind::Slice, [("starts", Attr::from(starts)), ("sizes", p.get("sizes").clone()), ("steps", Attr::from(steps))])
 }
 

@@ -3,7 +3,7 @@
 use super::nest::{self, Axis, Part};
 use super::{Arg, Family, Lowered, LoweredCall, Unit};
 use crate::expr::{load_element, register, store_element};
-use crate::kir::{Builder, Cmp, Conv, Elem, Ty, Un, Val};
+use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Un, Val};
 use dnnc_ir::Kind;
 
 /// The family.
@@ -43,8 +43,10 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
                 let place = at(b, row, step);
                 let a = b.load(Ty::F64, place, 0);
                 let a = b.un(Un::Abs, a);
-                let larger = b.cmp(Cmp::Gt, a, v[0]);
-                vec![b.select(larger, a, v[0]), b.select(larger, row, v[1])]
+                // A NaN is the largest: it must not be left behind.
+                let (smaller, known) = (b.cmp(Cmp::Le, a, v[0]), b.cmp(Cmp::Ne, v[0], v[0]));
+                let keep = b.bin(Bin::Or, smaller, known);
+                vec![b.select(keep, v[0], a), b.select(keep, v[1], row)]
             });
             let pivot_row = found[1];
             b.for_range(step, size, 1, &[], |b, column, _| {

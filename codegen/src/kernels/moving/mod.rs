@@ -50,10 +50,14 @@ pub fn view_through(op: &dnnc_ir::Op, view: &View, from: &[usize], to: &[usize])
             View { offset: view.offset, strides: (0..to.len()).map(kept).collect() }
         }
         Kind::Slice => {
+            // The start of no elements and the step of one say nothing: they may be any numbers.
+            if to.contains(&0) {
+                return Some(View::dense(to));
+            }
             let (starts, steps) = (op.attrs.ints("starts"), op.attrs.ints("steps"));
             let offset = starts.iter().zip(&view.strides).map(|(&start, &stride)| start as isize * stride).sum::<isize>();
-            let strides = steps.iter().zip(&view.strides).map(|(&step, &stride)| step as isize * stride).collect();
-            View { offset: if to.contains(&0) { 0 } else { view.offset.checked_add_signed(offset)? }, strides }
+            let stride = |a: usize| if to[a] == 1 { 0 } else { steps[a] as isize * view.strides[a] };
+            View { offset: view.offset.checked_add_signed(offset)?, strides: (0..to.len()).map(stride).collect() }
         }
         _ => return None,
     })
