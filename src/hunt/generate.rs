@@ -212,6 +212,10 @@ impl Making {
         if op.kind() == Kind::Pack && !tensors[0].shape()[op.attrs.size("axis")].is_multiple_of(op.attrs.size("block")) {
             return false;
         }
+        // Places of f32 in images of f64 are as exact as f32.
+        if op.kind() == Kind::GridSample && tensors[0].ty().ty != tensors[1].ty().ty {
+            return false;
+        }
         // Scores of f16 are of f16, and may be infinite in it.
         let largest = |t: &Tensor| numbers(t).iter().fold(0.0, |m: f64, v| m.max(v.abs()));
         if op.kind() == Kind::Attention && tensors[0].ty().ty == Type::F16 {
