@@ -107,7 +107,7 @@ pub(super) fn compress(unit: &Unit) -> LoweredCall {
     one_call(b.finish(), vec![Arg::Input(0), Arg::Input(1), Arg::Output(0)])
 }
 
-/// The different slices so far stand in a sorted list of their numbers, in which each next one is looked up by halving.
+/// The numbers of the slices are sorted; a walk over them then numbers those that differ.
 pub(super) fn unique(unit: &Unit) -> Lowered {
     let x = &unit.inputs[0].ty;
     let (before, all, row) = match unit.op.attrs.int("axis") {
@@ -133,70 +133,62 @@ pub(super) fn unique(unit: &Unit) -> Lowered {
         let at = b.element(ptr, i, 8);
         b.store(v, at, 0);
     };
-    let found = b.for_count(all, &[zero], |b, i, found| {
+    slices.sort(&mut b, list);
+    // Equal slices follow one another, the first one first: each that differs from the one before begins a new one.
+    let found = b.for_count(all, &[zero], |b, k, found| {
         let found = found[0];
-        // The first place in the list whose slice is not less.
-        let place = b.while_loop(
-            &[zero, found],
-            |b, v| b.cmp(Cmp::Lt, v[0], v[1]),
-            |b, v| {
-                let middle = b.add(v[0], v[1]);
-                let middle = b.bin(Bin::ShrU, middle, one);
-                let id = get(b, list, middle);
-                let other = get(b, first, id);
-                let order = slices.compare(b, other, i);
-                let less = b.cmp(Cmp::Lt, order, zero);
-                let next = b.add_int(middle, 1);
-                vec![b.select(less, next, v[0]), b.select(less, v[1], middle)]
-            },
-        )[0];
-        let inside = b.cmp(Cmp::Lt, place, found);
-        let minus = b.int(Ty::I64, -1);
-        let known = b.branch(
-            inside,
+        let i = get(b, list, k);
+        let later = b.cmp(Cmp::Gt, k, zero);
+        let same = b.branch(
+            later,
             |b| {
-                let id = get(b, list, place);
-                let other = get(b, first, id);
-                let order = slices.compare(b, other, i);
-                let same = b.cmp(Cmp::Eq, order, zero);
-                vec![b.select(same, id, minus)]
+                let before = b.add_int(k, -1);
+                let other = get(b, list, before);
+                vec![slices.compare(b, other, i)]
             },
-            |_| vec![minus],
+            |_| vec![one],
         )[0];
-        let is_new = b.cmp(Cmp::Lt, known, zero);
+        let is_new = b.cmp(Cmp::Ne, same, zero);
         let next = b.branch(
             is_new,
             |b| {
                 room(b, found, kept);
-                // Those behind move up, the last first.
-                let behind = b.sub(found, place);
-                b.for_range(zero, behind, 1, &[], |b, k, _| {
-                    let to = b.sub(found, k);
-                    let from = b.add_int(to, -1);
-                    let v = get(b, list, from);
-                    put(b, list, to, v);
-                    vec![]
-                });
-                put(b, list, place, found);
                 put(b, first, found, i);
                 put(b, times, found, zero);
-                vec![found, b.add_int(found, 1)]
+                vec![b.add_int(found, 1)]
             },
-            |_| vec![known, found],
-        );
-        put(b, inverse, i, next[0]);
-        let n = get(b, times, next[0]);
+            |_| vec![found],
+        )[0];
+        let id = b.add_int(next, -1);
+        put(b, inverse, i, id);
+        let n = get(b, times, id);
         let n = b.add_int(n, 1);
-        put(b, times, next[0], n);
-        vec![next[1]]
+        put(b, times, id, n);
+        vec![next]
     })[0];
+    let sorted = unit.op.attrs.flag("sorted");
+    if !sorted {
+        // The list is that of the different slices as they appear.
+        b.for_count(all, &[zero], |b, i, seen| {
+            let id = get(b, inverse, i);
+            let its_first = get(b, first, id);
+            let appears = b.cmp(Cmp::Eq, its_first, i);
+            b.branch(
+                appears,
+                |b| {
+                    put(b, list, seen[0], id);
+                    vec![b.add_int(seen[0], 1)]
+                },
+                |_| vec![seen[0]],
+            )
+        });
+    }
     if let Some(count) = count {
         promised(&mut b, found, count);
     }
     // In their order in the result: `times` of a slice gives way to its place there.
-    let sorted = unit.op.attrs.flag("sorted");
     b.for_range(zero, found, 1, &[], |b, place, _| {
-        let id = if sorted { get(b, list, place) } else { place };
+        let id = if sorted { place } else { get(b, list, place) };
         let (i, n) = (get(b, first, id), get(b, times, id));
         put(b, firsts, place, i);
         put(b, counts, place, n);
@@ -249,6 +241,80 @@ impl Slices {
     /// The first element of slice `i`.
     fn at(&self, b: &mut Builder, ptr: Val, i: Val) -> Val {
         b.element(ptr, i, self.row * self.ty.bytes())
+    }
+
+    /// Makes `list` the numbers of all slices in ascending order of these, equal ones in that of their numbers: a heap sort, which needs no memory.
+    fn sort(&self, b: &mut Builder, list: Val) {
+        let [zero, one, all, half] = [0, 1, self.all, self.all / 2].map(|i| b.index(i));
+        let get = |b: &mut Builder, i: Val| {
+            let at = b.element(list, i, 8);
+            b.load(Ty::I64, at, 0)
+        };
+        let put = |b: &mut Builder, i: Val, v: Val| {
+            let at = b.element(list, i, 8);
+            b.store(v, at, 0);
+        };
+        let less = |b: &mut Builder, i: Val, j: Val| {
+            let order = self.compare(b, i, j);
+            let (below, equal, first) = (b.cmp(Cmp::Lt, order, zero), b.cmp(Cmp::Eq, order, zero), b.cmp(Cmp::Lt, i, j));
+            let before = b.bin(Bin::And, equal, first);
+            b.bin(Bin::Or, below, before)
+        };
+        // Brings `v` from `start` down to where nothing below it, before `end`, is larger.
+        let sift = |b: &mut Builder, start: Val, end: Val, v: Val| {
+            let place = b.while_loop(
+                &[start, one],
+                |b, s| {
+                    let left = b.add(s[0], s[0]);
+                    let left = b.add_int(left, 1);
+                    let (inside, goes) = (b.cmp(Cmp::Lt, left, end), b.cmp(Cmp::Ne, s[1], zero));
+                    b.bin(Bin::And, inside, goes)
+                },
+                |b, s| {
+                    let left = b.add(s[0], s[0]);
+                    let (left, right) = (b.add_int(left, 1), b.add_int(left, 2));
+                    let both = b.cmp(Cmp::Lt, right, end);
+                    let larger = b.branch(
+                        both,
+                        |b| {
+                            let (x, y) = (get(b, left), get(b, right));
+                            let less = less(b, x, y);
+                            vec![b.select(less, right, left)]
+                        },
+                        |_| vec![left],
+                    )[0];
+                    let below = get(b, larger);
+                    let down = less(b, v, below);
+                    b.branch(
+                        down,
+                        |b| {
+                            put(b, s[0], below);
+                            vec![larger, one]
+                        },
+                        |_| vec![s[0], zero],
+                    )
+                },
+            )[0];
+            put(b, place, v);
+        };
+        b.for_count(self.all, &[], |b, i, _| {
+            put(b, i, i);
+            vec![]
+        });
+        b.for_range(zero, half, 1, &[], |b, k, _| {
+            let start = b.sub(half, k);
+            let start = b.add_int(start, -1);
+            let v = get(b, start);
+            sift(b, start, all, v);
+            vec![]
+        });
+        b.for_range(one, all, 1, &[], |b, k, _| {
+            let end = b.sub(all, k);
+            let (v, largest) = (get(b, end), get(b, zero));
+            put(b, end, largest);
+            sift(b, zero, end, v);
+            vec![]
+        });
     }
 
     /// Below 0, 0 or above (I64), as slice `i` is less than slice `j`, equal or greater, by their first elements that differ.
