@@ -250,3 +250,12 @@ fn slices_of_nothing_begin_anywhere() {
         %c = slice(%x) {starts=[5,0], sizes=[3,4], steps=[-2,1]} %d = slice(%c) {starts=[9223372036854775807,0], sizes=[0,4], steps=[-9,1]}
         %e = slice(%c) {starts=[2,3], sizes=[2,2], steps=[-2,-3]} return b = %b, d = %d, e = %e }");
 }
+
+#[test]
+fn a_part_of_a_concatenation_lends_no_memory() {
+    agrees(
+        "graph(x: u16[1,1,1], w: u16[1]) {
+        %a = reduce_min(%x) {axes=[0,1], keepdims=0} %c = concat(%a, %w) {axis=0} %h = cast(%a) {to=f16} %f = cast(%c) {to=f32}
+        return f = %f, h = %h }",
+    );
+}

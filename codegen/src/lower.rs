@@ -228,6 +228,7 @@ impl Lowering<'_> {
                 let free = graph.node(source).op.def.class != Class::Source && !places.at.contains_key(&source);
                 if free && !slice_is_view(graph, source) {
                     places.at.insert(source, to.at(offset));
+                    places.shared.push(source);
                     self.notes.concat.0 += 1;
                 } else {
                     self.notes.concat.1 += 1;
