@@ -125,14 +125,6 @@ pub(super) fn unique(unit: &Unit) -> Lowered {
     let [list, first, times] = [0, 1, 2].map(|i| b.param(1 + results + i));
     let slices = Slices { ty: x.ty, ptr: x_ptr, before, all, row };
     let [zero, one] = [0, 1].map(|i| b.index(i));
-    let get = |b: &mut Builder, ptr: Val, i: Val| {
-        let at = b.element(ptr, i, 8);
-        b.load(Ty::I64, at, 0)
-    };
-    let put = |b: &mut Builder, ptr: Val, i: Val, v: Val| {
-        let at = b.element(ptr, i, 8);
-        b.store(v, at, 0);
-    };
     slices.sort(&mut b, list);
     // Equal slices follow one another, the first one first: each that differs from the one before begins a new one.
     let found = b.for_count(all, &[zero], |b, k, found| {
@@ -228,6 +220,18 @@ pub(super) fn unique(unit: &Unit) -> Lowered {
     Lowered { calls: vec![one_call(b.finish(), args)], scratch: vec![8 * all; 3], ..Lowered::default() }
 }
 
+/// Number `i` of a list of I64.
+fn get(b: &mut Builder, list: Val, i: Val) -> Val {
+    let at = b.element(list, i, 8);
+    b.load(Ty::I64, at, 0)
+}
+
+/// Makes number `i` of a list of I64 `v`.
+fn put(b: &mut Builder, list: Val, i: Val, v: Val) {
+    let at = b.element(list, i, 8);
+    b.store(v, at, 0);
+}
+
 /// The slices of a tensor along an axis.
 struct Slices {
     ty: Type,
@@ -246,14 +250,6 @@ impl Slices {
     /// Makes `list` the numbers of all slices in ascending order of these, equal ones in that of their numbers: a heap sort, which needs no memory.
     fn sort(&self, b: &mut Builder, list: Val) {
         let [zero, one, all, half] = [0, 1, self.all, self.all / 2].map(|i| b.index(i));
-        let get = |b: &mut Builder, i: Val| {
-            let at = b.element(list, i, 8);
-            b.load(Ty::I64, at, 0)
-        };
-        let put = |b: &mut Builder, i: Val, v: Val| {
-            let at = b.element(list, i, 8);
-            b.store(v, at, 0);
-        };
         let less = |b: &mut Builder, i: Val, j: Val| {
             let order = self.compare(b, i, j);
             let (below, equal, first) = (b.cmp(Cmp::Lt, order, zero), b.cmp(Cmp::Eq, order, zero), b.cmp(Cmp::Lt, i, j));
@@ -277,41 +273,41 @@ impl Slices {
                     let larger = b.branch(
                         both,
                         |b| {
-                            let (x, y) = (get(b, left), get(b, right));
+                            let (x, y) = (get(b, list, left), get(b, list, right));
                             let less = less(b, x, y);
                             vec![b.select(less, right, left)]
                         },
                         |_| vec![left],
                     )[0];
-                    let below = get(b, larger);
+                    let below = get(b, list, larger);
                     let down = less(b, v, below);
                     b.branch(
                         down,
                         |b| {
-                            put(b, s[0], below);
+                            put(b, list, s[0], below);
                             vec![larger, one]
                         },
                         |_| vec![s[0], zero],
                     )
                 },
             )[0];
-            put(b, place, v);
+            put(b, list, place, v);
         };
         b.for_count(self.all, &[], |b, i, _| {
-            put(b, i, i);
+            put(b, list, i, i);
             vec![]
         });
         b.for_range(zero, half, 1, &[], |b, k, _| {
             let start = b.sub(half, k);
             let start = b.add_int(start, -1);
-            let v = get(b, start);
+            let v = get(b, list, start);
             sift(b, start, all, v);
             vec![]
         });
         b.for_range(one, all, 1, &[], |b, k, _| {
             let end = b.sub(all, k);
-            let (v, largest) = (get(b, end), get(b, zero));
-            put(b, end, largest);
+            let (v, largest) = (get(b, list, end), get(b, list, zero));
+            put(b, list, end, largest);
             sift(b, zero, end, v);
             vec![]
         });
