@@ -143,8 +143,8 @@ fn heads(graph: &Graph, users: &[Vec<usize>], taken: &mut HashMap<usize, ()>) ->
     let mut uses: Vec<usize> = users.iter().map(Vec::len).collect();
     for (n, node) in graph.nodes().iter().enumerate() {
         let made = Value { node: n as u32, index: 0 };
-        let empty = node.inputs.iter().any(|v| graph.ty(*v).is_empty()) || node.types[0].is_empty();
-        if node.op.kind() != Kind::Attention || !attention::takes_views(node.types[0].ty) || empty {
+        let is_attention = node.op.kind() == Kind::Attention;
+        if !is_attention || !attention::takes_views(graph.ty(node.inputs[0]), graph.ty(node.inputs[1]), &node.types[0]) {
             continue;
         }
         let mut operands = node.inputs.clone();
@@ -283,11 +283,10 @@ fn anchor(
             if node.op.def.class != Class::Compute || taken.contains_key(&p) || candidates.contains(&p) || v.index != 0 {
                 continue;
             }
-            let inputs: Vec<TensorType> = node.inputs.iter().map(|v| graph.ty(*v).clone()).collect();
             let Some(family) = kernels::family(node.op.kind()) else { continue };
             if users[p].iter().all(|u| members.contains(u))
                 && users[p].iter().all(|&u| u != usize::MAX && graph.nodes()[u].inputs.iter().all(|v| v.node as usize != p || v.index == 0))
-                && (family.epilogue)(&node.op, &inputs, &node.types)
+                && (family.epilogue)(&node.op, &node.types).is_some()
             {
                 candidates.push(p);
             }
@@ -365,11 +364,7 @@ fn access(node: &Node, ty: &TensorType) -> Option<Access> {
     if ty.rank() > result.len() {
         return None;
     }
-    let channel_axes: Vec<usize> = match node.op.kind() {
-        Kind::Conv | Kind::MaxPool | Kind::AvgPool if node.op.attrs.int("block") > 0 => vec![1, result.len() - 1],
-        Kind::Conv | Kind::ConvTranspose | Kind::MaxPool | Kind::AvgPool | Kind::ArgMaxPool => vec![1],
-        _ => vec![result.len() - 1],
-    };
+    let channel_axes = (kernels::family(node.op.kind())?.epilogue)(&node.op, &node.types)?;
     let skip = result.len() - ty.rank();
     let spread = (0..result.len()).all(|axis| {
         let size = if axis < skip { 1 } else { ty.shape[axis - skip] };

@@ -198,42 +198,7 @@ impl Making {
     /// Adds a use of `op` when it has a value that later operators can compute with.
     fn apply(&mut self, op: Op, operands: &[(Value, Tensor)]) -> bool {
         let tensors: Vec<Tensor> = operands.iter().map(|(_, t)| t.clone()).collect();
-        // The mean of integers is that of their sum in 64 bits.
-        let wide = |t: &Tensor| t.ty().ty.is_int() && numbers(t).iter().any(|v| v.abs() > LARGEST_SUMMED);
-        if op.kind() == Kind::ReduceMean && wide(&tensors[0]) {
-            return false;
-        }
-        // Where nothing is multiplied (padding, zeros of weights) kernels multiply by 0, or do not: both are right for finite numbers.
-        let infinite = |t: &Tensor| t.ty().ty.is_real() && numbers(t).iter().any(|v| !v.is_finite());
-        if adds_products(op.kind()) && tensors.iter().any(infinite) {
-            return false;
-        }
-        // What lies in the lanes of a block that are no elements is not settled.
-        if op.kind() == Kind::Pack && !tensors[0].shape()[op.attrs.size("axis")].is_multiple_of(op.attrs.size("block")) {
-            return false;
-        }
-        // A part of a product may be infinite, where all of it is 0.
-        let size = |t: &Tensor| numbers(t).iter().filter(|v| **v != 0.0).map(|v| v.abs().ln().max(0.0)).sum::<f64>();
-        if op.kind() == Kind::ReduceProd && tensors[0].ty().ty.is_real() && size(&tensors[0]) > 80.0 {
-            return false;
-        }
-        // Places of f32 in images of f64 are as exact as f32.
-        if op.kind() == Kind::GridSample && tensors[0].ty().ty != tensors[1].ty().ty {
-            return false;
-        }
-        // Scores of f16 are of f16, and may be infinite in it.
-        let largest = |t: &Tensor| numbers(t).iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-        if op.kind() == Kind::Attention && tensors[0].ty().ty == Type::F16 {
-            let depth = tensors[0].shape()[tensors[0].shape().len() - 1];
-            if largest(&tensors[0]) * largest(&tensors[1]) * depth as f64 > LARGEST {
-                return false;
-            }
-        }
-        // Whether a result is exactly 0, which 0, and whether two are equal is a matter of their rounding: counted are numbers that are given.
-        let given = |v: Value| matches!(self.graph.node(v).op.kind(), Kind::Input | Kind::Const);
-        if matches!(op.kind(), Kind::NonZero | Kind::Compress | Kind::Bitcast | Kind::Unique)
-            && operands.iter().any(|(v, t)| t.ty().ty.is_real() && !given(*v))
-        {
+        if !self.is_settled(&op, operands) {
             return false;
         }
         let op = counted(op, &tensors);
@@ -244,6 +209,40 @@ impl Making {
         let Ok(value) = self.graph.add(op, operands.iter().map(|(v, _)| *v).collect(), "") else { return false };
         self.values.extend(results.into_iter().enumerate().map(|(i, t)| (value.result(i as u32), t)));
         true
+    }
+
+    /// Whether the operands leave one result: of some, two that differ are both right.
+    fn is_settled(&self, op: &Op, operands: &[(Value, Tensor)]) -> bool {
+        let tensor = |i: usize| &operands[i].1;
+        let real = |i: usize| tensor(i).ty().ty.is_real();
+        let given = |i: usize| matches!(self.graph.node(operands[i].0).op.kind(), Kind::Input | Kind::Const);
+        let largest = |i: usize| numbers(tensor(i)).iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        let every = 0..operands.len();
+        // Where nothing is multiplied (padding, zeros of weights) kernels multiply by 0, or do not: both are right for finite numbers.
+        if adds_products(op.kind()) && every.clone().any(|i| real(i) && numbers(tensor(i)).iter().any(|v| !v.is_finite())) {
+            return false;
+        }
+        match op.kind() {
+            // The mean of integers is that of their sum in 64 bits.
+            Kind::ReduceMean => real(0) || largest(0) <= LARGEST_SUMMED,
+            // A part of a product may be infinite, where all of it is 0.
+            Kind::ReduceProd => {
+                !real(0) || numbers(tensor(0)).iter().filter(|v| **v != 0.0).map(|v| v.abs().ln().max(0.0)).sum::<f64>() <= 80.0
+            }
+            // What lies in the lanes of a block that are no elements.
+            Kind::Pack => tensor(0).shape()[op.attrs.size("axis")].is_multiple_of(op.attrs.size("block")),
+            // Places of f32 in images of f64 are as exact as f32.
+            Kind::GridSample => tensor(0).ty().ty == tensor(1).ty().ty,
+            // Scores of f16 are of f16, and may be infinite in it.
+            Kind::Attention if tensor(0).ty().ty == Type::F16 => {
+                let depth = tensor(0).shape()[tensor(0).shape().len() - 1];
+                largest(0) * largest(1) * depth as f64 <= LARGEST
+            }
+            // Whether a computed number is exactly 0, which 0, whether two are equal, and how often one is in another is a matter of rounding.
+            Kind::NonZero | Kind::Compress | Kind::Bitcast | Kind::Unique => every.clone().all(|i| !real(i) || given(i)),
+            Kind::Mod => !real(1) || given(1),
+            _ => true,
+        }
     }
 
     /// Returns what nobody reads, and a few more.

@@ -162,8 +162,20 @@ pub struct Family {
     pub kinds: &'static [Kind],
     /// Makes the kernels, or says in a sentence what it cannot do.
     pub lower: fn(&Unit) -> Result<Lowered, String>,
-    /// Whether result 0 of this operator can take an epilogue (given operator, operand types and result types).
-    pub epilogue: fn(&Op, &[TensorType], &[TensorType]) -> bool,
+    /// Axes of result 0 over which the channels of an epilogue's operands are spread ([`crate::expr::Access::Channel`]), given operator and
+    /// result types; none where it takes no epilogue.
+    pub epilogue: fn(&Op, &[TensorType]) -> Option<Vec<usize>>,
+}
+
+/// [`Family::epilogue`] of matrices and rows.
+fn last_axis(results: &[TensorType]) -> Option<Vec<usize>> {
+    Some(results[0].rank().checked_sub(1).into_iter().collect())
+}
+
+/// [`Family::epilogue`] of images, which may be packed in blocks of channels.
+fn channel_axes(op: &Op, results: &[TensorType]) -> Option<Vec<usize>> {
+    let packed = op.def.attrs.iter().any(|a| a.0 == "block") && op.attrs.int("block") > 0;
+    Some(if packed { vec![1, results[0].rank() - 1] } else { vec![1] })
 }
 
 /// All families.

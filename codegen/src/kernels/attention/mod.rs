@@ -12,11 +12,11 @@ use super::map::View;
 use super::{Family, Lowered, Unit};
 use crate::expr::register;
 use crate::kir::Elem;
-use dnnc_ir::{Kind, Type};
+use dnnc_ir::{Kind, TensorType, Type};
 
 /// The family.
 pub const FAMILY: Family =
-    Family { name: "attention", kinds: &[Kind::Attention], lower: |unit| lower_views(unit, &Views::default()), epilogue: |_, _, _| false };
+    Family { name: "attention", kinds: &[Kind::Attention], lower: |unit| lower_views(unit, &Views::default()), epilogue: |_, _| None };
 
 /// How q, k, v and the result lie in memory where they are not dense: over the axes of each; strides are not negative.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -27,9 +27,10 @@ pub struct Views {
     pub result: Option<View>,
 }
 
-/// Whether operands of a type may be views: it is computed as it is stored.
-pub fn takes_views(ty: Type) -> bool {
-    matches!((ty, register(ty)), (Type::F32, Elem::F32) | (Type::F64, Elem::F64))
+/// Whether operands may be views: numbers are computed as they are stored, and there is something to compute.
+pub fn takes_views(q: &TensorType, k: &TensorType, result: &TensorType) -> bool {
+    let as_stored = matches!((q.ty, register(q.ty)), (Type::F32, Elem::F32) | (Type::F64, Elem::F64));
+    as_stored && ![q, k, result].iter().any(|t| t.is_empty())
 }
 
 /// As [`FAMILY`], for operands and a result that lie in some other way.
@@ -38,7 +39,7 @@ pub fn lower_views(unit: &Unit, views: &Views) -> Result<Lowered, String> {
         return Ok(Lowered::default());
     }
     let (q, k) = (&unit.inputs[0].ty, &unit.inputs[1].ty);
-    if takes_views(q.ty) && !q.is_empty() && !k.is_empty() {
+    if takes_views(q, k, &unit.results[0]) {
         return fused::lower(unit, views);
     }
     assert_eq!(*views, Views::default(), "views of a type that takes none");

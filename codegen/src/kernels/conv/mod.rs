@@ -21,7 +21,7 @@ use packed::Form;
 pub use strip::{Cut, Strip};
 
 /// The family.
-pub const FAMILY: Family = Family { name: "conv", kinds: &[Kind::Conv], lower, epilogue: |_, _, _| true };
+pub const FAMILY: Family = Family { name: "conv", kinds: &[Kind::Conv], lower, epilogue: super::channel_axes };
 
 /// Sizes of a convolution; the vectors have an entry a spatial axis.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Un, Val};
 use dnnc_ir::Kind;
 
 /// The family.
-pub const FAMILY: Family = Family { name: "det", kinds: &[Kind::Det], lower, epilogue: |_, _, _| false };
+pub const FAMILY: Family = Family { name: "det", kinds: &[Kind::Det], lower, epilogue: |_, _| None };
 
 /// Gaussian elimination in f64 on a copy; each step takes the row with the largest first element.
 fn lower(unit: &Unit) -> Result<Lowered, String> {

@@ -31,7 +31,7 @@ pub const FAMILY: Family = Family {
         Kind::NonMaxSuppression,
     ],
     lower,
-    epilogue: |_, _, _| false,
+    epilogue: |_, _| None,
 };
 
 fn lower(unit: &Unit) -> Result<Lowered, String> {

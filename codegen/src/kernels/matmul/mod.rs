@@ -18,7 +18,7 @@ use crate::schedule;
 use dnnc_ir::{Kind, TensorType};
 
 /// The family.
-pub const FAMILY: Family = Family { name: "matmul", kinds: &[Kind::MatMul], lower, epilogue: |_, _, _| true };
+pub const FAMILY: Family = Family { name: "matmul", kinds: &[Kind::MatMul], lower, epilogue: |_, results| super::last_axis(results) };
 
 /// A batch of products [rows, depth] · [depth, columns].
 struct Shape {

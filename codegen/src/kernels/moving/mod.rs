@@ -9,7 +9,7 @@ pub const FAMILY: Family = Family {
     name: "moving",
     kinds: &[Kind::Reshape, Kind::Transpose, Kind::Expand, Kind::Slice, Kind::Concat, Kind::Pad, Kind::Pack, Kind::Unpack],
     lower,
-    epilogue: |_, _, _| false,
+    epilogue: |_, _| None,
 };
 
 fn lower(unit: &Unit) -> Result<Lowered, String> {

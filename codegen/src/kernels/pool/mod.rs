@@ -16,7 +16,7 @@ pub use packed::Strip;
 
 /// The family.
 pub const FAMILY: Family =
-    Family { name: "pool", kinds: &[Kind::MaxPool, Kind::AvgPool, Kind::ArgMaxPool], lower, epilogue: |_, _, _| true };
+    Family { name: "pool", kinds: &[Kind::MaxPool, Kind::AvgPool, Kind::ArgMaxPool], lower, epilogue: super::channel_axes };
 
 /// What is made of a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -15,7 +15,7 @@ use dnnc_ir::{Attrs, Kind, Tensor, Type};
 use dnnc_runtime::abi;
 
 /// The family.
-pub const FAMILY: Family = Family { name: "recurrent", kinds: &[Kind::Lstm, Kind::Gru, Kind::Rnn], lower, epilogue: |_, _, _| false };
+pub const FAMILY: Family = Family { name: "recurrent", kinds: &[Kind::Lstm, Kind::Gru, Kind::Rnn], lower, epilogue: |_, _| None };
 
 /// Sizes and places of a layer.
 struct Layer<'a> {
