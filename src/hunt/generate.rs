@@ -239,7 +239,9 @@ impl Making {
                 largest(0) * largest(1) * depth as f64 <= LARGEST
             }
             // Whether a computed number is exactly 0, which 0, whether two are equal, and how often one is in another is a matter of rounding.
-            Kind::NonZero | Kind::Compress | Kind::Bitcast | Kind::Unique => every.clone().all(|i| !real(i) || given(i)),
+            Kind::NonZero | Kind::Compress | Kind::Bitcast | Kind::Unique | Kind::NonMaxSuppression => {
+                every.clone().all(|i| !real(i) || given(i))
+            }
             Kind::Mod => !real(1) || given(1),
             _ => true,
         }
@@ -283,6 +285,11 @@ fn counted(op: Op, operands: &[Tensor]) -> Op {
                 ran += 1;
             }
             return op.with("max_trip", ran);
+        }
+        // Half of these have room for all there could be.
+        Kind::Unique | Kind::NonMaxSuppression => {
+            let found = eval_op(&op, operands).ok().and_then(|results| results.last().map(|t| t.values::<i64>()[0]));
+            return if let Some(count) = found.filter(|count| count % 2 == 1) { op.with("count", count) } else { op };
         }
         Kind::NonZero => &operands[0],
         Kind::Compress => &operands[1],

@@ -9,7 +9,7 @@ pub mod shrink;
 
 use crate::via::{Via, executor};
 use crate::{Error, Options};
-use dnnc_frontend::RefusalKind;
+use dnnc_frontend::{Refusal, RefusalKind};
 use dnnc_ir::instance::Rng;
 use dnnc_ir::{Graph, Tensor, Type};
 use dnnc_targets::Target;
@@ -144,13 +144,18 @@ fn through_onnx(case: &Case, setting: &Setting) -> Result<Vec<Tensor>, Error> {
             }
         };
         match model.and_then(|m| m.run(&case.inputs)) {
-            Err(Error::Refused(r)) if r.list.iter().all(|r| r.kind == RefusalKind::Invalid && r.name.starts_with('n')) => {
-                let node = r.list[0].name[1..].parse().map_err(|_| Error::Refused(r.clone()))?;
+            Err(Error::Refused(r)) if r.list.iter().all(no_such_type) => {
+                let node = r.list[0].name[1..].split('.').next().unwrap_or_default().parse().map_err(|_| Error::Refused(r.clone()))?;
                 case = shrink::without_node(&case, node).ok_or(Error::Refused(r))?;
             }
             answer => return answer,
         }
     }
+}
+
+/// Whether a node was refused because ONNX has no such operator for the type of an operand.
+fn no_such_type(refusal: &Refusal) -> bool {
+    refusal.kind == RefusalKind::Invalid && refusal.name.starts_with('n') && refusal.reason.contains("has element type")
 }
 
 /// Runs a network in one way and compares; a difference is looked at again with more effort before it is one.

@@ -79,7 +79,10 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
             let swapped = b.cmp(Cmp::Ne, pivot_row, step);
             let minus = b.un(Un::Neg, pivot);
             let factor = b.select(swapped, minus, pivot);
-            vec![b.mul(det[0], factor)]
+            // A column of zeros decides, whatever stands in the columns after it.
+            let known = b.cmp(Cmp::Eq, det[0], nothing);
+            let product = b.mul(det[0], factor);
+            vec![b.select(known, det[0], product)]
         })[0];
         let v = if register(x.ty) == Elem::F64 { det } else { b.conv(Conv::FloatToFloat, det, Elem::F32) };
         store_element(b, x.ty, v, p[1], 0, 1);

@@ -13,4 +13,5 @@ fn determinants() {
     }
     check(Kind::Det, &[], &[(Tensor::new([2, 2], &[0.0f32, 0.0, 1.0, 2.0]), false)]);
     check(Kind::Det, &[], &[(Tensor::new([2, 2], &[0.0f32, 2.0, 3.0, 0.0]), false)]);
+    check(Kind::Det, &[], &[(Tensor::new([2, 2, 2], &[0.0f32, 1.0, 0.0, f32::NAN, 1.0, f32::NAN, 0.0, 2.0]), false)]);
 }
