@@ -78,7 +78,7 @@ pub(crate) fn define<M: Module>(
     constants: Constants,
     wanted: Wanted,
 ) -> Result<Entries, String> {
-    let mut maker = Maker { module, program, name, kernels, constants, linkage: wanted.linkage, bodies: 0, code_bytes: 0 };
+    let mut maker = Maker { module, program, name, kernels, constants, linkage: wanted.linkage, bodies: 0, parts: 0, code_bytes: 0 };
     let run = maker.entry("run", Form::Serial)?;
     let parallel = wanted.parallel.then(|| maker.entry("run_parallel", Form::Parallel)).transpose()?;
     let profiled = wanted.profiled.then(|| maker.entry("run_profiled", Form::Profiled)).transpose()?;
@@ -126,6 +126,17 @@ enum Form {
 /// Steps of one function: allocation of registers takes time that grows with the square of their number.
 const PART: usize = 1000;
 
+/// Steps that stand in the function of a list: a branch or the body of a loop with more than [`PART`] of them has a function of its own.
+fn weight(steps: &[Step]) -> usize {
+    let inside = |body: &[Step]| Some(weight(body)).filter(|&w| w <= PART).unwrap_or(1);
+    let of = |step: &Step| match step {
+        Step::Call(_) => 1,
+        Step::If { then, otherwise, .. } => 1 + inside(then) + inside(otherwise),
+        Step::Loop { body, .. } => 1 + inside(body),
+    };
+    steps.iter().map(of).sum()
+}
+
 struct Maker<'a, M: Module> {
     module: &'a mut M,
     program: &'a Program,
@@ -135,6 +146,8 @@ struct Maker<'a, M: Module> {
     linkage: Linkage,
     /// Bodies of parallel loops made so far.
     bodies: usize,
+    /// Functions of parts of steps made so far.
+    parts: usize,
     /// Bytes of code made so far.
     code_bytes: usize,
 }
@@ -172,17 +185,31 @@ impl<M: Module> Maker<'_, M> {
     }
 
     fn entry(&mut self, suffix: &str, form: Form) -> Result<FuncId, String> {
-        let steps = &self.program.steps;
-        let name = format!("{}_{suffix}", self.name);
-        if steps.len() <= PART {
-            return self.steps(&name, self.linkage, form, steps);
+        let program = self.program;
+        self.list(&format!("{}_{suffix}", self.name), self.linkage, form, &program.steps)
+    }
+
+    /// A function of steps, which calls functions of parts where there are many.
+    fn list(&mut self, name: &str, linkage: Linkage, form: Form, steps: &[Step]) -> Result<FuncId, String> {
+        if weight(steps) <= PART {
+            return self.steps(name, linkage, form, steps);
         }
         let mut parts = vec![];
-        for (i, steps) in steps.chunks(PART).enumerate() {
-            parts.push(self.steps(&format!("{name}_part_{i}"), Linkage::Local, form, steps)?);
+        let mut rest = steps;
+        while !rest.is_empty() {
+            let mut sum = 0;
+            let fit = rest.iter().take_while(|step| {
+                sum += weight(std::slice::from_ref(step));
+                sum <= PART
+            });
+            // One with two branches of nearly as much may be a little more.
+            let (part, others) = rest.split_at(fit.count().max(1));
+            let name = self.part_name();
+            parts.push(self.steps(&name, Linkage::Local, form, part)?);
+            rest = others;
         }
         let signature = self.signature(form);
-        let id = self.module.declare_function(&name, self.linkage, &signature).map_err(|e| e.to_string())?;
+        let id = self.module.declare_function(name, linkage, &signature).map_err(|e| e.to_string())?;
         self.function(id, signature, |maker, b, args| {
             let exit = b.create_block();
             let status = b.append_block_param(exit, I32);
@@ -197,6 +224,27 @@ impl<M: Module> Maker<'_, M> {
             Ok(())
         })?;
         Ok(id)
+    }
+
+    fn part_name(&mut self) -> String {
+        self.parts += 1;
+        format!("{}_part_{}", self.name, self.parts - 1)
+    }
+
+    /// A branch or the body of a loop.
+    fn nested(&mut self, b: &mut FunctionBuilder, frame: &Frame, steps: &[Step]) -> Result<(), String> {
+        if weight(steps) <= PART {
+            return steps.iter().try_for_each(|step| self.step(b, frame, step));
+        }
+        let name = self.part_name();
+        // Only outer steps are told to the clock.
+        let form = if frame.pool.is_some() { Form::Parallel } else { Form::Serial };
+        let part = self.list(&name, Linkage::Local, form, steps)?;
+        let part = self.module.declare_func_in_func(part, b.func);
+        let mut args = vec![frame.inputs, frame.outputs, frame.arena];
+        args.extend(frame.pool.iter().flat_map(|(pool, parallel_for, _)| [*pool, *parallel_for]));
+        self.checked(b, frame.exit, part, &args);
+        Ok(())
     }
 
     /// A function of some steps.
@@ -268,9 +316,7 @@ impl<M: Module> Maker<'_, M> {
                 b.ins().brif(cond, yes, &[], no, &[]);
                 for (block, steps) in [(yes, then), (no, otherwise)] {
                     b.switch_to_block(block);
-                    for step in steps {
-                        self.step(b, frame, step)?;
-                    }
+                    self.nested(b, frame, steps)?;
                     b.ins().jump(done, &[]);
                 }
                 b.switch_to_block(done);
@@ -301,9 +347,7 @@ impl<M: Module> Maker<'_, M> {
                 b.switch_to_block(inside);
                 let at = self.address(b, frame, *iter);
                 b.ins().store(MemFlagsData::trusted(), i, at, 0);
-                for step in body {
-                    self.step(b, frame, step)?;
-                }
+                self.nested(b, frame, body)?;
                 let next = b.ins().iadd_imm_s(i, 1);
                 b.ins().jump(head, &[BlockArg::from(next)]);
                 b.switch_to_block(done);

@@ -39,6 +39,7 @@ pub enum Loc {
 }
 
 /// One thing that is done.
+#[derive(Clone)]
 pub enum Step {
     /// A kernel runs for each task in `0..tasks`, in any order or at once.
     Call(Call),
@@ -67,7 +68,7 @@ pub enum Step {
 }
 
 /// A use of a kernel.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Call {
     /// Index into [`Program::kernels`].
     pub kernel: usize,

@@ -223,6 +223,20 @@ fn sample() -> Program {
     }
 }
 
+/// The same with so many steps, outside and inside of loops and branches, that they are functions of several parts.
+fn large() -> Program {
+    let mut program = sample();
+    let again = |step: &Step| vec![step.clone(); 1100];
+    let Step::If { cond, then, otherwise } = program.steps.pop().expect("the last step") else { unreachable!("it is a branch") };
+    let Step::Loop { body, .. } = &mut program.steps[2] else { unreachable!("it is a loop") };
+    body.splice(0..0, again(&then[0]));
+    let inner = Step::If { cond, then: again(&then[0]), otherwise: again(&otherwise[0]) };
+    let outer = |step: &Step| [vec![inner.clone()], again(step), vec![inner.clone()]].concat();
+    program.steps.push(Step::If { cond, then: outer(&then[0]), otherwise: outer(&otherwise[0]) });
+    program.steps.splice(0..0, again(&program.steps[0]));
+    program
+}
+
 /// Inputs of [`sample`] that take either branch, and one that fails.
 fn inputs() -> [Vec<u8>; 3] {
     let number = |i: usize| (i * 7 % 23) as f32 / 2.0;
@@ -237,8 +251,8 @@ fn branches_loops_and_tasks_mean_the_same_to_interpreter_and_jit() {
     let program = sample();
     let reference: Vec<_> = inputs().iter().map(|x| interpret::run(&program, &[x])).collect();
     assert_ne!(reference[0], reference[1]);
-    for threads in [1, 4] {
-        let jit = Jit::new(sample(), dnnc_targets::native(), threads).unwrap();
+    for (program, threads) in [(sample(), 1), (sample(), 4), (large(), 1), (large(), 4)] {
+        let jit = Jit::new(program, dnnc_targets::native(), threads).unwrap();
         let mut arena = jit.arena();
         for _ in 0..3 {
             for (x, want) in inputs().iter().zip(&reference) {
