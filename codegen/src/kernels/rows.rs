@@ -2,6 +2,9 @@
 //!
 //! Axes are either kept (there is a row for each of their indices) or reduced (they are the row). Lanes lie along the last axis: where that is
 //! reduced, a vector holds elements of one row and sums end with its lanes folded; where it is kept, a vector holds one element each of as many rows.
+//!
+//! A few vectors are computed at once, each in its slot: of rows side by side, of one row, or of as many short rows below each other, so that
+//! the end of one row, where all waits for its sum, is not waited for four times.
 
 use super::map::View;
 use super::nest::{self, Axis, Index, Part, place, walk};
@@ -27,6 +30,8 @@ pub struct Rows {
     reduced: Vec<Axis>,
     /// The last axis, if it is kept: lanes lie along it.
     columns: Option<Axis>,
+    /// Whether vectors at once are of rows along the last kept axis.
+    abreast: bool,
     lanes: u8,
     /// Vectors at once.
     width: usize,
@@ -39,9 +44,13 @@ pub struct Rows {
 /// Elements of a row after which partial sums are added up, so that the error of a long sum does not grow with its length.
 const BLOCK: usize = 4096;
 
+/// Vectors that are computed at once.
+const SLOTS: usize = 4;
+
 impl Rows {
-    /// Rows over `shape`, where `reduced` says which axes they are; `weight` is about how many instructions an element takes in all.
-    pub fn new(shape: &[usize], reduced: &[bool], streams: &[Stream], lanes: u8, weight: usize, threads: usize) -> Rows {
+    /// Rows over `shape`, where `reduced` says which axes they are; `weight` is about how many instructions an element takes in all. Several
+    /// rows are walked at once where a cache of `cache` bytes holds them.
+    pub fn new(shape: &[usize], reduced: &[bool], streams: &[Stream], lanes: u8, weight: usize, threads: usize, cache: usize) -> Rows {
         let mut axes: Vec<(Axis, bool)> = vec![];
         for (a, &size) in shape.iter().enumerate() {
             if size == 1 {
@@ -65,22 +74,37 @@ impl Rows {
             reduced.push(Axis { size: 1, strides: vec![0; streams.len()] });
         }
         let length = columns.as_ref().map_or_else(|| reduced.last().expect("an axis").size, |c| c.size);
-        let width = (length / lanes as usize).clamp(1, 4);
-        let width = if lanes == 1 { 1 } else { 1 << width.ilog2() };
+        let elements: usize = reduced.iter().map(|a| a.size).product();
+        let walked = streams.iter().enumerate().filter(|(i, _)| reduced.iter().any(|a| a.strides[*i] != 0));
+        let row_bytes = walked.map(|(_, s)| s.ty.bytes()).sum::<usize>().saturating_mul(elements);
+        let many = columns.is_none() && kept.last().is_some_and(|rows| rows.size >= SLOTS);
+        let abreast = many && lanes > 1 && row_bytes.saturating_mul(SLOTS) <= cache;
+        let width = match abreast {
+            true => SLOTS,
+            false if lanes == 1 => 1,
+            false => 1 << (length / lanes as usize).clamp(1, SLOTS).ilog2(),
+        };
         let total: usize = shape.iter().product();
         let wanted = nest::tasks(total, weight, threads);
-        let grain = lanes as usize * width;
-        let sizes: Vec<usize> = kept.iter().map(|a| a.size).chain(columns.iter().map(|c| c.size.div_ceil(grain))).collect();
+        // The axis that is walked in blocks, and how many of its indices are one.
+        let (blocked, block) = match &columns {
+            Some(_) => (kept.len(), lanes as usize * width),
+            None if abreast => (kept.len() - 1, width),
+            None => (usize::MAX, 1),
+        };
+        let grain = |a: usize| if a == blocked { block } else { 1 };
+        let sizes: Vec<usize> = kept.iter().chain(&columns).enumerate().map(|(a, axis)| axis.size.div_ceil(grain(a))).collect();
         let split = (0..sizes.len()).find(|&a| sizes[a] >= wanted).or_else(|| (0..sizes.len()).max_by_key(|&a| sizes[a]));
         let (split, chunk, tasks) = match split {
             Some(a) if wanted > 1 && sizes[a] > 1 => {
                 let chunk = sizes[a].div_ceil(wanted);
-                (a, if a == kept.len() { chunk * grain } else { chunk }, sizes[a].div_ceil(chunk))
+                (a, chunk * grain(a), sizes[a].div_ceil(chunk))
             }
             _ => (usize::MAX, 0, 1),
         };
         let offsets = streams.iter().map(|s| (s.view.offset * s.ty.bytes()) as i64).collect();
-        Rows { types: streams.iter().map(|s| s.ty).collect(), offsets, kept, reduced, columns, lanes, width, split, chunk, tasks }
+        let types = streams.iter().map(|s| s.ty).collect();
+        Rows { types, offsets, kept, reduced, columns, abreast, lanes, width, split, chunk, tasks }
     }
 
     /// Number of tasks.
@@ -88,55 +112,67 @@ impl Rows {
         self.tasks
     }
 
-    /// Calls `body` for every row, or for as many as lie side by side.
+    /// Calls `body` for every row, or for as many as are walked at once.
     pub fn each(&self, b: &mut Builder, body: &mut dyn FnMut(&mut Builder, &Row)) {
         let part = |a: usize| if self.split == a { Part::Chunk(self.chunk) } else { Part::All };
-        let axes: Vec<(&Axis, Part)> = self.kept.iter().enumerate().map(|(a, axis)| (axis, part(a))).collect();
+        let outer = self.kept.len() - usize::from(self.abreast);
+        let axes: Vec<(&Axis, Part)> = self.kept[..outer].iter().enumerate().map(|(a, axis)| (axis, part(a))).collect();
         let pointers: Vec<Val> = (0..self.types.len()).map(|i| b.param(i)).collect();
         let pointers: Vec<Val> = pointers.iter().zip(&self.offsets).map(|(&p, &o)| b.offset_int(p, o)).collect();
+        let lanes = self.lanes as usize;
         nest::nest(b, &axes, &pointers, &mut |b, p| {
-            let row = |p: &[Val], width: usize, used: usize| Row { rows: self, pointers: p.to_vec(), width, used };
-            let Some(columns) = &self.columns else { return body(b, &row(p, self.width, self.lanes as usize)) };
-            let (lanes, part) = (self.lanes as usize, part(self.kept.len()));
-            let block = lanes * self.width;
-            let (main, single) = (columns.size / block * block, columns.size / lanes * lanes);
-            walk(b, columns, part.bounds(main), block, p, &[], &mut |b, p, _| {
-                body(b, &row(p, self.width, lanes));
+            let row = |p: &[Val], width, used, abreast| Row { rows: self, pointers: p.to_vec(), width, used, abreast };
+            // The axis that slots lie along, indices from a slot to the next, and the slots of what is left.
+            let (axis, apart, left) = match &self.columns {
+                Some(columns) => (columns, lanes, 1),
+                None if self.abreast => (&self.kept[outer], 1, self.width),
+                None => return body(b, &row(p, self.width, lanes, false)),
+            };
+            let part = part(outer);
+            let block = apart * self.width;
+            let (main, single) = (axis.size / block * block, axis.size / apart * apart);
+            walk(b, axis, part.bounds(main), block, p, &[], &mut |b, p, _| {
+                body(b, &row(p, self.width, lanes, self.abreast));
                 vec![]
             });
-            if main == columns.size {
+            if main == axis.size {
                 return;
             }
-            nest::in_last_task(b, part, columns.size, |b| {
-                walk(b, columns, (Index::Known(main), Index::Known(single)), lanes, p, &[], &mut |b, p, _| {
-                    body(b, &row(p, 1, lanes));
+            nest::in_last_task(b, part, axis.size, |b| {
+                walk(b, axis, (Index::Known(main), Index::Known(single)), apart, p, &[], &mut |b, p, _| {
+                    body(b, &row(p, left, lanes, false));
                     vec![]
                 });
-                if columns.size > single {
-                    let p = nest::at(b, columns, p, single);
-                    body(b, &row(&p, 1, columns.size - single));
+                if axis.size > single {
+                    let p = nest::at(b, axis, p, single);
+                    body(b, &row(&p, 1, axis.size - single, false));
                 }
             });
         });
     }
 }
 
-/// A row, or as many as there are lanes.
+/// A row, or those that are walked at once.
 pub struct Row<'a> {
     rows: &'a Rows,
     /// Where its first elements are, a stream each.
     pub pointers: Vec<Val>,
-    /// Vectors at once: of the row, or of rows side by side.
+    /// Vectors at once.
     width: usize,
     /// Rows in the last of these vectors; all lanes if they hold one row.
     used: usize,
+    /// Whether each slot is a row.
+    abreast: bool,
 }
 
 /// Where in a row a vector of elements is.
 pub struct At<'a> {
     rows: &'a Rows,
     pointers: &'a [Val],
+    /// Along which lanes lie.
     axis: &'a Axis,
+    /// Along which slots lie, so many indices apart.
+    slots: (&'a Axis, usize),
     /// Which of the vectors that are computed at once: index into what [`Row::fold`] gave.
     pub slot: usize,
     /// Lanes with elements.
@@ -147,18 +183,21 @@ impl At<'_> {
     /// The elements of a stream in register form; lanes without one are what 0 is.
     pub fn load(&self, b: &mut Builder, stream: usize) -> Val {
         let (ty, lanes) = (self.rows.types[stream], self.rows.lanes);
-        let stride = self.axis.strides[stream];
-        let (ptr, disp) = place(b, self.pointers[stream], stride * (self.slot * lanes as usize) as i64);
-        if stride == 0 {
+        let (ptr, disp) = self.place(b, stream);
+        if self.axis.strides[stream] == 0 {
             return load_element_splat(b, ty, ptr, disp, lanes);
         }
         load_element(b, ty, ptr, disp, lanes, self.used)
     }
 
+    fn place(&self, b: &mut Builder, stream: usize) -> (Val, i32) {
+        let (axis, apart) = self.slots;
+        place(b, self.pointers[stream], axis.strides[stream] * (self.slot * apart) as i64)
+    }
+
     /// Writes elements of a stream.
     pub fn store(&self, b: &mut Builder, stream: usize, value: Val) {
-        let lanes = self.rows.lanes as usize;
-        let (ptr, disp) = place(b, self.pointers[stream], self.axis.strides[stream] * (self.slot * lanes) as i64);
+        let (ptr, disp) = self.place(b, stream);
         store_element(b, self.rows.types[stream], value, ptr, disp, self.used);
     }
 
@@ -185,17 +224,12 @@ impl Row<'_> {
     }
 
     /// Calls `body` for all elements of the row, a vector at a time; `carried` goes along, a list for each slot.
-    pub fn each(
-        &self,
-        b: &mut Builder,
-        carried: Vec<Vec<Val>>,
-        body: &mut dyn FnMut(&mut Builder, &At, &[Val]) -> Vec<Val>,
-    ) -> Vec<Vec<Val>> {
+    pub fn each(&self, b: &mut Builder, carried: Vec<Vec<Val>>, body: &mut Body) -> Vec<Vec<Val>> {
         assert_eq!(carried.len(), self.width, "carried values for each vector");
         self.axes(b, &self.rows.reduced, &self.pointers, carried, body, None)
     }
 
-    /// Combines what `map` gives for each vector of elements. The result, an entry a slot, has the combination over the row in every lane if a
+    /// Combines what `map` gives for each vector of elements. The result, an entry a slot, has the combination over its row in every lane if a
     /// vector holds one row, else that of each of the rows side by side. `identity` must leave a combination as it is.
     pub fn fold(
         &self,
@@ -225,6 +259,10 @@ impl Row<'_> {
             return sums;
         }
         let mut combine = |b: &mut Builder, x: Val, y: Val| (combine.borrow_mut())(b, x, y);
+        if self.abreast {
+            let ones: Vec<Val> = sums.into_iter().map(|sum| fold_lanes(b, sum, &mut combine)).collect();
+            return ones.into_iter().map(|one| b.splat(one, self.rows.lanes)).collect();
+        }
         let one = sums.into_iter().reduce(|x, y| combine(b, x, y)).expect("a slot");
         let one = fold_lanes(b, one, &mut combine);
         vec![b.splat(one, self.rows.lanes); self.width]
@@ -234,8 +272,13 @@ impl Row<'_> {
     pub fn store_result(&self, b: &mut Builder, stream: usize, values: &[Val]) {
         let ty = self.rows.types[stream];
         let Some(columns) = &self.rows.columns else {
-            let one = b.extract(values[0], 0);
-            return store_element(b, ty, one, self.pointers[stream], 0, 1);
+            let between = if self.abreast { self.rows.kept.last().expect("the axis of slots").strides[stream] } else { 0 };
+            for (slot, &v) in values.iter().enumerate().take(if self.abreast { self.width } else { 1 }) {
+                let one = b.extract(v, 0);
+                let (ptr, disp) = place(b, self.pointers[stream], between * slot as i64);
+                store_element(b, ty, one, ptr, disp, 1);
+            }
+            return;
         };
         let lanes = self.rows.lanes as usize;
         for (slot, &v) in values.iter().enumerate() {
@@ -251,7 +294,7 @@ impl Row<'_> {
         axes: &[Axis],
         pointers: &[Val],
         carried: Vec<Vec<Val>>,
-        body: &mut dyn FnMut(&mut Builder, &At, &[Val]) -> Vec<Val>,
+        body: &mut Body,
         mut blocks: Option<Blocks>,
     ) -> Vec<Vec<Val>> {
         let (axis, rest) = axes.split_first().expect("a reduced axis");
@@ -271,7 +314,7 @@ impl Row<'_> {
         axis: &Axis,
         pointers: &[Val],
         carried: Vec<Vec<Val>>,
-        body: &mut dyn FnMut(&mut Builder, &At, &[Val]) -> Vec<Val>,
+        body: &mut Body,
         blocks: Option<Blocks>,
     ) -> Vec<Vec<Val>> {
         let lanes = if self.rows.columns.is_some() { 1 } else { self.rows.lanes as usize };
@@ -296,38 +339,40 @@ impl Row<'_> {
         size: usize,
         pointers: &[Val],
         mut carried: Vec<Vec<Val>>,
-        body: &mut dyn FnMut(&mut Builder, &At, &[Val]) -> Vec<Val>,
+        body: &mut Body,
     ) -> Vec<Vec<Val>> {
-        if let Some(columns) = &self.rows.columns {
-            return self.walk(b, axis, size, 1, pointers, carried, &mut |b, p, c| {
-                let at = |slot| At { rows: self.rows, pointers: p, axis: columns, slot, used: self.used };
-                c.iter().enumerate().map(|(slot, c)| body(b, &at(slot), c)).collect()
-            });
-        }
         let lanes = self.rows.lanes as usize;
-        let block = lanes * self.width;
-        let (main, single) = (size / block * block, size / lanes * lanes);
-        let at = |p: &[Val],
-                  slot: usize,
-                  used: usize,
-                  b: &mut Builder,
-                  c: &[Val],
-                  body: &mut dyn FnMut(&mut Builder, &At, &[Val]) -> Vec<Val>| {
-            body(b, &At { rows: self.rows, pointers: p, axis, slot, used }, c)
+        let at = |pointers: &'_ [Val], slot: usize, used: usize, b: &mut Builder, c: &[Val], body: &mut Body| {
+            let (axis, slots) = match &self.rows.columns {
+                Some(columns) => (columns, (columns, lanes)),
+                None if self.abreast => (axis, (self.rows.kept.last().expect("the axis of slots"), 1)),
+                None => (axis, (axis, lanes)),
+            };
+            body(b, &At { rows: self.rows, pointers, axis, slots, slot, used }, c)
         };
+        // Indices that a vector has, and all slots at once.
+        let (step, block) = match &self.rows.columns {
+            Some(_) => (1, 1),
+            None if self.abreast => (lanes, lanes),
+            None => (lanes, lanes * self.width),
+        };
+        let full = if self.rows.columns.is_some() { self.used } else { lanes };
+        let (main, single) = (size / block * block, size / step * step);
         carried = self.walk(b, axis, main, block, pointers, carried, &mut |b, p, c| {
-            c.iter().enumerate().map(|(slot, c)| at(p, slot, lanes, b, c, body)).collect()
+            c.iter().enumerate().map(|(slot, c)| at(p, slot, full, b, c, body)).collect()
         });
-        // What is left goes to the first slots.
+        // What is left of one row goes to the first slots.
         if single > main {
             let p = nest::at(b, axis, pointers, main);
-            for slot in 0..(single - main) / lanes {
-                carried[slot] = at(&p, slot, lanes, b, &carried[slot].clone(), body);
+            for slot in 0..(single - main) / step {
+                carried[slot] = at(&p, slot, full, b, &carried[slot].clone(), body);
             }
         }
         if size > single {
             let p = nest::at(b, axis, pointers, single);
-            carried[0] = at(&p, 0, size - single, b, &carried[0].clone(), body);
+            for slot in 0..if self.abreast { self.width } else { 1 } {
+                carried[slot] = at(&p, slot, size - single, b, &carried[slot].clone(), body);
+            }
         }
         carried
     }
@@ -353,6 +398,8 @@ impl Row<'_> {
     }
 }
 
+/// What is done with a vector of elements and the values that go along.
+type Body<'a> = dyn FnMut(&mut Builder, &At, &[Val]) -> Vec<Val> + 'a;
 type Combine<'a> = &'a mut dyn FnMut(&mut Builder, Val, Val) -> Val;
 /// The identity of a combination, and the combination.
 type Blocks<'a> = (Val, Combine<'a>);

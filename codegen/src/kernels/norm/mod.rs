@@ -41,7 +41,10 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
     let bits = unit.target.vector.bits;
     let own = (bits / (8 * register(ty.ty).bytes())) as u8;
     let lanes = unit.epilogue.map_or(own, |e| e.expr.lanes(bits).min(own));
-    let rows = Rows::new(shape, &reduced, &streams, lanes, 24, unit.options.threads);
+    // Beside the exponentials of a longer row its end costs little: above 128 elements of f32 rows one by one were 5 % faster.
+    let exponentials = matches!(op.kind(), Kind::Softmax | Kind::LogSoftmax);
+    let cache = if exponentials { unit.target.l1d.min(4096) } else { unit.target.l1d };
+    let rows = Rows::new(shape, &reduced, &streams, lanes, 24, unit.options.threads, cache);
     let mut b = Builder::new(op.kind().name(), streams.len());
     b.tune(Tuning::Optimise);
     let reg = Ty { elem: register(ty.ty), lanes };

@@ -26,7 +26,7 @@ pub(super) fn lower(unit: &Unit) -> LoweredCall {
     let lanes = (bits / (8 * elem.bytes())) as u8;
     let by_columns = inner >= lanes as usize && elem.bytes() == 4;
     let along = inner == 1 && elem.bytes() == 4 && size >= 4 * lanes as usize;
-    let rows = Rows::new(&outer, &vec![false; outer.len()], &streams, if by_columns { lanes } else { 1 }, size, unit.options.threads);
+    let rows = Rows::new(&outer, &vec![false; outer.len()], &streams, if by_columns { lanes } else { 1 }, size, unit.options.threads, 0);
     let mut b = Builder::new(op.kind().name(), 2);
     rows.each(&mut b, &mut |b, row| {
         let columns = if by_columns { lanes } else { 1 };

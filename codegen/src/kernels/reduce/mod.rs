@@ -104,7 +104,7 @@ fn reduce(unit: &Unit) -> Result<Vec<LoweredCall>, String> {
     let wide = kind == Kind::ReduceMean && !x.ty.is_float();
     let elem = if wide { Elem::I64 } else { register(x.ty) };
     let lanes = if elem == Elem::I64 { 1 } else { (unit.target.vector.bits / (8 * elem.bytes())) as u8 };
-    let rows = Rows::new(&x.shape, &reduced, &streams, lanes, 1, unit.options.threads);
+    let rows = Rows::new(&x.shape, &reduced, &streams, lanes, 1, unit.options.threads, unit.target.l1d);
     let mut b = Builder::new(kind.name(), streams.len());
     let (reg, monoid) = (Ty { elem, lanes }, Monoid { kind, ty: x.ty });
     rows.each(&mut b, &mut |b, row| {

@@ -22,7 +22,7 @@ pub(super) fn lower(unit: &Unit) -> LoweredCall {
     let elem = register(x.ty);
     let inner: usize = x.shape[axis + 1..].iter().product();
     let lanes = if elem == Elem::I64 || inner == 1 { 1 } else { (unit.target.vector.bits / (8 * elem.bytes())) as u8 };
-    let rows = Rows::new(&outer, &vec![false; outer.len()], &streams, lanes, size, unit.options.threads);
+    let rows = Rows::new(&outer, &vec![false; outer.len()], &streams, lanes, size, unit.options.threads, 0);
     let mut b = Builder::new(op.kind().name(), 2);
     let (reg, monoid) = (Ty { elem, lanes }, Monoid { kind: op.kind(), ty: x.ty });
     let bytes = view.strides[axis] as i64 * x.ty.bytes() as i64;

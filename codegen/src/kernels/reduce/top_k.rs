@@ -18,7 +18,7 @@ pub(super) fn lower(unit: &Unit) -> LoweredCall {
     let to = View { offset: 0, strides: View::dense(&unit.results[0].shape).strides };
     let strides = (from.strides[axis] as i64, to.strides[axis] as i64);
     let streams = [Stream { ty: x.ty, view: from }, Stream { ty: x.ty, view: to.clone() }, Stream { ty: Type::I64, view: to }];
-    let rows = Rows::new(&outer, &vec![false; outer.len()], &streams, 1, 16 * size, unit.options.threads);
+    let rows = Rows::new(&outer, &vec![false; outer.len()], &streams, 1, 16 * size, unit.options.threads, 0);
     let mut b = Builder::new(op.kind().name(), 3);
     rows.each(&mut b, &mut |b, row| {
         let heap =
