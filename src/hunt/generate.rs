@@ -243,6 +243,7 @@ impl Making {
                 every.clone().all(|i| !real(i) || given(i))
             }
             Kind::Mod => !real(1) || given(1),
+            Kind::Cast if op.attrs.ty("to") == Type::Bool => !real(0) || given(0),
             _ => true,
         }
     }
