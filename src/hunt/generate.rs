@@ -239,7 +239,7 @@ impl Making {
                 largest(0) * largest(1) * depth as f64 <= LARGEST
             }
             // Whether a computed number is exactly 0, which 0, whether two are equal, and how often one is in another is a matter of rounding.
-            Kind::NonZero | Kind::Compress | Kind::Bitcast | Kind::Unique | Kind::NonMaxSuppression => {
+            Kind::Eq | Kind::NonZero | Kind::Compress | Kind::Bitcast | Kind::Unique | Kind::NonMaxSuppression => {
                 every.clone().all(|i| !real(i) || given(i))
             }
             Kind::Mod => !real(1) || given(1),
