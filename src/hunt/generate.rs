@@ -21,6 +21,12 @@ const LARGEST: f64 = 1e4;
 /// Integers beyond this are not averaged: their sum could be one that has no 64 bits.
 const LARGEST_SUMMED: f64 = (1u64 << 48) as f64;
 
+/// Numbers beyond this are not normalised: the sum of their squares would be infinite.
+const LARGEST_SQUARED: f64 = 1e15;
+
+/// Logarithm of what an error may become in a recurrent layer, if nothing were saturated.
+const MOST_GROWTH: f64 = 60.0;
+
 /// Operators of networks; the others are drawn less often than these.
 const USUAL: &[Kind] = &[
     Kind::Conv,
@@ -216,6 +222,7 @@ impl Making {
         let tensor = |i: usize| &operands[i].1;
         let real = |i: usize| tensor(i).ty().ty.is_real();
         let given = |i: usize| matches!(self.graph.node(operands[i].0).op.kind(), Kind::Input | Kind::Const);
+        let has_zero = |i: usize| numbers(tensor(i)).contains(&0.0);
         let largest = |i: usize| numbers(tensor(i)).iter().fold(0.0, |m: f64, v| m.max(v.abs()));
         let every = 0..operands.len();
         // Where nothing is multiplied (padding, zeros of weights) kernels multiply by 0, or do not: both are right for finite numbers.
@@ -243,6 +250,15 @@ impl Making {
                 every.clone().all(|i| !real(i) || given(i))
             }
             Kind::Mod => !real(1) || given(1),
+            Kind::Recip => given(0) || !has_zero(0),
+            Kind::Div => !real(1) || given(1) || !has_zero(1),
+            // Squares that f32 does not hold.
+            Kind::Norm | Kind::RmsNorm => largest(0) <= LARGEST_SQUARED,
+            // A state that amplifies what was rounded, step by step: the last ones are anything.
+            Kind::Lstm | Kind::Gru | Kind::Rnn => {
+                let [steps, hidden] = [tensor(0).shape()[0], tensor(1).shape()[1]].map(|n| n as f64);
+                steps * (hidden * largest(1)).max(1.0).ln() <= MOST_GROWTH
+            }
             Kind::Cast if op.attrs.ty("to") == Type::Bool => !real(0) || given(0),
             _ => true,
         }
