@@ -233,7 +233,7 @@ impl Making {
             // The mean of integers is that of their sum in 64 bits.
             Kind::ReduceMean => real(0) || largest(0) <= LARGEST_SUMMED,
             // A part of a product may be infinite, where all of it is 0.
-            Kind::ReduceProd => {
+            Kind::ReduceProd | Kind::CumProd => {
                 !real(0) || numbers(tensor(0)).iter().filter(|v| **v != 0.0).map(|v| v.abs().ln().max(0.0)).sum::<f64>() <= 80.0
             }
             // What lies in the lanes of a block that are no elements.
