@@ -533,12 +533,16 @@ impl Build {
 
 /// A tensor of rank 0: `value` as element type `ty` (rounded; saturating for integers).
 pub(crate) fn scalar(ty: Type, value: f64) -> Tensor {
-    let wide = Tensor::scalar(value);
+    rounded(Tensor::scalar(value), ty).expect("every number has a cast")
+}
+
+/// Numbers of f64 as element type `ty`; none where they have no cast to it.
+pub(crate) fn rounded(wide: Tensor, ty: Type) -> Option<Tensor> {
     if ty == Type::F64 {
-        return wide;
+        return Some(wide);
     }
     let op = Op::new(Kind::Cast, [("to", ty.into())]).expect("the row of `cast`");
-    eval_op(&op, &[wide]).ok().and_then(|r| r.into_iter().next()).expect("every number has a cast")
+    eval_op(&op, &[wide]).ok()?.into_iter().next()
 }
 
 /// The elements of a tensor of integers or booleans (u64 wraps).

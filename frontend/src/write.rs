@@ -2,10 +2,11 @@
 //!
 //! Every operator stands in one line of a table; what ONNX says by inputs (axes, shapes, bounds) becomes constants.
 
-use crate::build::type_code;
+use crate::build::{floats, rounded, type_code};
 use crate::edit::{constant, info};
+use crate::ops::recurrent::{takes_alpha, takes_beta};
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto, attribute_kind};
-use dnnc_ir::{Attr, Graph, Kind, Node, Op, Tensor, Type, Value};
+use dnnc_ir::{Attr, Graph, Kind, Node, Tensor, TensorType, Type, Value};
 use prost::Message;
 use prost::bytes::Bytes;
 
@@ -64,15 +65,16 @@ fn subgraph(name: &str, graph: GraphProto) -> AttributeProto {
     AttributeProto { name: name.into(), kind: attribute_kind::GRAPH, g: Some(Box::new(graph)), ..Default::default() }
 }
 
-/// Numbers in another type, as ONNX constants have them.
-fn cast(t: &Tensor, ty: Type) -> Option<Tensor> {
-    dnnc_ir::eval_op(&Op::new(Kind::Cast, [("to", ty.into())]).ok()?, std::slice::from_ref(t)).ok()?.pop()
-}
-
 /// A bound as a number of a type; `None` where that has no such number.
 fn number(ty: Type, value: f64) -> Option<Tensor> {
-    let scalar = cast(&Tensor::scalar(value), ty)?;
-    (cast(&scalar, Type::F64)?.values::<f64>() == [value]).then_some(scalar)
+    let scalar = rounded(Tensor::scalar(value), ty)?;
+    (floats(&scalar)? == [value]).then_some(scalar)
+}
+
+/// `leaky_relu` as ONNX calls it: `LeakyRelu`.
+fn camel_case(name: &str) -> String {
+    let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+    name.split('_').map(capital).collect()
 }
 
 impl Writer<'_> {
@@ -160,22 +162,20 @@ impl Writer<'_> {
         let mut attribute = vec![];
         let op = self.operator(n, &mut input, &mut attribute)?;
         let mut output: Vec<String> = (0..node.types.len() as u32).map(|index| self.name(Value { node: n as u32, index })).collect();
-        // Results of recurrent layers have an axis for the direction.
-        let mut squeezed = vec![];
-        if matches!(node.op.kind(), Kind::Lstm | Kind::Gru | Kind::Rnn) {
-            for (i, name) in output.iter_mut().enumerate() {
-                let whole = format!("{name}_whole");
-                squeezed.push((whole.clone(), i == 0, std::mem::replace(name, whole)));
-            }
+        // Results of recurrent layers have an axis for the direction: that of y stands behind the steps.
+        let whole = |result: &String| format!("{result}_whole");
+        let squeezed = if matches!(node.op.kind(), Kind::Lstm | Kind::Gru | Kind::Rnn) { output.clone() } else { vec![] };
+        if !squeezed.is_empty() {
+            output = squeezed.iter().map(whole).collect();
         }
         if node.op.kind() == Kind::ArgMaxPool {
             output.insert(0, format!("{}_largest", output[0]));
         }
         let name = format!("{}n{n}", self.prefix());
         self.nodes.push(NodeProto { op_type: op.into(), name, input, output, attribute, ..Default::default() });
-        for (whole, first, name) in squeezed {
-            let axes = self.list(&[first.into()]);
-            self.nodes.push(NodeProto { op_type: "Squeeze".into(), input: vec![whole, axes], output: vec![name], ..Default::default() });
+        for (i, result) in squeezed.into_iter().enumerate() {
+            let input = vec![whole(&result), self.list(&[i64::from(i == 0)])];
+            self.nodes.push(NodeProto { op_type: "Squeeze".into(), input, output: vec![result], ..Default::default() });
         }
         Some(())
     }
@@ -377,7 +377,7 @@ impl Writer<'_> {
                     return None;
                 }
                 let ones = Tensor::new(&ty.shape[first..], &vec![1f64; ty.shape[first..].iter().product()]);
-                input.push(self.constant(&cast(&ones, elem)?));
+                input.push(self.constant(&rounded(ones, elem)?));
                 attribute.push(int("axis", self.axis(first as i64, rank)));
                 if kind == Norm { "LayerNormalization" } else { "RMSNormalization" }
             }
@@ -460,7 +460,7 @@ impl Writer<'_> {
         let ty = self.graph.ty(node.inputs[0]).clone();
         let (width, states) = (ty.shape[2], if kind == Kind::Lstm { 2 } else { 1 });
         let unit: Vec<f64> = (0..width * width).map(|i| if i / width == i % width { 1.0 } else { 0.0 }).collect();
-        let unit = self.constant(&cast(&Tensor::new([1, width, width], &unit), ty.ty)?);
+        let unit = self.constant(&rounded(Tensor::new([1, width, width], &unit), ty.ty)?);
         let mut given = std::mem::take(input).into_iter();
         let [x, r] = [given.next()?, given.next()?];
         let first = self.list(&[0]);
@@ -469,7 +469,7 @@ impl Writer<'_> {
         let states: Vec<String> = given.by_ref().take(states).map(|s| direction(self, s)).collect();
         // A bias of the state stands behind one of the inputs.
         let bias = if kind == Kind::Gru && attrs.flag("has_bias") {
-            let of_input = self.constant(&cast(&Tensor::new([width], &vec![0f64; width]), ty.ty)?);
+            let of_input = self.constant(&Tensor::zeros(TensorType::new(ty.ty, [width])));
             let both = self.helper("Concat", vec![of_input, given.next()?], vec![int("axis", 0)]);
             direction(self, both)
         } else {
@@ -492,26 +492,12 @@ impl Writer<'_> {
         };
         let (mut names, mut alphas, mut betas) = (vec![], vec![], vec![]);
         for [act, alpha, beta] in gates {
-            // Name, and whether there is an alpha and a beta.
-            let (name, takes) = match attrs.word(act) {
-                "sigmoid" => ("Sigmoid", [false, false]),
-                "tanh" => ("Tanh", [false, false]),
-                "relu" => ("Relu", [false, false]),
-                "affine" => ("Affine", [true, true]),
-                "leaky_relu" => ("LeakyRelu", [true, false]),
-                "thresholded_relu" => ("ThresholdedRelu", [true, false]),
-                "scaled_tanh" => ("ScaledTanh", [true, true]),
-                "hard_sigmoid" => ("HardSigmoid", [true, true]),
-                "elu" => ("Elu", [true, false]),
-                "softsign" => ("Softsign", [false, false]),
-                "softplus" => ("Softplus", [false, false]),
-                _ => return None,
-            };
-            names.push(Bytes::from_static(name.as_bytes()));
-            if takes[0] {
+            let name = attrs.word(act);
+            names.push(Bytes::from(camel_case(name)));
+            if takes_alpha(name) {
                 alphas.push(attrs.float(alpha) as f32);
             }
-            if takes[1] {
+            if takes_beta(name) {
                 betas.push(attrs.float(beta) as f32);
             }
         }

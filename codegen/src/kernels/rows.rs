@@ -121,18 +121,18 @@ impl Rows {
         let pointers: Vec<Val> = pointers.iter().zip(&self.offsets).map(|(&p, &o)| b.offset_int(p, o)).collect();
         let lanes = self.lanes as usize;
         nest::nest(b, &axes, &pointers, &mut |b, p| {
-            let row = |p: &[Val], width, used, abreast| Row { rows: self, pointers: p.to_vec(), width, used, abreast };
-            // The axis that slots lie along, indices from a slot to the next, and the slots of what is left.
-            let (axis, apart, left) = match &self.columns {
-                Some(columns) => (columns, lanes, 1),
-                None if self.abreast => (&self.kept[outer], 1, self.width),
-                None => return body(b, &row(p, self.width, lanes, false)),
+            let row = |p: &[Val], width, used, slots| Row { rows: self, pointers: p.to_vec(), width, used, slots };
+            // Slots, and how many there are for what is left: rows that are too few to be abreast are walked one by one.
+            let (axis, apart, left, slots_left) = match &self.columns {
+                Some(columns) => (columns, lanes, 1, Some((columns, lanes))),
+                None if self.abreast => (&self.kept[outer], 1, self.width, None),
+                None => return body(b, &row(p, self.width, lanes, None)),
             };
             let part = part(outer);
             let block = apart * self.width;
             let (main, single) = (axis.size / block * block, axis.size / apart * apart);
             walk(b, axis, part.bounds(main), block, p, &[], &mut |b, p, _| {
-                body(b, &row(p, self.width, lanes, self.abreast));
+                body(b, &row(p, self.width, lanes, Some((axis, apart))));
                 vec![]
             });
             if main == axis.size {
@@ -140,12 +140,12 @@ impl Rows {
             }
             nest::in_last_task(b, part, axis.size, |b| {
                 walk(b, axis, (Index::Known(main), Index::Known(single)), apart, p, &[], &mut |b, p, _| {
-                    body(b, &row(p, left, lanes, false));
+                    body(b, &row(p, left, lanes, slots_left));
                     vec![]
                 });
                 if axis.size > single {
                     let p = nest::at(b, axis, p, single);
-                    body(b, &row(&p, 1, axis.size - single, false));
+                    body(b, &row(&p, 1, axis.size - single, slots_left));
                 }
             });
         });
@@ -161,8 +161,8 @@ pub struct Row<'a> {
     width: usize,
     /// Rows in the last of these vectors; all lanes if they hold one row.
     used: usize,
-    /// Whether each slot is a row.
-    abreast: bool,
+    /// Where rows lie side by side or abreast, the axis that slots lie along and the indices from a slot to the next; else all slots are of one row.
+    slots: Option<(&'a Axis, usize)>,
 }
 
 /// Where in a row a vector of elements is.
@@ -259,7 +259,7 @@ impl Row<'_> {
             return sums;
         }
         let mut combine = |b: &mut Builder, x: Val, y: Val| (combine.borrow_mut())(b, x, y);
-        if self.abreast {
+        if self.slots.is_some() {
             let ones: Vec<Val> = sums.into_iter().map(|sum| fold_lanes(b, sum, &mut combine)).collect();
             return ones.into_iter().map(|one| b.splat(one, self.rows.lanes)).collect();
         }
@@ -271,19 +271,11 @@ impl Row<'_> {
     /// Writes what is one number a row (as [`Row::fold`] gives it) to a stream that does not move along the row.
     pub fn store_result(&self, b: &mut Builder, stream: usize, values: &[Val]) {
         let ty = self.rows.types[stream];
-        let Some(columns) = &self.rows.columns else {
-            let between = if self.abreast { self.rows.kept.last().expect("the axis of slots").strides[stream] } else { 0 };
-            for (slot, &v) in values.iter().enumerate().take(if self.abreast { self.width } else { 1 }) {
-                let one = b.extract(v, 0);
-                let (ptr, disp) = place(b, self.pointers[stream], between * slot as i64);
-                store_element(b, ty, one, ptr, disp, 1);
-            }
-            return;
-        };
-        let lanes = self.rows.lanes as usize;
-        for (slot, &v) in values.iter().enumerate() {
-            let (ptr, disp) = place(b, self.pointers[stream], columns.strides[stream] * (slot * lanes) as i64);
-            store_element(b, ty, v, ptr, disp, self.used);
+        for (slot, &v) in values.iter().enumerate().take(if self.slots.is_some() { self.width } else { 1 }) {
+            let further = self.slots.map_or(0, |(axis, apart)| axis.strides[stream] * (slot * apart) as i64);
+            let (ptr, disp) = place(b, self.pointers[stream], further);
+            let (v, used) = if self.rows.columns.is_some() { (v, self.used) } else { (b.extract(v, 0), 1) };
+            store_element(b, ty, v, ptr, disp, used);
         }
     }
 
@@ -342,21 +334,19 @@ impl Row<'_> {
         body: &mut Body,
     ) -> Vec<Vec<Val>> {
         let lanes = self.rows.lanes as usize;
+        let columns = self.rows.columns.as_ref();
+        let abreast = columns.is_none() && self.slots.is_some();
         let at = |pointers: &'_ [Val], slot: usize, used: usize, b: &mut Builder, c: &[Val], body: &mut Body| {
-            let (axis, slots) = match &self.rows.columns {
-                Some(columns) => (columns, (columns, lanes)),
-                None if self.abreast => (axis, (self.rows.kept.last().expect("the axis of slots"), 1)),
-                None => (axis, (axis, lanes)),
-            };
-            body(b, &At { rows: self.rows, pointers, axis, slots, slot, used }, c)
+            let slots = self.slots.unwrap_or((axis, lanes));
+            body(b, &At { rows: self.rows, pointers, axis: columns.unwrap_or(axis), slots, slot, used }, c)
         };
         // Indices that a vector has, and all slots at once.
-        let (step, block) = match &self.rows.columns {
+        let (step, block) = match columns {
             Some(_) => (1, 1),
-            None if self.abreast => (lanes, lanes),
+            None if abreast => (lanes, lanes),
             None => (lanes, lanes * self.width),
         };
-        let full = if self.rows.columns.is_some() { self.used } else { lanes };
+        let full = if columns.is_some() { self.used } else { lanes };
         let (main, single) = (size / block * block, size / step * step);
         carried = self.walk(b, axis, main, block, pointers, carried, &mut |b, p, c| {
             c.iter().enumerate().map(|(slot, c)| at(p, slot, full, b, c, body)).collect()
@@ -370,7 +360,7 @@ impl Row<'_> {
         }
         if size > single {
             let p = nest::at(b, axis, pointers, single);
-            for slot in 0..if self.abreast { self.width } else { 1 } {
+            for slot in 0..if abreast { self.width } else { 1 } {
                 carried[slot] = at(&p, slot, size - single, b, &carried[slot].clone(), body);
             }
         }

@@ -130,10 +130,7 @@ impl Build {
 
     /// A constant of f64 numbers rounded to `ty`.
     pub(super) fn table(&mut self, ty: Type, shape: &[usize], numbers: &[f64]) -> Result<Value> {
-        let table = Tensor::new(shape, numbers);
-        let cast = dnnc_ir::Op::new(Kind::Cast, [("to", ty.into())]).map_err(Fail::Invalid)?;
-        let rounded = if ty == Type::F64 { vec![table] } else { (cast.def.eval)(&cast.attrs, &[table]).map_err(Fail::Invalid)? };
-        match rounded.into_iter().next() {
+        match crate::build::rounded(Tensor::new(shape, numbers), ty) {
             Some(t) => Ok(self.konst(t)),
             None => invalid!("no cast to {ty}"),
         }

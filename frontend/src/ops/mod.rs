@@ -14,7 +14,7 @@ mod moving;
 mod norm;
 mod pool;
 mod quant;
-mod recurrent;
+pub(crate) mod recurrent;
 mod reduce;
 mod resize;
 mod signal;

@@ -45,6 +45,16 @@ fn act(name: &str) -> Result<(&'static str, f64, f64)> {
     })
 }
 
+/// Whether an activation has a parameter alpha.
+pub(crate) fn takes_alpha(name: &str) -> bool {
+    !matches!(name, "sigmoid" | "tanh" | "relu" | "softsign" | "softplus")
+}
+
+/// Whether an activation has a parameter beta.
+pub(crate) fn takes_beta(name: &str) -> bool {
+    matches!(name, "affine" | "scaled_tanh" | "hard_sigmoid")
+}
+
 impl Layer {
     fn read(b: &mut Build, n: &Node, r: Value, defaults: &[&str]) -> Result<Layer> {
         let x = n.input(0)?;
@@ -78,8 +88,6 @@ impl Layer {
         let (alpha, beta) = (n.floats("activation_alpha")?.unwrap_or_default(), n.floats("activation_beta")?.unwrap_or_default());
         let mut acts = names.iter().map(|name| act(name)).collect::<Result<Vec<_>>>()?;
         // The lists hold numbers for the activations that take one, in order.
-        let takes_alpha = |name: &str| !matches!(name, "sigmoid" | "tanh" | "relu" | "softsign" | "softplus");
-        let takes_beta = |name: &str| matches!(name, "affine" | "scaled_tanh" | "hard_sigmoid");
         for (act, &a) in acts.iter_mut().filter(|a| takes_alpha(a.0)).zip(&alpha) {
             act.1 = a.into();
         }

@@ -14,7 +14,7 @@ use crate::schedule::{self, Tile};
 use dnnc_ir::{Attr, Kind, Op, TensorType, Type};
 
 /// The family.
-pub const FAMILY: Family = Family { name: "conv_transpose", kinds: &[Kind::ConvTranspose], lower, epilogue: |_, _| Some(vec![1]) };
+pub const FAMILY: Family = Family { name: "conv_transpose", kinds: &[Kind::ConvTranspose], lower, epilogue: super::channel_axes };
 
 /// Sizes; the vectors have an entry a spatial axis.
 struct Shape {
