@@ -16,6 +16,7 @@ use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{Context, isa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use dnnc_targets::Target;
+use std::collections::{BTreeSet, HashMap};
 use target_lexicon::{Architecture, Triple};
 
 /// Cranelift for one machine, with and without its optimiser.
@@ -46,6 +47,8 @@ struct Facts {
     unaligned_operands: bool,
     /// Pairs of 16-bit products summed in one instruction.
     pair_products: bool,
+    /// A factor of a multiply-add may be one lane of a register.
+    by_element: bool,
 }
 
 /// An instruction set with the flags we compile with.
@@ -85,6 +88,7 @@ impl Clif {
             byte_mul: !x64,
             unaligned_operands: has("has_avx"),
             pair_products: x64,
+            by_element: !x64,
         };
         Ok(Clif { as_written: isa(target, "none", true)?, optimise, facts })
     }
@@ -133,14 +137,58 @@ fn translate(func: &Func, facts: Facts, isa: &dyn isa::TargetIsa) -> Function {
     b.switch_to_block(entry);
     b.seal_block(entry);
     let params = b.block_params(entry).to_vec();
-    let mut t = Translator { b, func, facts, parts: vec![vec![]; func.types.len()], ops: vec![None; func.types.len()] };
+    let count = func.types.len();
+    let (parts, ops, known) = (vec![vec![]; count], vec![None; count], vec![None; count]);
+    let mut t = Translator { b, func, facts, parts, ops, known, factors: HashMap::new() };
     for (i, p) in params.into_iter().enumerate() {
         t.parts[i] = vec![p];
+    }
+    if facts.by_element {
+        t.gather_factors();
     }
     t.body(&func.body);
     t.leave(0);
     t.b.finalize(isa.frontend_config());
     function
+}
+
+/// Values that are factors of multiply-adds.
+fn factors(body: &[Stmt], found: &mut BTreeSet<Val>) {
+    for stmt in body {
+        match stmt {
+            Stmt::Let(_, Op::Fma(a, b, _)) => found.extend([*a, *b]),
+            Stmt::For { body, .. } => factors(body, found),
+            Stmt::While { head, body, .. } => [head, body].into_iter().for_each(|body| factors(body, found)),
+            Stmt::If { then, otherwise, .. } => [then, otherwise].into_iter().for_each(|body| factors(body, found)),
+            Stmt::Let(..) | Stmt::Store { .. } | Stmt::Prefetch { .. } | Stmt::Fail(_) => {}
+        }
+    }
+}
+
+/// What is known of the result of an operation.
+enum Folded {
+    Known(u64),
+    Same(Val),
+    Not,
+}
+
+/// (m, s, carries) such that ⌊x / by⌋ is ⌊x·m / 2^(64 + s)⌋ for all x of 64 bits, or ⌊x·(m + 2^64) / 2^(64 + s)⌋ where it carries; not for powers
+/// of two (Granlund and Montgomery, "Division by Invariant Integers using Multiplication", 1994).
+fn reciprocal(by: u64) -> (u64, u32, bool) {
+    let most = u64::BITS - by.leading_zeros();
+    let factor = |s: u32| {
+        // 2^(64 + s) may have 129 bits: rounded up from 2^(64 + s) − 1, which is no multiple of `by` less one.
+        let power = if s == 64 { u128::MAX } else { (1u128 << (64 + s)) - 1 };
+        power / u128::from(by) + 1
+    };
+    for s in 0..most {
+        let m = factor(s);
+        let error = (m * u128::from(by)).wrapping_sub(1u128 << (64 + s));
+        if m <= u128::from(u64::MAX) && error <= 1 << s {
+            return (m as u64, s, false);
+        }
+    }
+    (factor(most) as u64, most, true)
 }
 
 struct Translator<'a> {
@@ -151,6 +199,10 @@ struct Translator<'a> {
     parts: Vec<Vec<Value>>,
     /// What made a value.
     ops: Vec<Option<&'a Op>>,
+    /// Scalar integers that are constants: they have no part, and are written out at each use, where most become a part of the instruction.
+    known: Vec<Option<u64>>,
+    /// Constant factors of multiply-adds: lanes of registers that hold several of them.
+    factors: HashMap<Val, (Value, usize)>,
 }
 
 /// Bytes of a vector register.
@@ -204,12 +256,18 @@ impl<'a> Translator<'a> {
         self.func.ty(v)
     }
 
-    fn get(&self, v: Val) -> Vec<Value> {
-        self.parts[v.0 as usize].clone()
+    fn get(&mut self, v: Val) -> Vec<Value> {
+        match self.known[v.0 as usize] {
+            Some(bits) => vec![self.scalar_bits(self.ty(v).elem, bits)],
+            None => self.parts[v.0 as usize].clone(),
+        }
     }
 
-    fn one(&self, v: Val) -> Value {
-        self.parts[v.0 as usize][0]
+    fn one(&mut self, v: Val) -> Value {
+        match self.known[v.0 as usize] {
+            Some(bits) => self.scalar_bits(self.ty(v).elem, bits),
+            None => self.parts[v.0 as usize][0],
+        }
     }
 
     fn set(&mut self, v: Val, parts: Vec<Value>) {
@@ -217,10 +275,26 @@ impl<'a> Translator<'a> {
         self.parts[v.0 as usize] = parts;
     }
 
-    fn constant(&self, v: Val) -> Option<i64> {
-        match self.ops[v.0 as usize] {
-            Some(Op::Const(bits)) => Some(*bits as i64),
+    fn known(&self, v: Val) -> Option<u64> {
+        self.known[v.0 as usize]
+    }
+
+    /// Puts the constant factors of multiply-adds side by side, so that many of them take few registers.
+    fn gather_factors(&mut self) {
+        let mut used = BTreeSet::new();
+        factors(&self.func.body, &mut used);
+        let constants = self.func.body.iter().filter_map(|stmt| match stmt {
+            Stmt::Let(v, Op::Const(bits)) if used.contains(v) => Some((*v, *bits)),
             _ => None,
+        });
+        for elem in [Elem::F32, Elem::F64] {
+            let of: Vec<(Val, u64)> = constants.clone().filter(|(v, _)| self.ty(*v).elem == elem && self.ty(*v).is_vector()).collect();
+            for some in of.chunks(lanes_of(elem)) {
+                let mut bytes: Vec<u8> = some.iter().flat_map(|(_, bits)| bits.to_le_bytes()[..elem.bytes()].to_vec()).collect();
+                bytes.resize(REGISTER, 0);
+                let register = self.vector_bytes(part_type(elem), bytes);
+                self.factors.extend(some.iter().enumerate().map(|(lane, (v, _))| (*v, (register, lane))));
+            }
         }
     }
 
@@ -235,8 +309,14 @@ impl<'a> Translator<'a> {
     fn stmt(&mut self, stmt: &'a Stmt) {
         match stmt {
             Stmt::Let(v, op) => {
-                let parts = self.op(self.ty(*v), op);
-                self.set(*v, parts);
+                match self.fold(self.ty(*v), op) {
+                    Folded::Known(bits) => self.known[v.0 as usize] = Some(bits),
+                    Folded::Same(other) => self.alias(*v, other),
+                    Folded::Not => {
+                        let parts = self.op(self.ty(*v), op);
+                        self.set(*v, parts);
+                    }
+                }
                 self.ops[v.0 as usize] = Some(op);
             }
             Stmt::Store { ptr, disp, val, count } => self.store(*ptr, *disp, *val, *count),
@@ -260,7 +340,7 @@ impl<'a> Translator<'a> {
         self.b.ins().return_(&[status]);
     }
 
-    fn all(&self, values: impl Iterator<Item = Val>) -> Vec<Value> {
+    fn all(&mut self, values: impl Iterator<Item = Val>) -> Vec<Value> {
         values.flat_map(|v| self.get(v)).collect()
     }
 
@@ -274,11 +354,12 @@ impl<'a> Translator<'a> {
     }
 
     fn alias(&mut self, to: Val, from: Val) {
-        self.parts[to.0 as usize] = self.get(from);
+        self.known[to.0 as usize] = self.known(from);
+        self.parts[to.0 as usize] = self.parts[from.0 as usize].clone();
     }
 
     fn for_loop(&mut self, iv: Val, start: Val, end: Val, step: i64, carried: &'a [Carried], body: &'a [Stmt]) {
-        let known = self.constant(start).zip(self.constant(end));
+        let known = self.known(start).zip(self.known(end)).map(|(start, end)| (start as i64, end as i64));
         match known {
             Some((start, end)) if start >= end => carried.iter().for_each(|c| self.alias(c.result, c.init)),
             Some((first, last)) if first.saturating_add(step) >= last => {
@@ -447,9 +528,17 @@ impl<'a> Translator<'a> {
             Op::Const(bits) => vec![self.scalar_bits(ty.elem, *bits)],
             Op::Un(op, a) => self.get(*a).into_iter().map(|a| self.un(*op, ty, a)).collect(),
             Op::Bin(op @ (Bin::Shl | Bin::ShrS | Bin::ShrU), a, b) if vector => self.shift_lanes(*op, ty, *a, *b),
+            Op::Bin(op, a, b) if !vector && !ty.elem.is_float() => vec![self.int_bin(*op, ty, *a, *b)],
             Op::Bin(op, a, b) => self.map2(*a, *b, |t, a, b| t.bin(*op, ty, a, b)),
             Op::Fma(a, b, c) => {
-                let products = self.get(*a).into_iter().zip(self.get(*b)).zip(self.get(*c));
+                let (a, b) = if self.factors.contains_key(b) { (b, a) } else { (a, b) };
+                let a = match self.factors.get(a).copied() {
+                    Some((register, lane)) => {
+                        vec![self.pick(ty.elem, &[register], &vec![lane; lanes_of(ty.elem)]); part_count(ty)]
+                    }
+                    None => self.get(*a),
+                };
+                let products = a.into_iter().zip(self.get(*b)).zip(self.get(*c));
                 products.map(|((a, b), c)| self.fma(a, b, c)).collect()
             }
             Op::Cmp(op, a, b) => {
@@ -492,6 +581,74 @@ impl<'a> Translator<'a> {
                 vec![if vector { self.b.ins().splat(part_type(ty.elem), x) } else { x }; part_count(ty)]
             }
         }
+    }
+
+    /// Integers that are known before the kernel runs.
+    fn fold(&self, ty: Ty, op: &Op) -> Folded {
+        match op {
+            _ if ty.is_vector() || ty.elem.is_float() || ty.elem.is_mask() => Folded::Not,
+            Op::Const(bits) => Folded::Known(*bits),
+            Op::Offset(p, bytes) if self.known(*bytes) == Some(0) => Folded::Same(*p),
+            Op::Bin(op, a, b) => match (op, self.known(*a), self.known(*b)) {
+                (_, Some(x), Some(y)) => Folded::Known(crate::kir::interp::bin(*op, ty.elem)(x, y)),
+                (Bin::Mul, Some(0), _) | (Bin::Mul, _, Some(0)) => Folded::Known(0),
+                (Bin::Add, Some(0), _) | (Bin::Mul, Some(1), _) => Folded::Same(*b),
+                (Bin::Add | Bin::Sub, _, Some(0)) | (Bin::Mul | Bin::DivU, _, Some(1)) => Folded::Same(*a),
+                _ => Folded::Not,
+            },
+            _ => Folded::Not,
+        }
+    }
+
+    /// An operation of two scalar integers; multiplications and divisions by what is known need no such instruction.
+    fn int_bin(&mut self, op: Bin, ty: Ty, a: Val, b: Val) -> Value {
+        match (op, self.known(a), self.known(b)) {
+            (Bin::Mul, Some(by), _) if by.is_power_of_two() => self.shift_left(ty, b, by),
+            (Bin::Mul, _, Some(by)) if by.is_power_of_two() => self.shift_left(ty, a, by),
+            (Bin::DivU, _, Some(by)) if by != 0 && ty.elem == Elem::I64 => {
+                let a = self.one(a);
+                self.quotient(a, by)
+            }
+            (Bin::RemU, _, Some(by)) if by != 0 && ty.elem == Elem::I64 => {
+                let a = self.one(a);
+                let quotient = self.quotient(a, by);
+                let by = self.b.ins().iconst(I64, by as i64);
+                let whole = self.b.ins().imul(quotient, by);
+                self.b.ins().isub(a, whole)
+            }
+            _ => {
+                let (a, b) = (self.one(a), self.one(b));
+                self.bin(op, ty, a, b)
+            }
+        }
+    }
+
+    fn shift_left(&mut self, ty: Ty, x: Val, by: u64) -> Value {
+        let x = self.one(x);
+        let bits = self.scalar_bits(ty.elem, by.trailing_zeros().into());
+        self.b.ins().ishl(x, bits)
+    }
+
+    /// An unsigned number of 64 bits by a constant that is not 0.
+    fn quotient(&mut self, x: Value, by: u64) -> Value {
+        let shift = |t: &mut Self, x: Value, bits: u32| {
+            let bits = t.b.ins().iconst(I64, i64::from(bits));
+            t.b.ins().ushr(x, bits)
+        };
+        if by.is_power_of_two() {
+            return shift(self, x, by.trailing_zeros());
+        }
+        let (factor, bits, carries) = reciprocal(by);
+        let factor = self.b.ins().iconst(I64, factor as i64);
+        let high = self.b.ins().umulhi(x, factor);
+        if !carries {
+            return shift(self, high, bits);
+        }
+        // high + x may have 65 bits.
+        let rest = self.b.ins().isub(x, high);
+        let half = shift(self, rest, 1);
+        let sum = self.b.ins().iadd(half, high);
+        shift(self, sum, bits - 1)
     }
 
     fn map2(&mut self, a: Val, b: Val, mut f: impl FnMut(&mut Self, Value, Value) -> Value) -> Vec<Value> {
@@ -1159,6 +1316,70 @@ mod tests {
         for (i, target) in ["x86-64-v3", "x86-64-v2", "x86-64"].into_iter().enumerate() {
             check(target, (0..300).map(|seed| random(1000 * i as u64 + seed, [16, 32, 64][seed as usize % 3])));
         }
+    }
+
+    #[test]
+    fn reciprocals_divide() {
+        let near = |n: u64| [n.wrapping_sub(1), n, n.wrapping_add(1)];
+        let divisors = (3..200).chain((7..64).flat_map(|bits| near(1 << bits))).chain([u64::MAX, u64::MAX / 3]);
+        for by in divisors.filter(|by| !by.is_power_of_two()) {
+            let (factor, bits, carries) = reciprocal(by);
+            let most = u64::MAX / by;
+            for x in [0, 1, most / 2, most].into_iter().flat_map(|q| near(q * by)) {
+                let high = (u128::from(x) * u128::from(factor)) >> 64;
+                let sum = if carries { high + u128::from(x) } else { high };
+                assert_eq!((sum >> bits) as u64, x / by, "{x} / {by}");
+            }
+        }
+    }
+
+    /// Integers and constants in all places: what is known beforehand is as the interpreter has it.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn known_integers_are_folded_rightly() {
+        let constants = [0, 1, 2, 3, 5, 7, 8, 10, 96, 641, 1 << 20, (1 << 33) + 1, i64::MAX, i64::MIN, -1, -2];
+        let numbers: Vec<i64> = constants.iter().flat_map(|c: &i64| [c.wrapping_sub(1), *c, c.wrapping_mul(3)]).collect();
+        let ops = [Bin::Add, Bin::Sub, Bin::Mul, Bin::DivU, Bin::RemU, Bin::DivS, Bin::RemS, Bin::MinS, Bin::Shl, Bin::ShrU];
+        for op in ops {
+            let mut b = Builder::new("known", 2);
+            let (from, to) = (b.param(0), b.param(1));
+            let mut at = 0;
+            let mut keep = |b: &mut Builder, v: Val| {
+                b.store(v, to, at);
+                at += 8;
+            };
+            for (i, c) in constants.into_iter().enumerate() {
+                let known = b.int(Ty::I64, c);
+                for n in 0..numbers.len() {
+                    let x = b.load(Ty::I64, from, 8 * n as i32);
+                    let (left, right) = (b.bin(op, x, known), b.bin(op, known, x));
+                    keep(&mut b, left);
+                    keep(&mut b, right);
+                }
+                let other = b.int(Ty::I64, constants[(i + 1) % constants.len()]);
+                let both = b.bin(op, known, other);
+                keep(&mut b, both);
+            }
+            let buffers = vec![numbers.iter().flat_map(|n| n.to_le_bytes()).collect(), vec![0; at as usize]];
+            check("x86-64", [Case { func: b.finish(), buffers, tasks: 1, floats: vec![] }].into_iter());
+        }
+    }
+
+    #[test]
+    fn constant_factors_share_registers_on_aarch64() {
+        let v = Ty::vector(Elem::F32, 4);
+        let mut b = Builder::new("factors", 2);
+        let (from, to) = (b.param(0), b.param(1));
+        let x = b.load(v, from, 0);
+        let sum = (2..10).fold(x, |sum, factor| {
+            let factor = b.number(v, f64::from(factor) / 3.0);
+            b.fma(factor, x, sum)
+        });
+        b.store(sum, to, 0);
+        let text = Clif::new(dnnc_targets::find("aarch64").unwrap()).unwrap().listing(&b.finish()).unwrap();
+        let count = |word: &str| text.lines().filter(|l| l.contains(word)).count();
+        assert_eq!(count("fmla "), 8, "{text}");
+        assert_eq!(count("ldr q"), 1 + 2, "{text}");
     }
 
     /// C += A·B as kernels of products write it: rows read as vectors of four steps, whose lanes are factors.
