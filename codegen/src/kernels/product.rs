@@ -13,6 +13,7 @@ use crate::schedule::{self, Group, Rows, Tile};
 use dnnc_ir::{Tensor, Type};
 use dnnc_targets::Target;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 /// How products of one type are accumulated.
 #[derive(Clone, Copy, Debug)]
@@ -631,54 +632,86 @@ impl Pass<'_> {
             Ahead { at: b.offset_int(ahead.at, ahead.step), ..ahead }
         });
         let mac = self.nest.mac;
-        let row = |i: usize, disp: i64| match even {
-            Some(stride) => (rows[0], (i as i64 * stride + disp) as i32),
-            None => (rows[i], disp as i32),
-        };
+        let mut feeds = vec![];
         for stream in 0..streams.count {
-            let (mut step, beside) = (stream * streams.steps, stream as i64 * streams.rows);
+            let mut step = stream * streams.steps;
             for run in runs {
-                let (lanes, disp) = (mac.lanes(), run.disp + beside);
-                let contiguous = run.step == mac.rows.bytes() as i64;
                 // Where an element of a vector can be a factor, rows are read as vectors of steps.
-                let whole = if mac.by_element && contiguous { run.len / lanes } else { 0 };
-                for chunk in 0..whole {
-                    let disp = disp + (chunk * lanes) as i64 * run.step;
-                    let vectors: Vec<Val> = (0..tile.rows)
-                        .map(|i| {
-                            let (ptr, disp) = row(i, disp);
-                            b.load(mac.ty, ptr, disp)
-                        })
-                        .collect();
-                    for lane in 0..lanes {
-                        let spread = vec![lane as u8; lanes];
-                        self.step(b, tile, &mut acc, weights, step, |b, i| b.shuffle(vectors[i], vectors[i], &spread));
-                        step += 1;
-                    }
-                }
-                for k in whole * lanes..run.len {
-                    self.step(b, tile, &mut acc, weights, step, |b, i| {
-                        let (ptr, disp) = row(i, disp + k as i64 * run.step);
-                        mac.splat(b, mac.ty, ptr, disp)
-                    });
-                    step += 1;
+                let contiguous = run.step == mac.rows.bytes() as i64;
+                let whole = if mac.by_element && contiguous { run.len / mac.lanes() * mac.lanes() } else { 0 };
+                let mut at = 0;
+                while at < run.len {
+                    let steps = if at < whole { mac.lanes() } else { 1 };
+                    feeds.push(Feed { disp: run.disp + stream as i64 * streams.rows + at as i64 * run.step, first: step, steps });
+                    (at, step) = (at + steps, step + steps);
                 }
             }
+        }
+        let row = |b: &mut Builder, feed: &Feed, i: usize| {
+            let (ptr, disp) = match even {
+                Some(stride) => (rows[0], (i as i64 * stride + feed.disp) as i32),
+                None => (rows[i], feed.disp as i32),
+            };
+            if feed.steps > 1 { b.load(mac.ty, ptr, disp) } else { mac.splat(b, mac.ty, ptr, disp) }
+        };
+        if mac.by_element {
+            self.steps_ahead(b, tile, &mut acc, weights, &feeds, row);
+        } else {
+            feeds.iter().for_each(|feed| self.step(b, tile, &mut acc, weights, feed.first, |b, i| row(b, feed, i)));
         }
         let moved: usize = runs.iter().map(|r| r.len).sum();
         let weights = b.offset_int(weights, moved as i64 * self.step);
         State { acc, rows, weights, ahead }
     }
 
+    /// Vector `j` of a step of the panel.
+    fn weight(&self, b: &mut Builder, weights: Val, step: usize, j: usize, vecs: usize) -> Val {
+        let mac = self.nest.mac;
+        let exact = self.step != (vecs * mac.ty.bytes()) as i64;
+        let disp = (step as i64 * self.step) as i32 + (j * mac.ty.bytes()) as i32;
+        let count = if exact && j + 1 == vecs { self.group.last } else { mac.lanes() };
+        b.load_part(mac.ty, weights, disp, count)
+    }
+
+    /// Steps whose operands are all in registers. A vector of the panel is loaded where the one before it is done, and rows a few ahead, so that a
+    /// machine that keeps the order of a program does not wait for them.
+    fn steps_ahead(
+        &self,
+        b: &mut Builder,
+        tile: Tile,
+        acc: &mut [Val],
+        weights: Val,
+        feeds: &[Feed],
+        row: impl Fn(&mut Builder, &Feed, usize) -> Val,
+    ) {
+        let mac = self.nest.mac;
+        // Vectors of the panel in the order of their use.
+        let steps = feeds.iter().flat_map(|feed| feed.first..feed.first + feed.steps);
+        let mut panel = steps.flat_map(|step| (0..tile.vecs).map(move |j| (step, j)));
+        let mut next = |b: &mut Builder| panel.next().map(|(step, j)| self.weight(b, weights, step, j, tile.vecs));
+        let mut w: VecDeque<Val> = (0..tile.vecs.max(2)).map_while(|_| next(b)).collect();
+        for feed in feeds {
+            let mut x: Vec<Val> = vec![];
+            for step in 0..feed.steps {
+                for j in 0..tile.vecs {
+                    let now = w.pop_front().expect("a vector of the panel is asked for before its use");
+                    for i in 0..tile.rows {
+                        while x.len() < tile.rows.min(i + ROWS_AHEAD) {
+                            x.push(row(b, feed, x.len()));
+                        }
+                        let factor = if feed.steps > 1 { b.shuffle(x[i], x[i], &vec![step as u8; mac.lanes()]) } else { x[i] };
+                        acc[i * tile.vecs + j] = mac.mac(b, factor, now, acc[i * tile.vecs + j]);
+                    }
+                    w.extend(next(b));
+                }
+            }
+        }
+    }
+
     /// One step: an outer product of elements of the rows with vectors of the panel. The longer side is streamed.
     fn step(&self, b: &mut Builder, tile: Tile, acc: &mut [Val], weights: Val, step: usize, a: impl Fn(&mut Builder, usize) -> Val) {
         let mac = self.nest.mac;
-        let exact = self.step != (tile.vecs * mac.ty.bytes()) as i64;
-        let weight = |b: &mut Builder, j: usize| {
-            let disp = (step as i64 * self.step) as i32 + (j * mac.ty.bytes()) as i32;
-            let count = if exact && j + 1 == tile.vecs { self.group.last } else { mac.lanes() };
-            b.load_part(mac.ty, weights, disp, count)
-        };
+        let weight = |b: &mut Builder, j: usize| self.weight(b, weights, step, j, tile.vecs);
         if tile.rows >= tile.vecs {
             let w: Vec<Val> = (0..tile.vecs).map(|j| weight(b, j)).collect();
             for i in 0..tile.rows {
@@ -697,6 +730,19 @@ impl Pass<'_> {
             }
         }
     }
+}
+
+/// Rows that are loaded ahead of the first multiply-adds with them.
+const ROWS_AHEAD: usize = 4;
+
+/// What one load of each row gives.
+struct Feed {
+    /// Bytes from where a row stands.
+    disp: i64,
+    /// Its first step of the panel.
+    first: usize,
+    /// Its steps: an element each.
+    steps: usize,
 }
 
 /// How the streams of a stretch lie: bytes from one to the next in a row, and steps in a panel.
