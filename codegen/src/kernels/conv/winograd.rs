@@ -189,6 +189,7 @@ pub fn lower(unit: &Unit, s: &Shape, form: &Form, plan: &Winograd) -> Result<Low
         s,
         form,
         matrices: form.matrices(),
+        abreast: 3 * form.inner() + 6 <= unit.target.vector.registers,
         ty: mac.ty,
         blocks,
         across,
@@ -331,6 +332,8 @@ struct Work<'a> {
     s: &'a Shape,
     form: &'a Form,
     matrices: Matrices,
+    /// Whether all sums of a transform have registers: terms, sums, the terms of the next line, and six for factors.
+    abreast: bool,
     ty: Ty,
     /// Blocks of input channels.
     blocks: usize,
@@ -439,12 +442,9 @@ impl Work<'_> {
                     .collect();
                 self.columns(b, &edges(s, form), tx, &rows, way.temp);
                 let to = b.element(v, t, bytes);
-                for row in 0..n {
-                    let d: Vec<Option<Val>> = (0..n).map(|x| Some(b.load(self.ty, way.temp, ((row * n + x) * bytes) as i32))).collect();
-                    for (x, v) in apply(b, self.ty, &self.matrices.forth, &d).into_iter().enumerate() {
-                        b.store(v, to, ((row * n + x) * self.plane) as i32);
-                    }
-                }
+                let load =
+                    |b: &mut Builder, row: usize| (0..n).map(|x| Some(b.load(self.ty, way.temp, ((row * n + x) * bytes) as i32))).collect();
+                self.each_line(b, n, &self.matrices.forth, load, |b, row, x, v| b.store(v, to, ((row * n + x) * self.plane) as i32));
             });
         });
     }
@@ -453,13 +453,11 @@ impl Work<'_> {
     fn columns(&self, b: &mut Builder, runs: &[(usize, (usize, usize))], tx: Val, rows: &[Val], temp: Val) {
         let (n, bytes) = (rows.len(), self.ty.bytes());
         let pass = |b: &mut Builder, (from, to): (usize, usize)| {
-            for x in 0..n {
+            let load = |b: &mut Builder, x: usize| {
                 let exists = (from..to).contains(&x);
-                let d: Vec<Option<Val>> = rows.iter().map(|row| exists.then(|| b.load(self.ty, *row, (x * bytes) as i32))).collect();
-                for (y, v) in apply(b, self.ty, &self.matrices.forth, &d).into_iter().enumerate() {
-                    b.store(v, temp, ((y * n + x) * bytes) as i32);
-                }
-            }
+                rows.iter().map(|row| exists.then(|| b.load(self.ty, *row, (x * bytes) as i32))).collect()
+            };
+            self.each_line(b, n, &self.matrices.forth, load, |b, x, y, v| b.store(v, temp, ((y * n + x) * bytes) as i32));
         };
         let Some((&(end, inside), rest)) = runs.split_first() else { return };
         if rest.is_empty() {
@@ -478,6 +476,33 @@ impl Work<'_> {
                 vec![]
             },
         );
+    }
+
+    /// Transforms lines of a tile: what `load` gives of line `i`, into what `store` takes of it, by number.
+    fn each_line(
+        &self,
+        b: &mut Builder,
+        lines: usize,
+        matrix: &[Vec<f64>],
+        load: impl Fn(&mut Builder, usize) -> Vec<Option<Val>>,
+        store: impl Fn(&mut Builder, usize, usize, Val),
+    ) {
+        let mut x = load(b, 0);
+        for i in 0..lines {
+            let made = self.apply(b, matrix, &x);
+            // While the last results are on their way.
+            if self.abreast && i + 1 < lines {
+                x = load(b, i + 1);
+            }
+            made.into_iter().enumerate().for_each(|(j, v)| store(b, i, j, v));
+            if !self.abreast && i + 1 < lines {
+                x = load(b, i + 1);
+            }
+        }
+    }
+
+    fn apply(&self, b: &mut Builder, matrix: &[Vec<f64>], x: &[Option<Val>]) -> Vec<Val> {
+        apply(b, self.ty, matrix, x, self.abreast)
     }
 
     /// The products of all points.
@@ -519,13 +544,10 @@ impl Work<'_> {
             self.each_tile(b, first, here, |b, t, [image, ty, tx]| {
                 out.base = b.mul_int(image, (s.pixels() * way.columns) as i64);
                 let from = b.element(from, t, bytes);
-                for x in 0..n {
-                    let d: Vec<Option<Val>> =
-                        (0..n).map(|y| Some(b.load(self.ty, from, ((y * n + x) * self.products_plane) as i32))).collect();
-                    for (y, v) in apply(b, self.ty, &self.matrices.back, &d).into_iter().enumerate() {
-                        b.store(v, way.temp, ((y * n + x) * bytes) as i32);
-                    }
-                }
+                let load = |b: &mut Builder, x: usize| {
+                    (0..n).map(|y| Some(b.load(self.ty, from, ((y * n + x) * self.products_plane) as i32))).collect()
+                };
+                self.each_line(b, n, &self.matrices.back, load, |b, x, y, v| b.store(v, way.temp, ((y * n + x) * bytes) as i32));
                 let (y0, x0) = (b.mul_int(ty, m as i64), b.mul_int(tx, m as i64));
                 let (height, most) = (b.index(s.output[0]), b.index(m));
                 let rows = b.sub(height, y0);
@@ -533,7 +555,7 @@ impl Work<'_> {
                 b.for_range(zero, rows, 1, &[], |b, i, _| {
                     let temp = b.element(way.temp, i, n * bytes);
                     let d: Vec<Option<Val>> = (0..n).map(|x| Some(b.load(self.ty, temp, (x * bytes) as i32))).collect();
-                    let mut pixels = apply(b, self.ty, &self.matrices.back, &d);
+                    let mut pixels = self.apply(b, &self.matrices.back, &d);
                     if let Some(bias) = bias {
                         pixels = pixels.into_iter().map(|v| b.add(v, bias)).collect();
                     }
@@ -581,8 +603,8 @@ impl Source for Points<'_> {
 }
 
 /// A matrix of constants times vectors; `None` is a zero. Rows or columns that are equal but for the signs of some of their elements share the
-/// sums of the elements that are equal and of those that are opposite.
-fn apply(b: &mut Builder, ty: Ty, matrix: &[Vec<f64>], x: &[Option<Val>]) -> Vec<Val> {
+/// sums of the elements that are equal and of those that are opposite. `abreast`: all sums at once, where there are registers for them.
+fn apply(b: &mut Builder, ty: Ty, matrix: &[Vec<f64>], x: &[Option<Val>], abreast: bool) -> Vec<Val> {
     // Columns, each with what it is multiplied by.
     let mut terms: Vec<(Vec<f64>, Val)> = vec![];
     let mut column = 0;
@@ -601,18 +623,34 @@ fn apply(b: &mut Builder, ty: Ty, matrix: &[Vec<f64>], x: &[Option<Val>]) -> Vec
     }
     let rows: Vec<Vec<f64>> = (0..matrix.len()).map(|row| terms.iter().map(|t| t.0[row]).collect()).collect();
     let values: Vec<Val> = terms.iter().map(|t| t.1).collect();
-    let mut out = vec![];
-    while out.len() < rows.len() {
-        let row = &rows[out.len()];
-        let Some(next) = rows.get(out.len() + 1).filter(|next| mirrored(row, next)) else {
-            out.push(combine(b, row, &values));
+    // Sums of terms, and those that make a row, or the sum and the difference that make two.
+    let (mut sums, mut made) = (vec![], vec![]);
+    let mut rest = rows.as_slice();
+    while let [row, after @ ..] = rest {
+        let Some(next) = after.first().filter(|next| mirrored(row, next)) else {
+            made.push((sums.len(), None));
+            sums.push(row.clone());
+            rest = after;
             continue;
         };
         let equal =
             |wanted: bool, by: f64| row.iter().zip(next).map(|(a, c)| if (a == c) == wanted { *a / by } else { 0.0 }).collect::<Vec<f64>>();
         // The opposite part over its last coefficient: a multiplication less.
         let by = equal(false, 1.0).into_iter().rfind(|v| *v != 0.0).unwrap_or(1.0);
-        let (even, odd) = (combine(b, &equal(true, 1.0), &values), combine(b, &equal(false, by), &values));
+        made.push((sums.len(), Some(by)));
+        sums.extend([equal(true, 1.0), equal(false, by)]);
+        rest = &after[1..];
+    }
+    let all = if abreast { combine(b, &sums, &values) } else { vec![] };
+    let mut out = vec![];
+    for (first, by) in made {
+        let sum = |b: &mut Builder, i: usize| if abreast { all[i] } else { combine(b, &sums[i..=i], &values)[0] };
+        let even = sum(b, first);
+        let Some(by) = by else {
+            out.push(even);
+            continue;
+        };
+        let odd = sum(b, first + 1);
         out.extend([by, -by].map(|by| match even.zip(odd) {
             Some((even, odd)) => Some(add_scaled(b, ty, even, by, odd)),
             None => even.or(odd.map(|odd| scaled(b, ty, by, odd))),
@@ -627,15 +665,27 @@ fn mirrored(a: &[f64], c: &[f64]) -> bool {
     a.iter().zip(c).all(|(a, c)| a.abs() == c.abs()) && pairs().any(|(a, c)| a == c) && pairs().any(|(a, c)| a != c)
 }
 
-/// Σ c·x; `None` is a zero.
-fn combine(b: &mut Builder, factors: &[f64], x: &[Val]) -> Option<Val> {
-    let mut terms: Vec<(f64, Val)> = factors.iter().copied().zip(x.iter().copied()).filter(|t| t.0 != 0.0).collect();
-    // Begin with one that needs no multiplication.
-    terms.sort_by_key(|t| t.0 != 1.0);
-    let (&(factor, first), rest) = terms.split_first()?;
-    let ty = b.ty(first);
-    let first = scaled(b, ty, factor, first);
-    Some(rest.iter().fold(first, |sum, &(factor, x)| add_scaled(b, ty, sum, factor, x)))
+/// Σ c·x for each list of factors, a term of each in turn; `None` is a zero.
+fn combine(b: &mut Builder, sums: &[Vec<f64>], x: &[Val]) -> Vec<Option<Val>> {
+    let terms = sums.iter().map(|factors| {
+        let mut terms: Vec<(f64, Val)> = factors.iter().copied().zip(x.iter().copied()).filter(|t| t.0 != 0.0).collect();
+        // Begin with one that needs no multiplication.
+        terms.sort_by_key(|t| t.0 != 1.0);
+        terms
+    });
+    let terms: Vec<Vec<(f64, Val)>> = terms.collect();
+    let mut made: Vec<Option<Val>> = vec![None; sums.len()];
+    for round in 0..x.len() {
+        for (made, terms) in made.iter_mut().zip(&terms) {
+            let Some(&(factor, x)) = terms.get(round) else { continue };
+            let ty = b.ty(x);
+            *made = Some(match *made {
+                Some(sum) => add_scaled(b, ty, sum, factor, x),
+                None => scaled(b, ty, factor, x),
+            });
+        }
+    }
+    made
 }
 
 /// factor · x.
