@@ -198,6 +198,11 @@ fn little_is_left_of_gates_that_close() {
         %d = cast(%z) {to=f64} %dy = gelu(%d) %dt = gelu_tanh(%d) %h = cast(%z) {to=bf16} %ht = gelu_tanh(%h)
         return y = %y, t = %t, dy = %dy, dt = %dt, ht = %ht }",
     );
+    // Which is the least of what is left is chance.
+    agrees(
+        "graph(x: f32[6]) { %k = const f32[6] [-17, -19, -9, -8, -6, -5.6] %z = min(%x, %k) %t = gelu_tanh(%z) %i = arg_min(%t) {axis=0,keepdims=0}
+        return i = %i }",
+    );
     agrees(
         "graph(w: f32[6,2]) {
         %zero = const f32[] [0] %x = const f32[1,1,6] [9, 9, 9, 9, 9, 0] %h = const f32[1,2] splat 0 %b = const f32[6] splat 0

@@ -135,7 +135,7 @@ fn shaken(node: &Node, operands: &[Tensor], t: &Tensor, rng: &mut Rng, loud: f64
     let top = match (kind, node.op.def.class) {
         (Kind::Add | Kind::Sub | Kind::Mod, _) => operands.iter().map(largest).fold(0.0, f64::max),
         // What is left of 1 + erf, of x/6 + 1/2, or of 1 − a gate, has the error of 1.
-        (Kind::Gelu | Kind::HardSwish, _) => largest(&operands[0]),
+        (Kind::Gelu | Kind::GeluTanh | Kind::HardSwish, _) => largest(&operands[0]),
         (Kind::Lstm | Kind::Gru | Kind::Rnn, _) => operands.iter().map(largest).fold(1.0, f64::max),
         (_, Class::Map) => 0.0,
         _ => largest(t),
@@ -146,7 +146,7 @@ fn shaken(node: &Node, operands: &[Tensor], t: &Tensor, rng: &mut Rng, loud: f64
         _ => 4.0 * unit(ty),
     };
     let zeros = match (kind, node.op.def.class) {
-        (Kind::Gelu | Kind::HardSwish, _) => Zeros::Left,
+        (Kind::Gelu | Kind::GeluTanh | Kind::HardSwish, _) => Zeros::Left,
         (Kind::Add | Kind::Sub | Kind::Mod, _) if cancelled => Zeros::Cancelled,
         (_, Class::Map) => Zeros::Stay,
         _ if cancelled => Zeros::Cancelled,
