@@ -160,12 +160,15 @@ fn moved(t: &Tensor, rng: &mut Rng, zeros: Zeros, by: impl Fn(f64) -> f64) -> Te
     if !t.ty().ty.is_real() {
         return t.clone();
     }
+    let ty = t.ty().ty;
     let mut noise = |v: f64| match v + rng.unit() * by(v) {
         _ if !v.is_finite() || v == 0.0 && zeros == Zeros::Stay => v,
+        // A machine may flush it.
+        _ if v.abs() < least(ty) && rng.below(2) == 0 => 0f64.copysign(v),
         new if zeros == Zeros::Left && new.signum() != v.signum() => 0.0,
         new => new,
     };
     let noise: Vec<f64> = numbers(t).into_iter().map(&mut noise).collect();
-    let cast = Op::new(Kind::Cast, [("to", t.ty().ty.into())]).expect("the row of `cast`");
+    let cast = Op::new(Kind::Cast, [("to", ty.into())]).expect("the row of `cast`");
     eval_op(&cast, &[Tensor::new(t.shape(), &noise)]).expect("doubles cast to every type").swap_remove(0)
 }
