@@ -264,3 +264,14 @@ fn a_part_of_a_concatenation_lends_no_memory() {
         return f = %f, h = %h }",
     );
 }
+
+#[test]
+fn powers_of_squares_are_whole() {
+    agrees(
+        "graph(either: bool[6]) {
+        %a = const u8[6] [4, 16, 64, 9, 1, 0] %b = const u8[6] [16, 4, 25, 4, 4, 1] %y = const bf16[6] [3.5, 1.75, 0.5, 2.5, 0.125, 1.25]
+        %c = const i64[6] [1099511627776, 152587890625, 81, -4, 4, 9] %d = const i64[6] [16, 6561, 4, 9, 1, 0]
+        %z = const f64[6] [0.625, -0.25, 2.75, 1.5, nan, inf]
+        %s = select(%either, %a, %b) %p = pow(%s, %y) %t = select(%either, %c, %d) %q = pow(%t, %z) return p = %p, q = %q }",
+    );
+}

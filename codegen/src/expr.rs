@@ -1091,8 +1091,24 @@ fn float_mod(b: &mut Builder, x: Val, y: Val, trunc: bool) -> Val {
     b.select(other, more, r)
 }
 
-/// x (whole) to the power of y, f64 scalars. Whole powers are rounded once: truncation to an integer must not lose the one that is meant.
+/// x (whole) to the power of y, f64 scalars. Powers that are whole are rounded once: truncation to an integer must not lose the one that is
+/// meant. A fraction of 2 in y gives one where x has that root: 4 to the power of 3.5 is 2⁷.
 fn whole_or_any_power(b: &mut Builder, x: Val, y: Val) -> Val {
+    let one = b.number(Ty::F64, 1.0);
+    let roots = b.while_loop(
+        &[x, y],
+        |b, v| {
+            let (root, whole) = (b.un(Un::Sqrt, v[0]), b.un(Un::Trunc, v[1]));
+            let square = b.un(Un::Trunc, root);
+            // Of 0, 1 and numbers below 0 every power is known.
+            let (fraction, more) = (b.cmp(Cmp::Ne, whole, v[1]), b.cmp(Cmp::Gt, v[0], one));
+            let square = b.cmp(Cmp::Eq, square, root);
+            let rooted = b.bin(Bin::And, fraction, more);
+            b.bin(Bin::And, rooted, square)
+        },
+        |b, v| vec![b.un(Un::Sqrt, v[0]), b.add(v[1], v[1])],
+    );
+    let (x, y) = (roots[0], roots[1]);
     // Beyond this every power is 0, ±1 or larger than all integers, which the general function knows.
     let most = b.number(Ty::F64, 1024.0);
     let (size, whole) = (b.un(Un::Abs, y), b.un(Un::Trunc, y));

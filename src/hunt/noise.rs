@@ -147,9 +147,7 @@ fn shaken(node: &Node, operands: &[Tensor], t: &Tensor, rng: &mut Rng, loud: f64
     };
     let zeros = match (kind, node.op.def.class) {
         (Kind::Gelu | Kind::GeluTanh | Kind::HardSwish, _) => Zeros::Left,
-        (Kind::Add | Kind::Sub | Kind::Mod, _) if cancelled => Zeros::Cancelled,
-        (_, Class::Map) => Zeros::Stay,
-        _ if cancelled => Zeros::Cancelled,
+        (kind, class) if cancelled && (class != Class::Map || matches!(kind, Kind::Add | Kind::Sub | Kind::Mod)) => Zeros::Cancelled,
         _ => Zeros::Stay,
     };
     moved(t, rng, zeros, |v| loud * (4.0 * unit(ty) * v.abs() + of_top * top))

@@ -88,7 +88,7 @@ impl Clif {
             byte_mul: !x64,
             unaligned_operands: has("has_avx"),
             pair_products: x64,
-            by_element: !x64,
+            by_element: target.vector.by_element,
         };
         Ok(Clif { as_written: isa(target, "none", true)?, optimise, facts })
     }
