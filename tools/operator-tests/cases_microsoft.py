@@ -366,6 +366,42 @@ def matmul_nbits(op):
             yield Case([R(3, k), b, scale, None, C((np.arange(blocks * block) * 7 // 3) % blocks, type="int32")], a, rtol=1e-3, atol=1e-3)
 
 
+@ops("MoE", M)
+def mixture_of_experts(op):
+    e, h, i = 4, 8, 6
+    for dims in ((5,), (2, 3)):
+        router = R(int(np.prod(dims)), e)
+        for k in (1, 2, 4):
+            yield Case([R(*dims, h), router, R(e, i, h), R(e, i), R(e, h, i), R(e, h)], dict(k=k))
+            yield Case([R(*dims, h), router, R(e, i, h), None, R(e, h, i)], dict(k=k, normalize_routing_weights=1))
+    for activation in ("gelu", "silu", "identity"):
+        yield Case([R(5, h), R(5, e), R(e, i, h), R(e, i), R(e, h, i), R(e, h)], dict(k=2, activation_type=activation))
+    for more in (dict(), dict(activation_alpha=1.702, activation_beta=1.0, swiglu_limit=0.5)):
+        yield Case([R(5, h), R(5, e), R(e, 2 * i, h), R(e, 2 * i), R(e, h, i), R(e, h)], dict(k=2, activation_type="swiglu", swiglu_fusion=1, **more))
+
+
+@ops("QMoE", M)
+def quantised_mixture_of_experts(op):
+    e, h, i, n = 4, 32, 32, 5
+    byte = lambda *shape: R(*shape, lo=0, hi=255, type="uint8")
+    scale = lambda *shape: R(*shape, lo=0.01, hi=0.1)
+    for bits in (2, 4, 8):
+        for block in (0, 16):
+            blocks = [h // block] if block else []
+            zeros = [byte(e, h, max(1, 2 * bits // 8)) if block else byte(e, h * bits // 8)] * 2
+            a = dict(k=2, expert_weight_bits=bits, **(dict(block_size=block) if block else {}))
+            tolerance = dict(rtol=1e-2, atol=2) if bits == 8 and block else dict(rtol=1e-3, atol=1e-3)
+            weights = [byte(e, i, h * bits // 8), scale(e, i, *blocks), R(e, i), byte(e, h, i * bits // 8), scale(e, h, *blocks), R(e, h)]
+            yield Case([R(n, h), R(n, e), *weights], a, **tolerance)
+            yield Case([R(n, h), R(n, e), *weights, None, None, None, *zeros], a, **tolerance)
+    weights = [byte(e, i, h // 2), scale(e, i), None, byte(e, h, i // 2), scale(e, h)]
+    router = [None] * 7 + [R(n, e, lo=0.1, hi=1)]
+    for normalise in (0, 1):
+        yield Case([R(n, h), R(n, e), *weights, *router], dict(k=2, normalize_routing_weights=normalise), rtol=1e-3, atol=1e-3)
+    fused = [byte(e, 2 * i, h // 2), scale(e, 2 * i), R(e, 2 * i), byte(e, h, i // 2), scale(e, h), R(e, h)]
+    yield Case([R(n, h), R(n, e), *fused], dict(k=2, activation_type="swiglu", swiglu_fusion=1, swiglu_limit=2.0), rtol=1e-3, atol=1e-3)
+
+
 @ops("MatMulBnb4", M)
 def matmul_bnb4(op):
     n, k = 6, 32

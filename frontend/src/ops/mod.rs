@@ -59,6 +59,7 @@ pub(crate) const TABLE: &[&[OpImport]] = &[
     contrib::fused::OPS,
     contrib::quantised::OPS,
     contrib::attention::OPS,
+    contrib::experts::OPS,
     contrib::plain::OPS,
 ];
 

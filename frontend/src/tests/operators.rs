@@ -165,3 +165,27 @@ fn a_convolution_of_no_channels_is_its_bias() {
     let groups = vec![int("group", 2)];
     assert_eq!(result("Conv 11", groups, &[zeros(&[1, 0, 4, 1]), zeros(&[2, 0, 3, 1])]), zeros(&[1, 2, 2, 1]));
 }
+
+#[test]
+fn tokens_get_what_their_experts_say() {
+    let three = 3f32.ln();
+    let (tokens, scores) = (Tensor::new([2, 1], &[2.0f32, 1.0]), Tensor::new([2, 2], &[three, 0.0, 0.0, three]));
+    let layer = |values: [f32; 2]| Tensor::new([2, 1, 1], &values);
+    let bias = Tensor::new([2, 1], &[0.0f32, 1.0]);
+    // relu(2·3)·2 of the first and relu(1·5 + 1)·5 of the second.
+    let inputs = [tokens, scores, layer([3.0, 5.0]), bias, layer([2.0, 5.0])];
+    let of_all = result("com.microsoft.MoE 1", vec![int("k", 1)], &inputs);
+    close(&of_all, &[0.75 * 12.0, 0.75 * 30.0]);
+    close(&result("com.microsoft.MoE 1", vec![int("normalize_routing_weights", 1)], &inputs), &[12.0, 30.0]);
+}
+
+#[test]
+fn experts_of_a_few_bits() {
+    let (tokens, scores) = (Tensor::new([1, 2], &[1.0f32, 2.0]), Tensor::new([1, 2], &[1.0f32, 0.0]));
+    let layer = |rows: [u8; 4]| bytes(Type::U8, &[2, 2, 1], &rows);
+    let (unit, half) = (Tensor::new([2, 2], &[1.0f32; 4]), Tensor::new([2, 2], &[0.5f32; 4]));
+    let bias = Tensor::new([2, 2], &[0.0f32, 0.0, 9.0, 9.0]);
+    // [[2, 1], [0, -1]], then half of the unit matrix.
+    let inputs = [tokens, scores, layer([0x9a, 0x78, 0xff, 0xff]), unit, bias.clone(), layer([0x89, 0x98, 0xff, 0xff]), half, bias];
+    close(&result("com.microsoft.QMoE 1", vec![], &inputs), &[2.0, 0.0]);
+}

@@ -234,7 +234,7 @@ fn dynamic_quantize_matmul(b: &mut Build, n: &Node) -> Outputs {
 }
 
 /// Numbers of `bits` bits, the lowest first in each byte, one a byte: [.., n] bytes as [.., n·8/bits].
-fn unpacked(b: &mut Build, x: Value, bits: usize) -> Result<Value> {
+pub(super) fn unpacked(b: &mut Build, x: Value, bits: usize) -> Result<Value> {
     let mut shape = b.shape(x);
     if bits == 8 || shape.is_empty() {
         return Ok(x);
