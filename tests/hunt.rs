@@ -275,3 +275,13 @@ fn powers_of_squares_are_whole() {
         %s = select(%either, %a, %b) %p = pow(%s, %y) %t = select(%either, %c, %d) %q = pow(%t, %z) return p = %p, q = %q }",
     );
 }
+
+#[test]
+fn attention_to_attention_that_was_turned() {
+    agrees(
+        "graph(x: f32[1,1,1,1], m: f32[1,1], q: f32[2,1,2,1], k: f32[2,1,5,4]) {
+        %a = attention(%q, %x, %x) {scale=0.5} %t = transpose(%a) {perm=[2,3,0,1]} %z = const f32[1,1,2,1] splat 2 %b = attention(%t, %t, %z, %m) {scale=0.5}
+        %c = attention(%k, %k, %k) {scale=0.5} %u = transpose(%c) {perm=[2,0,1,3]} %v = reshape(%u) {shape=[1,5,2,4]} %d = attention(%v, %v, %v) {scale=0.5}
+        return b = %b, d = %d }",
+    );
+}

@@ -10,7 +10,7 @@ use crate::kernels::attention::{self, Views};
 use crate::kernels::map::View;
 use crate::kernels::moving::{reshaped, view_through};
 use dnnc_ir::{Class, Graph, Kind, Node, TensorType, Value};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Nodes of an expression beyond which a new kernel starts: registers and compile time are bounded.
 const MAX_NODES: usize = 48;
@@ -139,6 +139,8 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
 /// Attention whose operands or result are views of other values, with the index of its node. What nobody needs any more is taken.
 fn heads(graph: &Graph, users: &[Vec<usize>], taken: &mut HashMap<usize, ()>) -> Vec<(usize, Group)> {
     let mut out = vec![];
+    // Transposes whose results attention writes: what they turn lies nowhere.
+    let mut turns = HashSet::new();
     // Uses that are left of each node.
     let mut uses: Vec<usize> = users.iter().map(Vec::len).collect();
     for (n, node) in graph.nodes().iter().enumerate() {
@@ -150,7 +152,7 @@ fn heads(graph: &Graph, users: &[Vec<usize>], taken: &mut HashMap<usize, ()>) ->
         let mut operands = node.inputs.clone();
         let mut views = Views::default();
         for (operand, view) in operands.iter_mut().zip(&mut views.operands) {
-            let Some((source, lies)) = source(graph, *operand) else { continue };
+            let Some((source, lies)) = source(graph, *operand, &turns) else { continue };
             // What moves the value is gone when this was its last use.
             let mut value = std::mem::replace(operand, source);
             *view = Some(lies);
@@ -165,6 +167,7 @@ fn heads(graph: &Graph, users: &[Vec<usize>], taken: &mut HashMap<usize, ()>) ->
         }
         let result = turned(graph, users, made).map_or(made, |(result, view, chain)| {
             views.result = Some(view);
+            turns.insert(result);
             taken.extend(chain.into_iter().map(|n| (n, ())));
             result
         });
@@ -176,11 +179,11 @@ fn heads(graph: &Graph, users: &[Vec<usize>], taken: &mut HashMap<usize, ()>) ->
     out
 }
 
-/// The value in which another lies as an even view, further than through reshapes alone, and how.
-fn source(graph: &Graph, value: Value) -> Option<(Value, View)> {
+/// The value in which another lies as an even view, further than through reshapes alone but not behind `turns`, and how.
+fn source(graph: &Graph, value: Value, turns: &HashSet<Value>) -> Option<(Value, View)> {
     let mut chain = vec![];
     let mut at = value;
-    while matches!(graph.node(at).op.kind(), Kind::Reshape | Kind::Transpose | Kind::Slice | Kind::Expand) {
+    while !turns.contains(&at) && matches!(graph.node(at).op.kind(), Kind::Reshape | Kind::Transpose | Kind::Slice | Kind::Expand) {
         chain.push(at);
         at = graph.node(at).inputs[0];
     }

@@ -103,7 +103,7 @@ fn noisy(case: &Case, rng: &mut Rng, loud: f64, cancelled: bool) -> Result<Vec<T
                     operands.iter_mut().for_each(|t| *t = moved(t, rng, Zeros::Stay, |v| 2.0 * loud * unit(t.ty().ty) * v.abs()));
                 }
                 let results = eval_op(&node.op, &operands)?;
-                results.iter().map(|t| shaken(node, &operands, t, rng, loud, cancelled)).collect()
+                results.iter().map(|t| shaken(node, &operands, t, rng, loud, cancelled)).collect::<Result<_, _>>()?
             }
         };
         values.push(results);
@@ -124,10 +124,10 @@ fn is_rounding_free(node: &Node) -> bool {
         || matches!(kind, Gather | GatherElements | GatherNd | NonZero | Compress | Unique | NonMaxSuppression | Pack | Unpack | If)
 }
 
-fn shaken(node: &Node, operands: &[Tensor], t: &Tensor, rng: &mut Rng, loud: f64, cancelled: bool) -> Tensor {
+fn shaken(node: &Node, operands: &[Tensor], t: &Tensor, rng: &mut Rng, loud: f64, cancelled: bool) -> Result<Tensor, String> {
     let ty = t.ty().ty;
     if !ty.is_real() || is_rounding_free(node) {
-        return t.clone();
+        return Ok(t.clone());
     }
     let kind = node.op.kind();
     let largest = |t: &Tensor| numbers(t).iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs()));
@@ -136,6 +136,11 @@ fn shaken(node: &Node, operands: &[Tensor], t: &Tensor, rng: &mut Rng, loud: f64
         (Kind::Add | Kind::Sub | Kind::Mod, _) => operands.iter().map(largest).fold(0.0, f64::max),
         // What is left of 1 + erf, of x/6 + 1/2, or of 1 − a gate, has the error of 1.
         (Kind::Gelu | Kind::GeluTanh | Kind::HardSwish, _) => largest(&operands[0]),
+        // Summands that are equal are rounded alike, as many times as there are.
+        (Kind::ReduceSum | Kind::ReduceMean, _) => {
+            let abs = Op::new(Kind::Abs, []).expect("the row of `abs`");
+            largest(&eval_op(&node.op, &eval_op(&abs, operands)?)?[0])
+        }
         (Kind::Lstm | Kind::Gru | Kind::Rnn, _) => operands.iter().map(largest).fold(1.0, f64::max),
         (_, Class::Map) => 0.0,
         _ => largest(t),
@@ -150,7 +155,7 @@ fn shaken(node: &Node, operands: &[Tensor], t: &Tensor, rng: &mut Rng, loud: f64
         (kind, class) if cancelled && (class != Class::Map || matches!(kind, Kind::Add | Kind::Sub | Kind::Mod)) => Zeros::Cancelled,
         _ => Zeros::Stay,
     };
-    moved(t, rng, zeros, |v| loud * (4.0 * unit(ty) * v.abs() + of_top * top))
+    Ok(moved(t, rng, zeros, |v| loud * (4.0 * unit(ty) * v.abs() + of_top * top)))
 }
 
 /// The tensor with each number moved by up to so much.
