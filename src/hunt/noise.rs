@@ -135,7 +135,8 @@ fn shaken(node: &Node, operands: &[Tensor], t: &Tensor, rng: &mut Rng, loud: f64
     let top = match (kind, node.op.def.class) {
         (Kind::Add | Kind::Sub | Kind::Mod, _) => operands.iter().map(largest).fold(0.0, f64::max),
         // What is left of 1 + erf, of x/6 + 1/2, or of 1 − a gate, has the error of 1.
-        (Kind::Gelu | Kind::GeluTanh | Kind::HardSwish, _) => largest(&operands[0]),
+        // Weights of pixels are what is left of a cubic polynomial.
+        (Kind::Gelu | Kind::GeluTanh | Kind::HardSwish | Kind::GridSample, _) => largest(&operands[0]),
         // Summands that are equal are rounded alike, as many times as there are.
         (Kind::ReduceSum | Kind::ReduceMean, _) => {
             let abs = Op::new(Kind::Abs, []).expect("the row of `abs`");
