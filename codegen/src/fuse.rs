@@ -101,7 +101,7 @@ impl Group {
 pub fn groups(graph: &Graph) -> Vec<Group> {
     let users = users(graph);
     let root_of = roots(graph, &users);
-    let mut taken: HashMap<usize, ()> = HashMap::new(); // nodes whose result an epilogue has replaced
+    let mut taken: HashSet<usize> = HashSet::new(); // nodes whose result an epilogue has replaced
     let mut at: Vec<Vec<Group>> = graph.nodes().iter().map(|_| vec![]).collect();
     for (root, &mine) in root_of.iter().enumerate() {
         if mine != Some(root) {
@@ -110,7 +110,7 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
         let mut members: Vec<usize> = (0..=root).filter(|n| root_of[*n] == Some(root)).collect();
         let result = Value { node: root as u32, index: 0 };
         if let Some((anchor, absorbed, epilogue, extras)) = anchor(graph, &users, &members, &taken) {
-            taken.insert(anchor, ());
+            taken.insert(anchor);
             let last = *absorbed.last().expect("an epilogue has at least one node");
             let made = Value { node: last as u32, index: 0 };
             at[last].push(Group::Node { node: anchor, epilogue: Some((epilogue, extras)), result: made });
@@ -127,7 +127,7 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
     }
     let mut out = vec![];
     for (n, node) in graph.nodes().iter().enumerate() {
-        let whole = !matches!(node.op.def.class, Class::Source | Class::Map) && !taken.contains_key(&n);
+        let whole = !matches!(node.op.def.class, Class::Source | Class::Map) && !taken.contains(&n);
         if whole {
             out.push(Group::Node { node: n, epilogue: None, result: Value { node: n as u32, index: 0 } });
         }
@@ -137,10 +137,8 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
 }
 
 /// Attention whose operands or result are views of other values, with the index of its node. What nobody needs any more is taken.
-fn heads(graph: &Graph, users: &[Vec<usize>], taken: &mut HashMap<usize, ()>) -> Vec<(usize, Group)> {
+fn heads(graph: &Graph, users: &[Vec<usize>], taken: &mut HashSet<usize>) -> Vec<(usize, Group)> {
     let mut out = vec![];
-    // Transposes whose results attention writes: what they turn lies nowhere.
-    let mut turns = HashSet::new();
     // Uses that are left of each node.
     let mut uses: Vec<usize> = users.iter().map(Vec::len).collect();
     for (n, node) in graph.nodes().iter().enumerate() {
@@ -152,7 +150,7 @@ fn heads(graph: &Graph, users: &[Vec<usize>], taken: &mut HashMap<usize, ()>) ->
         let mut operands = node.inputs.clone();
         let mut views = Views::default();
         for (operand, view) in operands.iter_mut().zip(&mut views.operands) {
-            let Some((source, lies)) = source(graph, *operand, &turns) else { continue };
+            let Some((source, lies)) = source(graph, *operand, taken) else { continue };
             // What moves the value is gone when this was its last use.
             let mut value = std::mem::replace(operand, source);
             *view = Some(lies);
@@ -161,29 +159,31 @@ fn heads(graph: &Graph, users: &[Vec<usize>], taken: &mut HashMap<usize, ()>) ->
                 if uses[value.node as usize] > 0 {
                     break;
                 }
-                taken.insert(value.node as usize, ());
+                taken.insert(value.node as usize);
                 value = graph.node(value).inputs[0];
             }
         }
         let result = turned(graph, users, made).map_or(made, |(result, view, chain)| {
             views.result = Some(view);
-            turns.insert(result);
-            taken.extend(chain.into_iter().map(|n| (n, ())));
+            taken.extend(chain);
             result
         });
         if views != Views::default() {
-            taken.insert(n, ());
+            taken.insert(n);
             out.push((n, Group::Attention { node: n, operands, views, result }));
         }
     }
     out
 }
 
-/// The value in which another lies as an even view, further than through reshapes alone but not behind `turns`, and how.
-fn source(graph: &Graph, value: Value, turns: &HashSet<Value>) -> Option<(Value, View)> {
+/// The value in which another lies as an even view, further than through reshapes alone, and how. A view that is `taken` and still used is
+/// the turned result of attention: what it turns lies nowhere.
+fn source(graph: &Graph, value: Value, taken: &HashSet<usize>) -> Option<(Value, View)> {
     let mut chain = vec![];
     let mut at = value;
-    while !turns.contains(&at) && matches!(graph.node(at).op.kind(), Kind::Reshape | Kind::Transpose | Kind::Slice | Kind::Expand) {
+    while !taken.contains(&(at.node as usize))
+        && matches!(graph.node(at).op.kind(), Kind::Reshape | Kind::Transpose | Kind::Slice | Kind::Expand)
+    {
         chain.push(at);
         at = graph.node(at).inputs[0];
     }
@@ -276,14 +276,14 @@ fn anchor(
     graph: &Graph,
     users: &[Vec<usize>],
     members: &[usize],
-    taken: &HashMap<usize, ()>,
+    taken: &HashSet<usize>,
 ) -> Option<(usize, Vec<usize>, Epilogue, Vec<Value>)> {
     let mut candidates: Vec<usize> = vec![];
     for &m in members {
         for v in &graph.nodes()[m].inputs {
             let p = v.node as usize;
             let node = &graph.nodes()[p];
-            if node.op.def.class != Class::Compute || taken.contains_key(&p) || candidates.contains(&p) || v.index != 0 {
+            if node.op.def.class != Class::Compute || taken.contains(&p) || candidates.contains(&p) || v.index != 0 {
                 continue;
             }
             let Some(family) = kernels::family(node.op.kind()) else { continue };
