@@ -311,7 +311,9 @@ impl Instance<'_> {
         let want_shape = want.map(|t| t.shape.clone());
         let base = self.base.clone();
         let shuffles = self.rule.name == "shuffle of channels";
+        let reorders = self.rule.name == "places in another order";
         let asks = |name: &str| self.rule.conditions.iter().any(|(n, ..)| *n == name);
+        let volumes = asks("volumes");
         let (dense, grouped, few) = (asks("dense"), asks("depthwise"), asks("few_groups"));
         let narrow = asks("narrow_groups");
         let r = &mut *self.random;
@@ -319,6 +321,9 @@ impl Instance<'_> {
         let image = |r: &mut Random| {
             if column {
                 return vec![1 + r.below(2), 1 + r.below(4), 2 + r.below(5), 1];
+            }
+            if volumes {
+                return vec![1, 1 + r.below(3), 1 + r.below(5), 1 + r.below(4), 1 + r.below(4)];
             }
             let channels = if narrow { r.pick(&[8, 16]) } else { r.pick(&[1, 2, 3, 4, 6, 8]) };
             let mut shape = vec![1 + r.below(2), channels];
@@ -394,6 +399,7 @@ impl Instance<'_> {
             },
             (Kind::Pad, 0) => want_shape.unwrap_or_else(|| if r.chance(50) { image(r) } else { base }),
             (Kind::Pad, _) => vec![],
+            (Kind::Unpack, _) if reorders => vec![r.pick(&[1, 4]), 1 + r.below(4), 2 * r.below(3), 2 + 2 * r.below(2), BLOCK],
             (Kind::Unpack, _) => {
                 let mut shape = match want_shape.filter(|s| s.len() == 4) {
                     Some(s) => vec![s[0], s[1].div_ceil(BLOCK), s[2], s[3]],
@@ -449,6 +455,7 @@ impl Instance<'_> {
         let asks = |name: &str| self.rule.conditions.iter().any(|(n, ..)| *n == name);
         let (whole, quantised) = (asks("whole"), asks("lowest_of") || asks("lowest_zero"));
         let shuffles = self.rule.name == "shuffle of channels";
+        let reorders = self.rule.name == "places in another order";
         let unbounded = slot.is_some_and(|s| self.condition("unbounded", s).is_some());
         let r = &mut *self.random;
         let axes = |r: &mut Random| -> Vec<i64> {
@@ -547,6 +554,16 @@ impl Instance<'_> {
                     attrs.extend([("include_pad", Attr::from(r.chance(50))), ("extra", extra)]);
                 }
                 attrs
+            }
+            Kind::Reshape if reorders && rank == 4 => {
+                let [n, c, h, w] = [0, 1, 2, 3].map(|i| shape[i]);
+                let grids = [vec![n, c, h / 2, 2, w / 2, 2], vec![n / 4, 2, 2, c, h, w], vec![n, 2, 2, c / 4, h, w]];
+                vec![("shape", Attr::from(r.pick(&grids)))]
+            }
+            Kind::Transpose if reorders && rank == 6 => vec![("perm", Attr::from(r.pick(&[vec![0, 3, 5, 1, 2, 4], vec![0, 3, 4, 1, 5, 2]])))],
+            Kind::Reshape if reorders && rank == 6 => {
+                let [a, b, c, d, e, f] = [0, 1, 2, 3, 4, 5].map(|i| shape[i]);
+                vec![("shape", Attr::from(r.pick(&[vec![a * b * c, d, e, f], vec![a, b, c * d, e * f]])))]
             }
             Kind::Transpose if !shuffles => {
                 vec![("perm", Attr::from(if perm.len() == rank { perm.to_vec() } else { self.permutation(rank) }))]

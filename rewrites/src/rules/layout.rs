@@ -14,7 +14,7 @@ named! { #[doc = "Conditions."] CHECK: Check; images, planar, inverse, whole_gro
 named! {
     #[doc = "Helpers."]
     MAKE: Make;
-    packed, unpacked, blocked, on_blocks, concat_blocks, slice_blocks, pad_blocks, kept_axes, flat, flat_pack, row, row_of, lines_of, sum_of_few, turned, lying, upright
+    packed, unpacked, blocked, on_blocks, concat_blocks, slice_blocks, pad_blocks, kept_axes, flat, flat_pack, replaced, row, row_of, lines_of, sum_of_few, turned, lying, upright
 }
 
 rules! {
@@ -36,6 +36,7 @@ rules! {
     "concat of blocks"        : (concat[c] ..xs)                    => (concat_blocks c xs)
     "slice of blocks"         : (slice[s] (unpack[u] x))            => (slice_blocks s u x)
     "pad of blocks"           : (pad[q] (unpack[u] x) z)            => (pad_blocks q u x z)
+    "places in another order" : (reshape[a] (transpose[t] (reshape[b] (unpack[u] x)))) => (replaced a t b u x)
     "unpack of single places" : (unpack[u] x)                       => (flat u x)
     "pack of single places"   : (pack[p] x)                         => (flat_pack p x)
 }
@@ -296,6 +297,39 @@ fn pad_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let wide = [of_blocks(front, front[1] / block), of_blocks(back, (back[1] + block - 1) / block)].concat();
     let inner = g.apply(&q.with("pads", wide), &[x, z])?;
     Ok(Arg::Value(g.apply(&unpack_op(block as usize, padded as usize), &[inner])?))
+}
+
+/// Images whose pixels, or whole blocks of channels, are put elsewhere by way of more axes: the same with blocks.
+fn replaced(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+    const NOT: Why = other("no images are reordered by way of more axes");
+    let (to, perm, split) = (args[0].op().attrs.sizes("shape"), args[1].op().attrs.sizes("perm"), args[2].op().attrs.sizes("shape"));
+    let (u, x) = (args[3].op(), args[4].id());
+    of_channels(u)?;
+    let (block, channels) = (u.attrs.size("block"), u.attrs.size("size"));
+    let shape = g.shape(x).to_vec();
+    if shape.len() != 5 || to.len() != 4 || shape.contains(&0) {
+        return Err(NOT);
+    }
+    // The axes that channels are split into, of which the last has whole blocks unless it is all of them.
+    let product = |v: &[usize]| v.iter().product::<usize>();
+    let first = (0..split.len()).rev().find(|&i| product(&split[..i]) == shape[0]).ok_or(NOT)?;
+    let last = (first..split.len()).find(|&i| product(&split[first..=i]) == channels).ok_or(NOT)?;
+    let whole = split[last] == channels || split[last].is_multiple_of(block);
+    // Where the last of them ends up: at the end of the new channels.
+    let ordered: Vec<usize> = perm.iter().map(|&i| split[i]).collect();
+    let place = perm.iter().position(|&i| i == last).ok_or(NOT)?;
+    let ends = product(&ordered[..=place]) == to[0] * to[1];
+    if !whole || !ends || !to[1].is_multiple_of(split[last]) || split[last] != to[1] && !split[last].is_multiple_of(block) {
+        return Err(near("a block of channels would be torn"));
+    }
+    let in_blocks = |axes: &[usize], at: usize| -> Vec<usize> {
+        axes.iter().enumerate().map(|(i, &n)| if i == at { n.div_ceil(block) } else { n }).chain([block]).collect()
+    };
+    let y = g.reshape(x, &in_blocks(&split, last))?;
+    let perm: Vec<i64> = perm.iter().chain([&perm.len()]).map(|&i| i as i64).collect();
+    let y = g.op(Kind::Transpose, [("perm", Attr::from(perm))], &[y])?;
+    let y = g.reshape(y, &[to[0], to[1].div_ceil(block), to[2], to[3], block])?;
+    Ok(Arg::Value(g.apply(&unpack_op(block, to[1]), &[y])?))
 }
 
 /// One place and whole blocks: the bytes are the same.

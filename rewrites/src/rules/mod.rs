@@ -4,6 +4,7 @@
 //! side compute what algebra cannot say ([`Make`]); both answer "no" with the reason, which `explain` shows.
 
 mod algebra;
+mod decompose;
 mod facts;
 mod fold;
 mod layout;
@@ -86,7 +87,16 @@ pub const PHASES: &[Phase] = &[Phase::Simplify, Phase::Merge, Phase::Layout];
 fn tables(phase: Phase) -> Vec<&'static [Line]> {
     match phase {
         Phase::Simplify => {
-            vec![algebra::ALGEBRA, recognise::RECOGNISE, fold::FOLD, shuffle::SHUFFLE, moving::MOVING, quantise::QUANTISE, layout::LINES]
+            vec![
+                algebra::ALGEBRA,
+                recognise::RECOGNISE,
+                fold::FOLD,
+                shuffle::SHUFFLE,
+                moving::MOVING,
+                quantise::QUANTISE,
+                layout::LINES,
+                decompose::DECOMPOSE,
+            ]
         }
         Phase::Merge => vec![],
         Phase::Layout => vec![layout::LAYOUT],
@@ -107,14 +117,14 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
 
 /// The helper of a name.
 pub fn helper(name: &str) -> Make {
-    let tables = [facts::MAKE, fold::MAKE, shuffle::MAKE, moving::MAKE, quantise::MAKE, layout::MAKE, recognise::MAKE, algebra::MAKE];
+    let tables = [facts::MAKE, fold::MAKE, shuffle::MAKE, moving::MAKE, quantise::MAKE, layout::MAKE, recognise::MAKE, algebra::MAKE, decompose::MAKE];
     let found = tables.iter().flat_map(|t| t.iter()).find(|(n, _)| *n == name);
     found.unwrap_or_else(|| panic!("no operator and no helper is called `{name}`")).1
 }
 
 fn check(name: &str) -> Check {
     let tables =
-        [facts::CHECK, algebra::CHECK, fold::CHECK, shuffle::CHECK, moving::CHECK, quantise::CHECK, layout::CHECK, recognise::CHECK];
+        [facts::CHECK, algebra::CHECK, fold::CHECK, shuffle::CHECK, moving::CHECK, quantise::CHECK, layout::CHECK, recognise::CHECK, decompose::CHECK];
     let found = tables.iter().flat_map(|t| t.iter()).find(|(n, _)| *n == name);
     found.unwrap_or_else(|| panic!("no condition is called `{name}`")).1
 }
