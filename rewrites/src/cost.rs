@@ -90,7 +90,12 @@ impl Model {
                 let filled = classes[term.children[1]].data.filled.as_ref().filter(|_| inputs[1].rank() == 2);
                 KERNEL_NS + traffic.max(dense * filled.map_or(1.0, |f| self.sparse(f.density(), blocks(f))))
             }
-            Kind::ConvTranspose => KERNEL_NS + traffic.max(work / (self.macs * 0.3)),
+            // A product, and what each of its elements adds to the result.
+            Kind::ConvTranspose => {
+                let channels = (inputs[1].shape[0] / op.attrs.size("groups").max(1)).max(1);
+                let added = (work / channels as f64) as usize * 4;
+                KERNEL_NS + traffic.max(work / (self.macs * 0.3)) + self.traffic(2 * added)
+            }
             Kind::Attention => KERNEL_NS + traffic.max(work / (self.macs * 0.9)),
             Kind::Lstm | Kind::Gru | Kind::Rnn => KERNEL_NS + traffic.max(work / (self.macs * 0.3)),
             // Few channels fill no block: then windows are read one by one.
@@ -179,6 +184,7 @@ impl Model {
         let forms: &[usize] = match w.shape[2..] {
             [3, 3] if plain => &[2, 4, 6],
             [5, 5] if plain => &[2, 4],
+            [7, 7] if plain => &[2],
             _ => return 1.0,
         };
         let (kernel, pixels) = (w.shape[2], [result.shape[2], result.shape[3]]);

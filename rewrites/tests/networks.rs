@@ -241,6 +241,49 @@ fn lines_are_packed_as_images() {
 }
 
 #[test]
+fn dilated_convolutions_work_on_grids_without_going_back_in_between() {
+    let mut g = Graph::new();
+    let mut y = input(&mut g, &[1, 32, 28, 28]);
+    for seed in 1..3 {
+        let w = g.constant(noise(&[32, 32, 3, 3], seed));
+        let attrs = [ints("strides", &[1, 1]), ints("pads", &[2; 4]), ints("dilations", &[2, 2])];
+        y = g.apply(Kind::Conv, attrs, &[y, w]).expect("conv");
+        y = op(&mut g, Kind::Relu, &[y]);
+    }
+    g.output("y", y);
+    insta::assert_snapshot!(optimised(&g));
+}
+
+#[test]
+fn transposed_convolutions_are_convolutions_by_phase() {
+    let mut g = Graph::new();
+    let x = input(&mut g, &[1, 32, 14, 14]);
+    let x = conv(&mut g, x, &[32, 32, 3, 3], 1, 1);
+    // Windows of all phases alike, then each its own.
+    let (w, v) = (g.constant(noise(&[32, 16, 2, 2], 2)), g.constant(noise(&[16, 16, 4, 4], 3)));
+    let attrs = |pad: i64| [ints("strides", &[2, 2]), ints("pads", &[pad; 4]), ints("dilations", &[1, 1]), ints("output_padding", &[0, 0])];
+    let y = g.apply(Kind::ConvTranspose, attrs(0), &[x, w]).expect("conv_transpose");
+    let y = g.apply(Kind::ConvTranspose, attrs(1), &[y, v]).expect("conv_transpose");
+    let y = op(&mut g, Kind::Relu, &[y]);
+    g.output("y", y);
+    insta::assert_snapshot!(optimised(&g));
+}
+
+#[test]
+fn volumes_are_slices_as_images() {
+    let mut g = Graph::new();
+    let x = input(&mut g, &[1, 8, 6, 12, 12]);
+    let w = g.constant(noise(&[16, 8, 3, 3, 3], 1));
+    let attrs = [ints("strides", &[1; 3]), ints("pads", &[1; 6]), ints("dilations", &[1; 3])];
+    let y = g.apply(Kind::Conv, attrs, &[x, w]).expect("conv");
+    let y = op(&mut g, Kind::Relu, &[y]);
+    let attrs = [ints("kernel", &[2; 3]), ints("strides", &[2; 3]), ints("pads", &[0; 6]), ints("dilations", &[1; 3])];
+    let y = g.apply(Kind::MaxPool, attrs, &[y]).expect("max_pool");
+    g.output("y", y);
+    insta::assert_snapshot!(optimised(&g));
+}
+
+#[test]
 fn bodies_of_loops_are_optimised() {
     let state = TensorType::new(Type::F32, [1, 8, 4, 4]);
     let mut body = Graph::new();

@@ -24,7 +24,7 @@ fn dilated(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let (attrs, kernel) = (&args[0].op().attrs, &g.shape(args[1].id())[2..]);
     let gaps = attrs.ints("dilations").iter().any(|&d| d > 1) && attrs.ints("strides").iter().all(|&s| s == 1);
     let dense = attrs.int("groups") == 1 && attrs.int("block") == 0;
-    if gaps && dense && matches!(kernel, [3, 3] | [5, 5]) { Ok(()) } else { Err(other("the convolution is not dilated, dense and square")) }
+    if gaps && dense && matches!(kernel, [3, 3] | [5, 5] | [7, 7]) { Ok(()) } else { Err(other("the convolution is not dilated, dense and square")) }
 }
 
 /// A transposed convolution of few phases along axes that all have taps.
@@ -33,9 +33,9 @@ fn phases(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let (attrs, shape, w) = (&args[0].op().attrs, g.shape(args[1].id()), g.shape(args[2].id()));
     let (strides, axes) = (attrs.ints("strides"), w.len() - 2);
     let all = strides.iter().zip(&w[2..]).all(|(&s, &k)| k as i64 >= s) && strides.iter().product::<i64>() <= MOST;
-    let dense = attrs.int("groups") == 1 && attrs.ints("dilations").iter().all(|&d| d == 1);
+    let gaps = attrs.ints("dilations").iter().any(|&d| d > 1);
     let empty = shape.iter().chain(w).any(|&n| n == 0);
-    if axes <= 2 && all && dense && !empty { Ok(()) } else { Err(other("it has groups, gaps, or phases without a tap")) }
+    if axes <= 2 && all && !gaps && !empty { Ok(()) } else { Err(other("it has gaps, or phases without a tap")) }
 }
 
 /// Images of three axes, one at a time, of one group.
@@ -155,8 +155,11 @@ fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     for (i, &s) in strides.iter().enumerate() {
         all = all.iter().flat_map(|v| (0..s).map(move |r| [&v[..], &[phase(i, r)]].concat())).collect();
     }
-    // Phases whose windows lie alike are one convolution.
-    let alike = |a: &[Phase], b: &[Phase]| a.iter().zip(b).all(|(a, b)| (a.taps, a.before, a.after) == (b.taps, b.before, b.after));
+    // Phases whose windows lie alike are one convolution, unless its groups would part them.
+    let groups = p.attrs.size("groups");
+    let alike = |a: &[Phase], b: &[Phase]| {
+        groups == 1 && a.iter().zip(b).all(|(a, b)| (a.taps, a.before, a.after) == (b.taps, b.before, b.after))
+    };
     let mut parts = vec![];
     for together in all.chunk_by(|a, b| alike(a, b)) {
         let at = &together[0];
@@ -172,13 +175,16 @@ fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
             let mut taken = whole(&weights[..2]);
             taken.extend(phase.iter().zip(&strides).map(|(a, &s)| (a.last, a.taps, -(s as i64))));
             let taken = slice(g, w, &taken)?;
-            let perm: Vec<i64> = [1, 0].into_iter().chain(2..2 + axes as i64).collect();
-            kernels.push(transpose(g, taken, &perm)?);
+            let taps: Vec<usize> = phase.iter().map(|a| a.taps).collect();
+            let taken = g.reshape(taken, &[&[groups, weights[0] / groups, weights[1]], &taps[..]].concat())?;
+            let perm: Vec<i64> = [0, 2, 1].into_iter().chain(3..3 + axes as i64).collect();
+            let turned = transpose(g, taken, &perm)?;
+            kernels.push(g.reshape(turned, &[&[groups * weights[1], weights[0] / groups], &taps[..]].concat())?);
         }
         let kernels = concat(g, 0, &kernels)?;
         let ones = vec![1i64; axes];
         let around = at.iter().map(|a| a.before.max(0)).chain(at.iter().map(|a| a.after.max(0))).collect::<Vec<i64>>();
-        let attrs = [("strides", Attr::from(ones.clone())), ("dilations", Attr::from(ones)), ("pads", Attr::from(around))];
+        let attrs = [("strides", Attr::from(ones.clone())), ("dilations", Attr::from(ones)), ("pads", Attr::from(around)), ("groups", Attr::Int(groups as i64))];
         let mut operands = vec![read, kernels];
         if let [bias] = bias {
             operands.push(concat(g, 0, &vec![*bias; together.len()])?);
@@ -186,7 +192,7 @@ fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         parts.push(g.op(Kind::Conv, attrs, &operands)?);
     }
     let y = concat(g, 1, &parts)?;
-    let channels = weights[1];
+    let channels = groups * weights[1];
     let split = [&[shape[0]], &strides[..], &[channels], &made[..]].concat();
     let y = g.reshape(y, &split)?;
     let n = axes as i64;

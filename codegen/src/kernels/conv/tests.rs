@@ -233,7 +233,7 @@ fn by_winograd() {
 /// Errors of 64 channels stay below these parts of the largest result; those of the direct sum are about 3e-7.
 #[test]
 fn winograd_rounds_little() {
-    for (form, bound) in winograd::FORMS.iter().zip([1e-6, 3e-6, 1.5e-5, 3e-6, 1.5e-5, 1e-6, 1e-6, 3e-6]) {
+    for (form, bound) in winograd::FORMS.iter().zip([1e-6, 3e-6, 1.5e-5, 3e-6, 1.5e-5, 1.5e-5, 1e-6, 1e-6, 3e-6]) {
         let mut case = Case::new(8, [64, 8], &[14, 14], &[form.kernel; 2]);
         case.strides = vec![form.stride; 2];
         case.pads = vec![form.kernel / 2; 4];

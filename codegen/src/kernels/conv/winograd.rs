@@ -44,6 +44,7 @@ pub const FORMS: &[Form] = &[
     Form { name: "winograd F(6,3)",   out: 6, kernel: 3, stride: 1, worth: 1.2,  at: &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5] },
     Form { name: "winograd F(2,5)",   out: 2, kernel: 5, stride: 1, worth: 1.08, at: &[0.0, 0.75, -0.75, 1.5, -1.5] },
     Form { name: "winograd F(4,5)",   out: 4, kernel: 5, stride: 1, worth: 1.2,  at: &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5] },
+    Form { name: "winograd F(2,7)",   out: 2, kernel: 7, stride: 1, worth: 1.2,  at: &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5] },
     Form { name: "winograd F(2,3)/2", out: 2, kernel: 3, stride: 2, worth: 1.05, at: &[1.0, -1.0] },
     Form { name: "winograd F(3,3)/2", out: 3, kernel: 3, stride: 2, worth: 1.08, at: &[0.0, 1.0, -1.0] },
     Form { name: "winograd F(4,3)/2", out: 4, kernel: 3, stride: 2, worth: 1.1,  at: &[0.5, -0.5, 1.25, -1.25] },

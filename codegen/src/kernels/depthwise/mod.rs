@@ -10,7 +10,7 @@ use crate::schedule::{self, WindowTile};
 use dnnc_ir::Type;
 
 /// Taps that a window may have here: its code is written out.
-const MOST_TAPS: usize = 49;
+const MOST_TAPS: usize = 121;
 
 /// Whether this convolution is done here. The shape has two spatial axes.
 pub fn fits(unit: &Unit, s: &Shape) -> bool {
