@@ -560,7 +560,9 @@ impl Instance<'_> {
                 let grids = [vec![n, c, h / 2, 2, w / 2, 2], vec![n / 4, 2, 2, c, h, w], vec![n, 2, 2, c / 4, h, w]];
                 vec![("shape", Attr::from(r.pick(&grids)))]
             }
-            Kind::Transpose if reorders && rank == 6 => vec![("perm", Attr::from(r.pick(&[vec![0, 3, 5, 1, 2, 4], vec![0, 3, 4, 1, 5, 2]])))],
+            Kind::Transpose if reorders && rank == 6 => {
+                vec![("perm", Attr::from(r.pick(&[vec![0, 3, 5, 1, 2, 4], vec![0, 3, 4, 1, 5, 2]])))]
+            }
             Kind::Reshape if reorders && rank == 6 => {
                 let [a, b, c, d, e, f] = [0, 1, 2, 3, 4, 5].map(|i| shape[i]);
                 vec![("shape", Attr::from(r.pick(&[vec![a * b * c, d, e, f], vec![a, b, c * d, e * f]])))]

@@ -84,18 +84,23 @@ impl Bench {
             let peak = core * self.threads as f64;
             let total: f64 = rows.iter().map(|r| r.ms).sum();
             let mut out = table(&["step", "node", "ms", "%", "work", "GFLOP/s", "of peak", "GB/s"]);
+            // The work of an operator in several parts stands at its last, over the time of all of them.
+            let mut before = 0.0;
             for r in rows {
-                let macs = r.work as f64 / (r.ms * 1e-3);
-                let compute = r.label.starts_with("conv") || r.label.starts_with("matmul") || r.label.starts_with("lstm");
+                let part = r.work == 0 && r.label.ends_with(']');
+                let ms = r.ms + before;
+                before = if part { ms } else { 0.0 };
+                let macs = r.work as f64 / (ms * 1e-3);
+                let compute = !part && (r.label.starts_with("conv") || r.label.starts_with("matmul") || r.label.starts_with("lstm"));
                 out.add_row([
                     r.label.clone(),
                     r.node.clone(),
                     format!("{:.4}", r.ms),
                     format!("{:.1}", 100.0 * r.ms / total),
-                    count(r.work),
+                    if part { String::new() } else { count(r.work) },
                     if compute { format!("{:.1}", 2e-9 * macs) } else { String::new() },
                     if compute { format!("{:.0} %", 100.0 * macs / peak) } else { String::new() },
-                    format!("{:.1}", r.traffic as f64 / (r.ms * 1e-3) / 1e9),
+                    if part { String::new() } else { format!("{:.1}", r.traffic as f64 / (ms * 1e-3) / 1e9) },
                 ]);
             }
             say!("\n{out}\nsum of steps: {total:.4} ms; peak of a core, measured on registers: {:.1} GFLOP/s", 2e-9 * core);

@@ -24,7 +24,11 @@ fn dilated(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let (attrs, kernel) = (&args[0].op().attrs, &g.shape(args[1].id())[2..]);
     let gaps = attrs.ints("dilations").iter().any(|&d| d > 1) && attrs.ints("strides").iter().all(|&s| s == 1);
     let dense = attrs.int("groups") == 1 && attrs.int("block") == 0;
-    if gaps && dense && matches!(kernel, [3, 3] | [5, 5] | [7, 7]) { Ok(()) } else { Err(other("the convolution is not dilated, dense and square")) }
+    if gaps && dense && matches!(kernel, [3, 3] | [5, 5] | [7, 7]) {
+        Ok(())
+    } else {
+        Err(other("the convolution is not dilated, dense and square"))
+    }
 }
 
 /// A transposed convolution of few phases along axes that all have taps.
@@ -86,9 +90,8 @@ fn on_grids(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let (p, x, w, bias) = (args[0].op(), args[1].id(), args[2].id(), args[3].ids());
     let (d, pads) = (p.attrs.sizes("dilations"), p.attrs.ints("pads"));
     let (shape, kernel) = (g.shape(x).to_vec(), g.shape(w)[2..].to_vec());
-    let output: Vec<usize> = (0..2)
-        .map(|i| (shape[2 + i] as i64 + pads[i] + pads[2 + i] - ((kernel[i] - 1) * d[i]) as i64).max(0) as usize)
-        .collect();
+    let output: Vec<usize> =
+        (0..2).map(|i| (shape[2 + i] as i64 + pads[i] + pads[2 + i] - ((kernel[i] - 1) * d[i]) as i64).max(0) as usize).collect();
     if output.contains(&0) {
         return Err(other("there is no result"));
     }
@@ -157,9 +160,8 @@ fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     }
     // Phases whose windows lie alike are one convolution, unless its groups would part them.
     let groups = p.attrs.size("groups");
-    let alike = |a: &[Phase], b: &[Phase]| {
-        groups == 1 && a.iter().zip(b).all(|(a, b)| (a.taps, a.before, a.after) == (b.taps, b.before, b.after))
-    };
+    let alike =
+        |a: &[Phase], b: &[Phase]| groups == 1 && a.iter().zip(b).all(|(a, b)| (a.taps, a.before, a.after) == (b.taps, b.before, b.after));
     let mut parts = vec![];
     for together in all.chunk_by(|a, b| alike(a, b)) {
         let at = &together[0];
@@ -184,7 +186,12 @@ fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         let kernels = concat(g, 0, &kernels)?;
         let ones = vec![1i64; axes];
         let around = at.iter().map(|a| a.before.max(0)).chain(at.iter().map(|a| a.after.max(0))).collect::<Vec<i64>>();
-        let attrs = [("strides", Attr::from(ones.clone())), ("dilations", Attr::from(ones)), ("pads", Attr::from(around)), ("groups", Attr::Int(groups as i64))];
+        let attrs = [
+            ("strides", Attr::from(ones.clone())),
+            ("dilations", Attr::from(ones)),
+            ("pads", Attr::from(around)),
+            ("groups", Attr::Int(groups as i64)),
+        ];
         let mut operands = vec![read, kernels];
         if let [bias] = bias {
             operands.push(concat(g, 0, &vec![*bias; together.len()])?);
@@ -228,7 +235,8 @@ impl Depth {
     fn taken(&self, g: &mut Classes, x: Id, outside: f64) -> Result<Vec<Id>, Why> {
         let x = pad(g, x, outside, vec![self.pads[0], 0, 0, 0, self.pads[1], 0, 0, 0])?;
         let shape = g.shape(x).to_vec();
-        let at = |tap: usize| [(tap * self.dilation, self.output, self.stride as i64)].into_iter().chain(whole(&shape[1..])).collect::<Vec<_>>();
+        let at =
+            |tap: usize| [(tap * self.dilation, self.output, self.stride as i64)].into_iter().chain(whole(&shape[1..])).collect::<Vec<_>>();
         (0..self.taps).map(|tap| slice(g, x, &at(tap))).collect()
     }
 }
@@ -237,7 +245,8 @@ impl Depth {
 fn flat(p: &OpRef) -> OpRef {
     let last = |name: &str| p.attrs.ints(name)[1..].to_vec();
     let pads = p.attrs.ints("pads");
-    let made = p.with("strides", last("strides")).with("dilations", last("dilations")).with("pads", vec![pads[1], pads[2], pads[4], pads[5]]);
+    let made =
+        p.with("strides", last("strides")).with("dilations", last("dilations")).with("pads", vec![pads[1], pads[2], pads[4], pads[5]]);
     if p.kind() == Kind::Conv { made } else { made.with("kernel", last("kernel")) }
 }
 

@@ -117,14 +117,33 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
 
 /// The helper of a name.
 pub fn helper(name: &str) -> Make {
-    let tables = [facts::MAKE, fold::MAKE, shuffle::MAKE, moving::MAKE, quantise::MAKE, layout::MAKE, recognise::MAKE, algebra::MAKE, decompose::MAKE];
+    let tables = [
+        facts::MAKE,
+        fold::MAKE,
+        shuffle::MAKE,
+        moving::MAKE,
+        quantise::MAKE,
+        layout::MAKE,
+        recognise::MAKE,
+        algebra::MAKE,
+        decompose::MAKE,
+    ];
     let found = tables.iter().flat_map(|t| t.iter()).find(|(n, _)| *n == name);
     found.unwrap_or_else(|| panic!("no operator and no helper is called `{name}`")).1
 }
 
 fn check(name: &str) -> Check {
-    let tables =
-        [facts::CHECK, algebra::CHECK, fold::CHECK, shuffle::CHECK, moving::CHECK, quantise::CHECK, layout::CHECK, recognise::CHECK, decompose::CHECK];
+    let tables = [
+        facts::CHECK,
+        algebra::CHECK,
+        fold::CHECK,
+        shuffle::CHECK,
+        moving::CHECK,
+        quantise::CHECK,
+        layout::CHECK,
+        recognise::CHECK,
+        decompose::CHECK,
+    ];
     let found = tables.iter().flat_map(|t| t.iter()).find(|(n, _)| *n == name);
     found.unwrap_or_else(|| panic!("no condition is called `{name}`")).1
 }
