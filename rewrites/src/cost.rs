@@ -168,7 +168,8 @@ impl Model {
             (true, false) => 0.9,
             // Bound by loads: each serves one multiply-add.
             (true, true) => 0.6,
-            (false, _) => 0.12,
+            // Pixels are gathered for the outputs of a group, which are a register full or fewer.
+            (false, _) => 0.12 * ((w.shape[0] / groups.max(1)) as f64 / self.lanes).clamp(0.1, 1.0),
         };
         // Lanes of the last block that hold no channel work in vain.
         let wasted = if packed { (w.shape[0] as f64 / self.lanes).ceil() * self.lanes / w.shape[0] as f64 } else { 1.0 };
