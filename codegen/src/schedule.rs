@@ -276,14 +276,27 @@ pub struct Winograd {
     pub ns: f64,
 }
 
-/// The cut of least predicted time for so many tiles of `inner` pixels square that give `out` square.
-pub fn winograd(target: &Target, options: &Options, inner: usize, out: usize, tiles: usize, channels: usize, outputs: usize) -> Winograd {
+/// The cut of least predicted time for so many tiles of `inner` pixels that give `out`, each down and across.
+pub fn winograd(
+    target: &Target,
+    options: &Options,
+    inner: [usize; 2],
+    out: [usize; 2],
+    tiles: usize,
+    channels: usize,
+    outputs: usize,
+) -> Winograd {
     /// Cycles to load or store a vector in a transform, arithmetic beside it included. Measured on Zen 3.
     const MOVE: f64 = 1.3;
     let v = &target.vector;
     let lanes = lanes(v, 4);
-    let points = inner * inner;
-    let moves = channels.div_ceil(lanes) * 2 * points + outputs.div_ceil(lanes) * (inner + out) * (inner + out);
+    let points = inner[0] * inner[1];
+    // There is one pass less along an axis of one pixel.
+    let (forth, back) = match inner.contains(&1) {
+        true => (2 * points, points + out[0] * out[1]),
+        false => (2 * points, (inner[0] + out[0]) * (inner[1] + out[1])),
+    };
+    let moves = channels.div_ceil(lanes) * forth + outputs.div_ceil(lanes) * back;
     let transforms = (tiles * moves) as f64 * MOVE * 2.0 / v.fma_per_cycle as f64 * 1e3 / target.mhz as f64;
     let weights = (points * channels * outputs * 4) as f64;
     let threads = options.threads.max(1);

@@ -182,16 +182,19 @@ impl Model {
         /// Transforms of a tile, in channels' worth of products: 64→64 at 56×56 takes 0.42 of the direct time, 128→128 at 28×28 0.29.
         const TRANSFORMS: f64 = 4.0;
         let plain = ["strides", "dilations"].iter().all(|name| op.attrs.ints(name) == [1, 1]) && op.attrs.size("groups") == 1;
-        let forms: &[usize] = match w.shape[2..] {
-            [3, 3] if plain => &[2, 4, 6],
-            [5, 5] if plain => &[2, 4],
-            [7, 7] if plain => &[2],
+        let forms = |kernel: usize| match kernel {
+            3 => [2, 4, 6].as_slice(),
+            5 => &[2, 4],
+            7 => &[2],
+            _ => &[],
+        };
+        let (kernel, pixels) = match w.shape[2..] {
+            [h, w] if plain && (h == w || h == 1 || w == 1) => ([h, w], [result.shape[2], result.shape[3]]),
             _ => return 1.0,
         };
-        let (kernel, pixels) = (w.shape[2], [result.shape[2], result.shape[3]]);
-        let products = |out: usize| pixels.iter().map(|n| n.div_ceil(out)).product::<usize>() * (out + kernel - 1).pow(2);
-        let least = forms.iter().map(|&out| products(out)).min().unwrap_or(usize::MAX) as f64;
-        let share = least / (pixels[0] * pixels[1] * kernel * kernel).max(1) as f64;
+        let along = |i: usize, out: usize| if kernel[i] == 1 { pixels[i] } else { pixels[i].div_ceil(out) * (out + kernel[i] - 1) };
+        let Some(least) = forms(kernel[0].max(kernel[1])).iter().map(|&out| along(0, out) * along(1, out)).min() else { return 1.0 };
+        let share = least as f64 / (pixels[0] * pixels[1] * kernel[0] * kernel[1]).max(1) as f64;
         (1.15 * share + TRANSFORMS / w.shape[0] as f64 + TRANSFORMS / w.shape[1] as f64).min(1.0)
     }
 

@@ -19,7 +19,7 @@ rules! {
     "maximum of volumes by slices"     : (max_pool[p] x)             => (pooled_slices p x)   if volumes(p, x), f32(x)
 }
 
-/// A dilated convolution of images whose windows are as wide as high: there are shorter ways for the same windows without gaps.
+/// A dilated convolution with windows for which there are shorter ways without gaps.
 fn dilated(g: &Classes, args: &[Arg]) -> Result<(), Why> {
     let (attrs, kernel) = (&args[0].op().attrs, &g.shape(args[1].id())[2..]);
     let gaps = attrs.ints("dilations").iter().any(|&d| d > 1) && attrs.ints("strides").iter().all(|&s| s == 1);

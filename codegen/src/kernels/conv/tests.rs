@@ -203,7 +203,7 @@ fn by_form(form: &'static winograd::Form, blocks: usize, vectors: usize) -> impl
         if s.block != unit.target.vector.bits / 32 || !winograd::fits(unit, &s, form) {
             return (FAMILY.lower)(unit);
         }
-        let tiles = s.batch * s.output.iter().map(|n| n.div_ceil(form.out)).product::<usize>();
+        let tiles = s.batch * form.tiles(&s.output).iter().product::<usize>();
         let plan = winograd::plan(unit, &s, form);
         let tiles = tiles.div_ceil(blocks.max(1));
         winograd::lower(unit, &s, form, &schedule::Winograd { tiles, columns: s.block * vectors, apart: blocks == 0, ..plan })
@@ -213,16 +213,16 @@ fn by_form(form: &'static winograd::Form, blocks: usize, vectors: usize) -> impl
 #[test]
 fn by_winograd() {
     let r = &mut Random::new(6);
-    for number in 0..16 {
+    for number in 0..2 * winograd::FORMS.len() {
         let form = &winograd::FORMS[number % winograd::FORMS.len()];
-        let k = form.kernel;
+        let kernel = form.axes.map(|a| a.kernel);
         let input = [r.size(1, 14), r.size(1, 14)];
-        let mut case = Case::new([4, 8][r.size(0, 1)], [r.size(1, 20), r.size(1, 30)], &input, &[k, k]);
-        case.strides = vec![form.stride; 2];
+        let mut case = Case::new([4, 8][r.size(0, 1)], [r.size(1, 20), r.size(1, 30)], &input, &kernel);
+        case.strides = form.axes.map(|a| a.stride).to_vec();
         case.pads = (0..4).map(|_| r.size(0, 2)).collect();
         for axis in 0..2 {
             // A window fits.
-            case.pads[axis] += k.saturating_sub(input[axis] + case.pads[axis] + case.pads[axis + 2]);
+            case.pads[axis] += kernel[axis].saturating_sub(input[axis] + case.pads[axis] + case.pads[axis + 2]);
         }
         case.batch = r.size(1, 2);
         case.bias = r.size(0, 1) == 1;
@@ -233,10 +233,13 @@ fn by_winograd() {
 /// Errors of 64 channels stay below these parts of the largest result; those of the direct sum are about 3e-7.
 #[test]
 fn winograd_rounds_little() {
-    for (form, bound) in winograd::FORMS.iter().zip([1e-6, 3e-6, 1.5e-5, 3e-6, 1.5e-5, 1.5e-5, 1e-6, 1e-6, 3e-6]) {
-        let mut case = Case::new(8, [64, 8], &[14, 14], &[form.kernel; 2]);
-        case.strides = vec![form.stride; 2];
-        case.pads = vec![form.kernel / 2; 4];
+    let lines = [1e-6, 3e-6, 1e-5, 3e-6, 1e-5, 1e-5];
+    let bounds = [[1e-6, 3e-6, 1.5e-5, 3e-6, 1.5e-5, 1.5e-5].as_slice(), &[1e-6, 1e-6, 3e-6], &lines, &lines].concat();
+    for (form, bound) in winograd::FORMS.iter().zip(bounds) {
+        let kernel = form.axes.map(|a| a.kernel);
+        let mut case = Case::new(8, [64, 8], &[14, 14], &kernel);
+        case.strides = form.axes.map(|a| a.stride).to_vec();
+        case.pads = [kernel.map(|k| k / 2), kernel.map(|k| k / 2)].concat();
         case.check_by(&by_form(form, 1, 1), bound / 2e-5);
     }
 }

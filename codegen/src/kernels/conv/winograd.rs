@@ -19,38 +19,73 @@ use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
 use crate::schedule::{self, Tile, Winograd};
 use dnnc_ir::Type;
 
-/// A form of the algorithm.
+/// A form of the algorithm: what it does along the height and along the width.
 #[derive(Debug)]
 pub struct Form {
     /// Name, as in reports.
     pub name: &'static str,
-    /// Pixels of the result a tile has along an axis.
+    /// Of rows, of columns.
+    pub axes: [Axis; 2],
+    /// How much shorter the others must be predicted: what memory and error are worth.
+    pub worth: f64,
+}
+
+/// A form along an axis.
+#[derive(Clone, Copy, Debug)]
+pub struct Axis {
+    /// Pixels of the result that a tile has.
     pub out: usize,
     /// Extent of the kernel.
     pub kernel: usize,
     /// From a window to the next.
     pub stride: usize,
-    /// How much shorter the others must be predicted: what memory and error are worth.
-    pub worth: f64,
     /// The numbers at which polynomials are evaluated, opposites side by side; infinity comes last and is not listed.
     at: &'static [f64],
 }
 
+/// Kernels of one element have no points.
+const ONE: Axis = Axis { out: 1, kernel: 1, stride: 1, at: &[] };
+
+const fn axis(out: usize, kernel: usize, stride: usize, at: &'static [f64]) -> Axis {
+    Axis { out, kernel, stride, at }
+}
+
+const F2_3: Axis = axis(2, 3, 1, &[0.0, 1.0, -1.0]);
+const F4_3: Axis = axis(4, 3, 1, SIX);
+const F6_3: Axis = axis(6, 3, 1, EIGHT);
+const F2_5: Axis = axis(2, 5, 1, SIX);
+const F4_5: Axis = axis(4, 5, 1, EIGHT);
+const F2_7: Axis = axis(2, 7, 1, EIGHT);
+const SIX: &[f64] = &[0.0, 0.75, -0.75, 1.5, -1.5];
+const EIGHT: &[f64] = &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5];
+
 /// All forms.
 #[rustfmt::skip]
 pub const FORMS: &[Form] = &[
-    Form { name: "winograd F(2,3)",   out: 2, kernel: 3, stride: 1, worth: 1.05, at: &[0.0, 1.0, -1.0] },
-    Form { name: "winograd F(4,3)",   out: 4, kernel: 3, stride: 1, worth: 1.08, at: &[0.0, 0.75, -0.75, 1.5, -1.5] },
-    Form { name: "winograd F(6,3)",   out: 6, kernel: 3, stride: 1, worth: 1.2,  at: &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5] },
-    Form { name: "winograd F(2,5)",   out: 2, kernel: 5, stride: 1, worth: 1.08, at: &[0.0, 0.75, -0.75, 1.5, -1.5] },
-    Form { name: "winograd F(4,5)",   out: 4, kernel: 5, stride: 1, worth: 1.2,  at: &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5] },
-    Form { name: "winograd F(2,7)",   out: 2, kernel: 7, stride: 1, worth: 1.2,  at: &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5] },
-    Form { name: "winograd F(2,3)/2", out: 2, kernel: 3, stride: 2, worth: 1.05, at: &[1.0, -1.0] },
-    Form { name: "winograd F(3,3)/2", out: 3, kernel: 3, stride: 2, worth: 1.08, at: &[0.0, 1.0, -1.0] },
-    Form { name: "winograd F(4,3)/2", out: 4, kernel: 3, stride: 2, worth: 1.1,  at: &[0.5, -0.5, 1.25, -1.25] },
+    Form { name: "winograd F(2,3)",   axes: [F2_3; 2], worth: 1.05 },
+    Form { name: "winograd F(4,3)",   axes: [F4_3; 2], worth: 1.08 },
+    Form { name: "winograd F(6,3)",   axes: [F6_3; 2], worth: 1.2  },
+    Form { name: "winograd F(2,5)",   axes: [F2_5; 2], worth: 1.08 },
+    Form { name: "winograd F(4,5)",   axes: [F4_5; 2], worth: 1.2  },
+    Form { name: "winograd F(2,7)",   axes: [F2_7; 2], worth: 1.2  },
+    Form { name: "winograd F(2,3)/2", axes: [axis(2, 3, 2, &[1.0, -1.0]); 2],              worth: 1.05 },
+    Form { name: "winograd F(3,3)/2", axes: [axis(3, 3, 2, &[0.0, 1.0, -1.0]); 2],         worth: 1.08 },
+    Form { name: "winograd F(4,3)/2", axes: [axis(4, 3, 2, &[0.5, -0.5, 1.25, -1.25]); 2], worth: 1.1  },
+    Form { name: "winograd F(2,3) of rows",    axes: [ONE, F2_3], worth: 1.05 },
+    Form { name: "winograd F(4,3) of rows",    axes: [ONE, F4_3], worth: 1.08 },
+    Form { name: "winograd F(6,3) of rows",    axes: [ONE, F6_3], worth: 1.15 },
+    Form { name: "winograd F(2,5) of rows",    axes: [ONE, F2_5], worth: 1.08 },
+    Form { name: "winograd F(4,5) of rows",    axes: [ONE, F4_5], worth: 1.15 },
+    Form { name: "winograd F(2,7) of rows",    axes: [ONE, F2_7], worth: 1.15 },
+    Form { name: "winograd F(2,3) of columns", axes: [F2_3, ONE], worth: 1.05 },
+    Form { name: "winograd F(4,3) of columns", axes: [F4_3, ONE], worth: 1.08 },
+    Form { name: "winograd F(6,3) of columns", axes: [F6_3, ONE], worth: 1.15 },
+    Form { name: "winograd F(2,5) of columns", axes: [F2_5, ONE], worth: 1.08 },
+    Form { name: "winograd F(4,5) of columns", axes: [F4_5, ONE], worth: 1.15 },
+    Form { name: "winograd F(2,7) of columns", axes: [F2_7, ONE], worth: 1.15 },
 ];
 
-/// The matrices of a form.
+/// The matrices of a form along an axis.
 struct Matrices {
     /// n × n: pixels of the input to points.
     forth: Vec<Vec<f64>>,
@@ -61,14 +96,30 @@ struct Matrices {
 }
 
 impl Form {
-    /// Pixels of the input a tile has along an axis.
-    pub fn inner(&self) -> usize {
-        (self.out - 1) * self.stride + self.kernel
+    /// Sizes of a tile of the input.
+    pub fn inner(&self) -> [usize; 2] {
+        self.axes.map(|a| a.inner())
+    }
+
+    /// Sizes of a tile of the result.
+    pub fn out(&self) -> [usize; 2] {
+        self.axes.map(|a| a.out)
     }
 
     /// Products.
     pub fn points(&self) -> usize {
-        self.inner() * self.inner()
+        self.inner().iter().product()
+    }
+
+    /// Tiles down and across an image of the result.
+    pub fn tiles(&self, output: &[usize]) -> [usize; 2] {
+        [0, 1].map(|i| output[i].div_ceil(self.axes[i].out))
+    }
+}
+
+impl Axis {
+    fn inner(&self) -> usize {
+        (self.out - 1) * self.stride + self.kernel
     }
 
     /// Pixels of the input from a tile to the next.
@@ -93,7 +144,7 @@ impl Form {
             }
             first += one.forth.len();
         }
-        assert_eq!(first, n, "points of {}", self.name);
+        assert_eq!(first, n, "points of {self:?}");
         all
     }
 }
@@ -137,8 +188,8 @@ pub fn fits(unit: &Unit, s: &Shape, form: &Form) -> bool {
     !unit.options.precise
         && s.groups == 1
         && s.block > 1
-        && s.kernel == [form.kernel; 2]
-        && s.strides == [form.stride; 2]
+        && s.kernel == form.axes.map(|a| a.kernel)
+        && s.strides == form.axes.map(|a| a.stride)
         && s.dilations == [1, 1]
         && edges(s, form).len() <= EDGES
 }
@@ -146,8 +197,9 @@ pub fn fits(unit: &Unit, s: &Shape, form: &Form) -> bool {
 /// Runs of tiles along the width: the end of each, and the pixels of its tiles that lie in the image.
 fn edges(s: &Shape, form: &Form) -> Vec<(usize, (usize, usize))> {
     let mut runs: Vec<(usize, (usize, usize))> = vec![];
-    for tile in 0..s.output[1].div_ceil(form.out) {
-        let place = |column: usize| (column + s.before[1]).saturating_sub(tile * form.step()).min(form.inner());
+    let axis = &form.axes[1];
+    for tile in 0..s.output[1].div_ceil(axis.out) {
+        let place = |column: usize| (column + s.before[1]).saturating_sub(tile * axis.step()).min(axis.inner());
         let inside = (place(0), place(s.input[1]));
         match runs.last_mut().filter(|run| run.1 == inside) {
             Some(run) => run.0 = tile + 1,
@@ -159,8 +211,8 @@ fn edges(s: &Shape, form: &Form) -> Vec<(usize, (usize, usize))> {
 
 /// How it would be cut, and the time that it is predicted to take on one core.
 pub fn plan(unit: &Unit, s: &Shape, form: &Form) -> Winograd {
-    let tiles = s.batch * s.output.iter().map(|n| n.div_ceil(form.out)).product::<usize>();
-    schedule::winograd(unit.target, unit.options, form.inner(), form.out, tiles, s.channels, s.outputs)
+    let tiles = s.batch * form.tiles(&s.output).iter().product::<usize>();
+    schedule::winograd(unit.target, unit.options, form.inner(), form.out(), tiles, s.channels, s.outputs)
 }
 
 /// Lowers a convolution that fits.
@@ -170,8 +222,7 @@ pub fn lower(unit: &Unit, s: &Shape, form: &Form, plan: &Winograd) -> Result<Low
     let blocks = s.channels.div_ceil(lanes);
     let columns = s.outputs.next_multiple_of(lanes);
     let (points, count) = (form.points(), plan.tiles);
-    let across = s.output[1].div_ceil(form.out);
-    let down = s.output[0].div_ceil(form.out);
+    let [down, across] = form.tiles(&s.output);
     let all = s.batch * across * down;
     let units = all.div_ceil(count);
 
@@ -189,8 +240,8 @@ pub fn lower(unit: &Unit, s: &Shape, form: &Form, plan: &Winograd) -> Result<Low
     let work = Work {
         s,
         form,
-        matrices: form.matrices(),
-        abreast: 3 * form.inner() + 6 <= unit.target.vector.registers,
+        matrices: form.axes.map(|a| a.matrices()),
+        abreast: 3 * form.inner().into_iter().max().unwrap_or(0) + 6 <= unit.target.vector.registers,
         ty: mac.ty,
         blocks,
         across,
@@ -203,7 +254,8 @@ pub fn lower(unit: &Unit, s: &Shape, form: &Form, plan: &Winograd) -> Result<Low
     product::reachable(points * work.plane.max(work.products_plane), 1)?;
     product::reachable(columns * s.pixels(), store::widest_element(unit))?;
 
-    let mut lowered = Lowered { constants: vec![vec![0; form.inner() * vector], work.pack(unit, &parts, weights)], ..Lowered::default() };
+    let mut lowered =
+        Lowered { constants: vec![vec![0; form.inner()[1] * vector], work.pack(unit, &parts, weights)], ..Lowered::default() };
     let macs = (all * points) as u64 * (s.channels * s.outputs) as u64;
     let tasks = schedule::tasks(unit.options, macs, usize::MAX);
     let (unit_tasks, column_tasks) = if plan.apart { (1, tasks.min(parts[0].number)) } else { (tasks.min(units), 1) };
@@ -332,7 +384,7 @@ struct Back {
 struct Work<'a> {
     s: &'a Shape,
     form: &'a Form,
-    matrices: Matrices,
+    matrices: [Matrices; 2],
     /// Whether all sums of a transform have registers: terms, sums, the terms of the next line, and six for factors.
     abreast: bool,
     ty: Ty,
@@ -351,34 +403,35 @@ struct Work<'a> {
 impl Work<'_> {
     /// Transformed weights: [part][point][panel][channel][column].
     fn pack(&self, unit: &Unit, parts: &[Part], bytes: usize) -> Vec<u8> {
-        let (s, r, g) = (self.s, self.form.kernel, &self.matrices.weights);
+        let (s, [down, across]) = (self.s, [&self.matrices[0].weights, &self.matrices[1].weights]);
+        let [height, width] = self.form.axes.map(|a| a.kernel);
         let w = unit.inputs[1].constant.expect("the direct kernel's fits() asked for it").values::<f32>();
         let lanes = self.ty.lanes as usize;
         let mut out = vec![0; bytes];
-        let mut half = vec![0.0; self.form.inner() * r];
+        let mut half = vec![0.0; self.form.inner()[0] * width];
         for part in parts {
             let point_bytes = part.nest.panel_bytes();
             for number in 0..part.number {
                 let part_at = part.weights + number * self.form.points() * point_bytes;
                 for (index, (group, _)) in part.nest.groups.iter().enumerate() {
-                    let width = group.vecs * lanes;
+                    let columns = group.vecs * lanes;
                     for panel in 0..group.panels {
-                        let first = part.first + number * part.width + group.first + panel * width;
+                        let first = part.first + number * part.width + group.first + panel * columns;
                         let panel_at = part_at + part.nest.panel_offset(index) + panel * part.nest.one_panel_bytes(group);
-                        for (channel, column) in (0..s.channels).flat_map(|c| (0..width).map(move |o| (c, o))) {
+                        for (channel, column) in (0..s.channels).flat_map(|c| (0..columns).map(move |o| (c, o))) {
                             let output = first + column;
                             if output >= s.outputs {
                                 continue;
                             }
-                            let taps = &w[(output * s.channels + channel) * r * r..][..r * r];
-                            for (half, row) in half.chunks_exact_mut(r).zip(g) {
+                            let taps = &w[(output * s.channels + channel) * height * width..][..height * width];
+                            for (half, row) in half.chunks_exact_mut(width).zip(down) {
                                 for (x, half) in half.iter_mut().enumerate() {
-                                    *half = (0..r).map(|y| row[y] * f64::from(taps[y * r + x])).sum();
+                                    *half = (0..height).map(|y| row[y] * f64::from(taps[y * width + x])).sum();
                                 }
                             }
-                            let mut at = panel_at + (channel * width + column) * 4;
-                            for half in half.chunks_exact(r) {
-                                for row in g {
+                            let mut at = panel_at + (channel * columns + column) * 4;
+                            for half in half.chunks_exact(width) {
+                                for row in across {
                                     let sum: f64 = half.iter().zip(row).map(|(a, b)| a * b).sum();
                                     out[at..at + 4].copy_from_slice(&(sum as f32).to_le_bytes());
                                     at += point_bytes;
@@ -416,18 +469,18 @@ impl Work<'_> {
 
     /// Transforms `here` tiles from tile `first`, of some blocks of channels.
     fn forth(&self, b: &mut Builder, way: &Forth, blocks: (Val, Val), first: Val, here: Val) {
-        let (s, form, n, bytes) = (self.s, self.form, self.form.inner(), self.ty.bytes());
+        let (s, form, [n, m], bytes) = (self.s, self.form, self.form.inner(), self.ty.bytes());
         let line = s.input[1] * bytes;
         let [height, top, left] = [s.input[0], s.before[0], s.before[1]];
         product::for_some(b, blocks.0, blocks.1, self.blocks, |b, block| {
             let x = b.element(way.x, block, height * line);
             let v = b.element(way.v, block, self.count * bytes);
             self.each_tile(b, first, here, |b, t, [image, ty, tx]| {
-                let y = b.mul_int(ty, form.step() as i64);
+                let y = b.mul_int(ty, form.axes[0].step() as i64);
                 let y = b.add_int(y, -(top as i64));
                 let at = b.element(x, image, self.blocks * height * line);
                 let at = b.element(at, y, line);
-                let at = b.element(at, tx, form.step() * bytes);
+                let at = b.element(at, tx, form.axes[1].step() * bytes);
                 let at = b.offset_int(at, -((left * bytes) as i64));
                 let end = b.index(height);
                 let rows: Vec<Val> = (0..n)
@@ -441,24 +494,34 @@ impl Work<'_> {
                         b.conv(Conv::Bits, at, Elem::Ptr)
                     })
                     .collect();
-                self.columns(b, &edges(s, form), tx, &rows, way.temp);
                 let to = b.element(v, t, bytes);
+                self.first_pass(b, &edges(s, form), tx, &rows, way.temp, to);
+                if n == 1 || m == 1 {
+                    return;
+                }
                 let load =
-                    |b: &mut Builder, row: usize| (0..n).map(|x| Some(b.load(self.ty, way.temp, ((row * n + x) * bytes) as i32))).collect();
-                self.each_line(b, n, &self.matrices.forth, load, |b, row, x, v| b.store(v, to, ((row * n + x) * self.plane) as i32));
+                    |b: &mut Builder, row: usize| (0..m).map(|x| Some(b.load(self.ty, way.temp, ((row * m + x) * bytes) as i32))).collect();
+                self.each_line(b, n, &self.matrices[1].forth, load, |b, row, x, v| b.store(v, to, ((row * m + x) * self.plane) as i32));
             });
         });
     }
 
-    /// The first pass of a tile: down each column, of which those outside the image are zeros.
-    fn columns(&self, b: &mut Builder, runs: &[(usize, (usize, usize))], tx: Val, rows: &[Val], temp: Val) {
-        let (n, bytes) = (rows.len(), self.ty.bytes());
-        let pass = |b: &mut Builder, (from, to): (usize, usize)| {
-            let load = |b: &mut Builder, x: usize| {
-                let exists = (from..to).contains(&x);
-                rows.iter().map(|row| exists.then(|| b.load(self.ty, *row, (x * bytes) as i32))).collect()
-            };
-            self.each_line(b, n, &self.matrices.forth, load, |b, x, y, v| b.store(v, temp, ((y * n + x) * bytes) as i32));
+    /// The first pass of a tile, whose pixels outside the image are zeros: down each column, or along the row where it has a single one. With one
+    /// column or row it is the only pass, and goes to the points at `to`.
+    fn first_pass(&self, b: &mut Builder, runs: &[(usize, (usize, usize))], tx: Val, rows: &[Val], temp: Val, to: Val) {
+        let ([n, m], bytes) = (self.form.inner(), self.ty.bytes());
+        let [down, across] = [0, 1].map(|i| &self.matrices[i].forth);
+        let pass = |b: &mut Builder, (from, end): (usize, usize)| {
+            let pixel = |b: &mut Builder, row: Val, x: usize| (from..end).contains(&x).then(|| b.load(self.ty, row, (x * bytes) as i32));
+            if n == 1 {
+                let load = |b: &mut Builder, _: usize| (0..m).map(|x| pixel(b, rows[0], x)).collect();
+                return self.each_line(b, 1, across, load, |b, _, x, v| b.store(v, to, (x * self.plane) as i32));
+            }
+            let load = |b: &mut Builder, x: usize| rows.iter().map(|&row| pixel(b, row, x)).collect();
+            self.each_line(b, m, down, load, |b, x, y, v| match m {
+                1 => b.store(v, to, (y * self.plane) as i32),
+                _ => b.store(v, temp, ((y * m + x) * bytes) as i32),
+            });
         };
         let Some((&(end, inside), rest)) = runs.split_first() else { return };
         if rest.is_empty() {
@@ -473,7 +536,7 @@ impl Work<'_> {
                 vec![]
             },
             |b| {
-                self.columns(b, rest, tx, rows, temp);
+                self.first_pass(b, rest, tx, rows, temp, to);
                 vec![]
             },
         );
@@ -531,7 +594,8 @@ impl Work<'_> {
 
     /// Transforms the products of `here` tiles from tile `first` back, and stores them.
     fn back(&self, b: &mut Builder, way: Back, first: Val, here: Val, mut out: Output) {
-        let (s, n, m, bytes, lanes) = (self.s, self.form.inner(), self.form.out, self.ty.bytes(), self.ty.lanes as usize);
+        let (s, [n, width], [high, m]) = (self.s, self.form.inner(), self.form.out());
+        let (bytes, lanes) = (self.ty.bytes(), self.ty.lanes as usize);
         (out.column, out.vector) = (s.pixels(), s.pixels() * lanes);
         let zero = b.index(0);
         b.each(way.width / lanes, |b, j| {
@@ -545,18 +609,25 @@ impl Work<'_> {
             self.each_tile(b, first, here, |b, t, [image, ty, tx]| {
                 out.base = b.mul_int(image, (s.pixels() * way.columns) as i64);
                 let from = b.element(from, t, bytes);
-                let load = |b: &mut Builder, x: usize| {
-                    (0..n).map(|y| Some(b.load(self.ty, from, ((y * n + x) * self.products_plane) as i32))).collect()
-                };
-                self.each_line(b, n, &self.matrices.back, load, |b, x, y, v| b.store(v, way.temp, ((y * n + x) * bytes) as i32));
-                let (y0, x0) = (b.mul_int(ty, m as i64), b.mul_int(tx, m as i64));
-                let (height, most) = (b.index(s.output[0]), b.index(m));
+                let product =
+                    |b: &mut Builder, y: usize, x: usize| Some(b.load(self.ty, from, ((y * width + x) * self.products_plane) as i32));
+                if n > 1 {
+                    let load = |b: &mut Builder, x: usize| (0..n).map(|y| product(b, y, x)).collect();
+                    let store = |b: &mut Builder, x: usize, y: usize, v: Val| b.store(v, way.temp, ((y * width + x) * bytes) as i32);
+                    self.each_line(b, width, &self.matrices[0].back, load, store);
+                }
+                let (y0, x0) = (b.mul_int(ty, high as i64), b.mul_int(tx, m as i64));
+                let (height, most) = (b.index(s.output[0]), b.index(high));
                 let rows = b.sub(height, y0);
                 let rows = b.bin(Bin::MinS, rows, most);
                 b.for_range(zero, rows, 1, &[], |b, i, _| {
-                    let temp = b.element(way.temp, i, n * bytes);
-                    let d: Vec<Option<Val>> = (0..n).map(|x| Some(b.load(self.ty, temp, (x * bytes) as i32))).collect();
-                    let mut pixels = self.apply(b, &self.matrices.back, &d);
+                    let d: Vec<Option<Val>> = if n == 1 {
+                        (0..width).map(|x| product(b, 0, x)).collect()
+                    } else {
+                        let temp = b.element(way.temp, i, width * bytes);
+                        (0..width).map(|x| Some(b.load(self.ty, temp, (x * bytes) as i32))).collect()
+                    };
+                    let mut pixels = self.apply(b, &self.matrices[1].back, &d);
                     if let Some(bias) = bias {
                         pixels = pixels.into_iter().map(|v| b.add(v, bias)).collect();
                     }
