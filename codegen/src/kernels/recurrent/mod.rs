@@ -2,7 +2,8 @@
 //!
 //! One kernel runs a whole sequence. For each step the state is multiplied with the recurrent weights a block of hidden units at a time,
 //! all gates of the block together: the weights lie in the order in which they are read, and the gates of a block are in registers when
-//! the activations need them. A task is one sequence of the batch.
+//! the activations need them. A few sequences of the batch are done at once, as many as there are registers for sums: they share each weight that
+//! is read. A task is such a group.
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,9 @@ use dnnc_runtime::abi;
 
 /// The family.
 pub const FAMILY: Family = Family { name: "recurrent", kinds: &[Kind::Lstm, Kind::Gru, Kind::Rnn], lower, epilogue: |_, _| None };
+
+/// Multiply-adds that a core has under way at once: four cycles of two.
+const IN_FLIGHT: usize = 8;
 
 /// Sizes and places of a layer.
 struct Layer<'a> {
@@ -31,6 +35,8 @@ struct Layer<'a> {
     gates: usize,
     /// Vectors of hidden units in a block.
     width: usize,
+    /// Sequences done at once, but for the last ones of a batch.
+    together: usize,
 }
 
 /// Pointers of the kernel, by what they point at.
@@ -64,7 +70,12 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
     let reg = register(ty);
     let lanes = (unit.target.vector.bits / (8 * reg.bytes())) as u8;
     // Accumulators for all gates of a block, and registers left for the state's element and the activations.
-    let width = ((unit.target.vector.registers - 4) / (2 * gates)).clamp(1, 4);
+    let sums = unit.target.vector.registers - 4;
+    let width = (sums / (2 * gates)).clamp(1, 4);
+    let batch = xw.shape[1];
+    // Sequences of several lengths do not end together.
+    let most = if unit.op.attrs.flag("has_lens") { 1 } else { batch.div_ceil(unit.options.threads.max(1)) };
+    let together = (sums / (gates * width)).clamp(1, most.max(1));
     let layer = Layer {
         kind,
         attrs: &unit.op.attrs,
@@ -72,10 +83,11 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
         reg,
         lanes,
         steps: xw.shape[0],
-        batch: xw.shape[1],
+        batch,
         hidden: unit.op.attrs.size("hidden"),
         gates,
         width,
+        together,
     };
     if layer.batch == 0 {
         return Ok(Lowered::default());
@@ -210,39 +222,68 @@ impl Layer<'_> {
         p
     }
 
-    /// The kernel of one sequence.
+    /// The kernel of a group of sequences.
     fn kernel(&self, unit: &Unit, packed: Arg) -> LoweredCall {
         let p = self.pointers(unit, packed);
         let mut builder = Builder::new(unit.op.kind().name(), p.args.len());
         let b = &mut builder;
+        let task = b.task();
+        let (full, rest) = (self.batch / self.together, self.batch % self.together);
+        let first = b.mul_int(task, self.together as i64);
+        if rest == 0 {
+            self.sequences(b, &p, first, self.together);
+        } else {
+            let end = b.index(full);
+            let whole = b.cmp(Cmp::Lt, task, end);
+            let some = |b: &mut Builder, count: usize| {
+                self.sequences(b, &p, first, count);
+                vec![]
+            };
+            b.branch(whole, |b| some(b, self.together), |b| some(b, rest));
+        }
+        LoweredCall { func: builder.finish(), args: p.args, tasks: full + usize::from(rest > 0) }
+    }
+
+    /// Bytes of the memory of a sequence.
+    fn scratch_bytes(&self) -> usize {
+        4 * self.blocks() * self.units() * self.reg.bytes()
+    }
+
+    /// `count` sequences of the batch from number `sequence`.
+    fn sequences(&self, b: &mut Builder, p: &Pointers, sequence: Val, count: usize) {
         let (size, bytes) = (self.reg.bytes(), self.ty.bytes());
         let columns = self.blocks() * self.units();
-        let task = b.task();
-        let row = |b: &mut Builder, i: usize| {
-            let base = b.param(i);
-            b.element(base, task, self.hidden * bytes)
-        };
-        let (h0, h_out) = (row(b, p.h0), row(b, p.h));
         let scratch = b.param(p.scratch);
-        let first = b.element(scratch, task, 4 * columns * size);
+        let first = b.element(scratch, sequence, self.scratch_bytes());
         let second = b.offset_int(first, (columns * size) as i64);
+        let kept = b.offset_int(first, (2 * columns * size) as i64);
         // The states have zeros where a block is longer than the hidden units.
         let zero = b.number(Ty::scalar(self.reg), 0.0);
-        b.each(4 * columns, |b, i| {
+        b.each(4 * columns * count, |b, i| {
             let at = b.element(first, i, size);
             b.store(zero, at, 0);
         });
-        self.move_units(b, h0, self.ty, first, None);
-        let kept = b.offset_int(first, (2 * columns * size) as i64);
+        // Of a sequence of this group, its units in memory and in an operand.
+        let each = |b: &mut Builder, param: usize, state: Val, body: &dyn Fn(&mut Builder, Val, Val)| {
+            for i in 0..count {
+                let base = b.param(param);
+                let number = b.add_int(sequence, i as i64);
+                let operand = b.element(base, number, self.hidden * bytes);
+                let state = b.offset_int(state, (i * self.scratch_bytes()) as i64);
+                body(b, operand, state);
+            }
+        };
+        let begin = |b: &mut Builder, from: Val, to: Val| self.move_units(b, from, self.ty, to, None);
+        let end = |b: &mut Builder, to: Val, from: Val| self.move_units(b, from, memory_of(self.reg), to, Some(self.ty));
+        each(b, p.h0, first, &begin);
         if self.kind == Kind::Lstm {
-            let c0 = row(b, p.c0);
-            self.move_units(b, c0, self.ty, kept, None);
+            each(b, p.c0, kept, &begin);
         }
         let len = match p.lens {
             None => b.index(self.steps),
             Some(lens) => {
                 let at = b.param(lens);
-                let at = b.element(at, task, 8);
+                let at = b.element(at, sequence, 8);
                 let len = b.load(Ty::I64, at, 0);
                 let (none, all) = (b.index(0), b.index(self.steps));
                 let low = b.cmp(Cmp::Lt, len, none);
@@ -252,36 +293,40 @@ impl Layer<'_> {
                 len
             }
         };
+        let row = |b: &mut Builder, step: Val, param: usize, units: usize| {
+            let at = b.mul_int(step, self.batch as i64);
+            let at = b.add(at, sequence);
+            let base = b.param(param);
+            b.element(base, at, units * bytes)
+        };
         let zero_index = b.index(0);
         let states = b.for_range(zero_index, len, 1, &[first, second], |b, step, states| {
-            let (before, after) = (states[0], states[1]);
             let at = if self.attrs.flag("reverse") {
                 let last = b.add_int(len, -1);
                 b.sub(last, step)
             } else {
                 step
             };
-            let at = b.mul_int(at, self.batch as i64);
-            let at = b.add(at, task);
-            let (xw, y) = (b.param(p.xw), b.param(p.y));
-            let xw = b.element(xw, at, self.gates * self.hidden * bytes);
-            let y = b.element(y, at, self.hidden * bytes);
-            let now = Step { p: &p, xw, y, before, after, kept };
-            self.step(b, &now);
-            vec![after, before]
+            let xw = row(b, at, p.xw, self.gates * self.hidden);
+            let y = row(b, at, p.y, self.hidden);
+            let all: Vec<Step> = (0..count)
+                .map(|i| {
+                    let [xw, y] = [(xw, self.gates), (y, 1)].map(|(at, n)| b.offset_int(at, (i * n * self.hidden * bytes) as i64));
+                    let [before, after, kept] = [states[0], states[1], kept].map(|at| b.offset_int(at, (i * self.scratch_bytes()) as i64));
+                    Step { p, xw, y, before, after, kept }
+                })
+                .collect();
+            self.step(b, &all);
+            vec![states[1], states[0]]
         });
-        self.move_units(b, states[0], memory_of(self.reg), h_out, Some(self.ty));
+        each(b, p.h, states[0], &end);
         if self.kind == Kind::Lstm {
-            let c = row(b, p.c);
-            self.move_units(b, kept, memory_of(self.reg), c, Some(self.ty));
+            each(b, p.c, kept, &end);
         }
         if p.lens.is_some() {
             let steps = b.index(self.steps);
             b.for_range(len, steps, 1, &[], |b, t, _| {
-                let at = b.mul_int(t, self.batch as i64);
-                let at = b.add(at, task);
-                let y = b.param(p.y);
-                let y = b.element(y, at, self.hidden * bytes);
+                let y = row(b, t, p.y, self.hidden);
                 b.each(self.hidden, |b, j| {
                     let at = b.element(y, j, bytes);
                     store_element(b, self.ty, zero, at, 0, 1);
@@ -289,7 +334,6 @@ impl Layer<'_> {
                 vec![]
             });
         }
-        LoweredCall { func: builder.finish(), args: p.args, tasks: self.batch }
     }
 
     /// Copies the hidden units of a state, in register form where no type is given.
@@ -305,17 +349,39 @@ impl Layer<'_> {
         });
     }
 
-    fn step(&self, b: &mut Builder, now: &Step) {
+    fn step(&self, b: &mut Builder, all: &[Step]) {
+        let state = all[0].before;
         match self.kind {
-            Kind::Lstm => self.each_block(b, |l, b, at| l.lstm(b, now, at)),
-            Kind::Rnn => self.each_block(b, |l, b, at| l.rnn(b, now, at)),
-            _ if self.attrs.flag("linear_before_reset") => self.each_block(b, |l, b, at| l.gru(b, now, at)),
+            Kind::Lstm => self.cells(b, all, state, &[0, 1, 2, 3], Self::lstm),
+            Kind::Rnn => self.cells(b, all, state, &[0], Self::rnn),
+            _ if self.attrs.flag("linear_before_reset") => self.cells(b, all, state, &[0, 1, 2], Self::gru),
             _ => {
                 // The new state needs r∘h of all units: first the gates, then the product with it.
-                self.each_block(b, |l, b, at| l.gru_gates(b, now, at));
-                self.each_block(b, |l, b, at| l.gru_new(b, now, at));
+                self.cells(b, all, state, &[0, 1], Self::gru_gates);
+                let scaled = self.scaled(b, &all[0]);
+                self.cells(b, all, scaled, &[2], Self::gru_new);
             }
         }
+    }
+
+    /// Computes, block by block, the products of these gates and with them the cells of all sequences.
+    fn cells(
+        &self,
+        b: &mut Builder,
+        all: &[Step],
+        state: Val,
+        gates: &[usize],
+        cell: impl Fn(&Self, &mut Builder, &Step, &Block, &[Vec<Val>]),
+    ) {
+        self.each_block(b, |l, b, at| {
+            let sums = l.product(b, all[0].p, at, state, all.len(), gates);
+            all.iter().zip(&sums).for_each(|(now, sums)| cell(l, b, now, at, sums));
+        });
+    }
+
+    /// Where r∘h of a sequence is kept.
+    fn scaled(&self, b: &mut Builder, now: &Step) -> Val {
+        b.offset_int(now.kept, (self.blocks() * self.units() * self.reg.bytes()) as i64)
     }
 
     /// Blocks of hidden units: a loop over the full ones, and the last with as many as are left.
@@ -330,27 +396,34 @@ impl Layer<'_> {
         }
     }
 
-    /// Sums of h·Rᵀ of these gates for a block: a vector for each gate and part of the block.
-    fn product(&self, b: &mut Builder, now: &Step, at: &Block, state: Val, gates: &[usize]) -> Vec<Vec<Val>> {
+    /// Sums of h·Rᵀ of these gates for a block, of `count` sequences whose states lie behind `state`: for each a vector for each gate and part of
+    /// the block.
+    fn product(&self, b: &mut Builder, p: &Pointers, at: &Block, state: Val, count: usize, gates: &[usize]) -> Vec<Vec<Vec<Val>>> {
         let ty = Ty::vector(self.reg, self.lanes);
         let (size, parts) = (self.reg.bytes(), at.parts(self.lanes));
         let zero = b.number(ty, 0.0);
         let row = self.gates * self.units() * size;
-        let weights = b.param(now.p.r);
+        let weights = b.param(p.r);
         let weights = b.element(weights, at.number, self.hidden * row);
-        let mut init = vec![state, weights];
-        init.resize(2 + gates.len() * parts, zero);
         let unroll = [4, 2, 1].into_iter().find(|u| self.hidden.is_multiple_of(*u)).expect("1 divides all");
+        // Few sums would wait for themselves: then those of odd elements are others.
+        let each = gates.len() * parts;
+        let chains = if unroll > 1 && 2 * count * each <= IN_FLIGHT { 2 } else { 1 };
+        let mut init = vec![state, weights];
+        init.resize(2 + chains * count * each, zero);
         let sums = b.for_count(self.hidden / unroll, &init, |b, _, values| {
             let (h, w) = (values[0], values[1]);
             let mut sums = values[2..].to_vec();
             for u in 0..unroll {
-                let x = b.load_splat(ty, h, (u * size) as i32);
+                let x: Vec<Val> = (0..count).map(|i| b.load_splat(ty, h, (i * self.scratch_bytes() + u * size) as i32)).collect();
                 for (g, &gate) in gates.iter().enumerate() {
                     for part in 0..parts {
                         let disp = u * row + (gate * self.units() + part * self.lanes as usize) * size;
                         let r = b.load(ty, w, disp as i32);
-                        sums[g * parts + part] = b.fma(x, r, sums[g * parts + part]);
+                        for (i, &x) in x.iter().enumerate() {
+                            let sum = &mut sums[(u % chains * count + i) * each + g * parts + part];
+                            *sum = b.fma(x, r, *sum);
+                        }
                     }
                 }
             }
@@ -358,7 +431,9 @@ impl Layer<'_> {
             next.extend(sums);
             next
         });
-        sums[2..].chunks(parts).map(|c| c.to_vec()).collect()
+        let (mut sums, others) = (sums[2..2 + count * each].to_vec(), &sums[2 + count * each..]);
+        sums.iter_mut().zip(others).for_each(|(sum, &other)| *sum = b.add(*sum, other));
+        sums.chunks(each).map(|of| of.chunks(parts).map(<[Val]>::to_vec).collect()).collect()
     }
 
     /// Reads the units of a part of a block from a vector of hidden units (of gate `gate`) in memory.
@@ -379,8 +454,7 @@ impl Layer<'_> {
         self.write(b, self.ty, h, now.y, at, part);
     }
 
-    fn lstm(&self, b: &mut Builder, now: &Step, at: &Block) {
-        let sums = self.product(b, now, at, now.before, &[0, 1, 2, 3]);
+    fn lstm(&self, b: &mut Builder, now: &Step, at: &Block, sums: &[Vec<Val>]) {
         for part in 0..at.parts(self.lanes) {
             let entering: Vec<Val> = (0..4)
                 .map(|gate| {
@@ -418,8 +492,7 @@ impl Layer<'_> {
         }
     }
 
-    fn rnn(&self, b: &mut Builder, now: &Step, at: &Block) {
-        let sums = self.product(b, now, at, now.before, &[0]);
+    fn rnn(&self, b: &mut Builder, now: &Step, at: &Block, sums: &[Vec<Val>]) {
         for part in 0..at.parts(self.lanes) {
             let x = self.read(b, self.ty, now.xw, 0, at, part);
             let v = b.add(x, sums[0][part]);
@@ -460,8 +533,7 @@ impl Layer<'_> {
         self.leave(b, now, at, part, h);
     }
 
-    fn gru(&self, b: &mut Builder, now: &Step, at: &Block) {
-        let sums = self.product(b, now, at, now.before, &[0, 1, 2]);
+    fn gru(&self, b: &mut Builder, now: &Step, at: &Block, sums: &[Vec<Val>]) {
         for part in 0..at.parts(self.lanes) {
             let z = self.gru_gate(b, now, at, 0, part, sums[0][part]);
             let r = self.gru_gate(b, now, at, 1, part, sums[1][part]);
@@ -471,10 +543,8 @@ impl Layer<'_> {
         }
     }
 
-    fn gru_gates(&self, b: &mut Builder, now: &Step, at: &Block) {
-        let sums = self.product(b, now, at, now.before, &[0, 1]);
-        let columns = self.blocks() * self.units();
-        let scaled = b.offset_int(now.kept, (columns * self.reg.bytes()) as i64);
+    fn gru_gates(&self, b: &mut Builder, now: &Step, at: &Block, sums: &[Vec<Val>]) {
+        let scaled = self.scaled(b, now);
         for part in 0..at.parts(self.lanes) {
             let z = self.gru_gate(b, now, at, 0, part, sums[0][part]);
             let r = self.gru_gate(b, now, at, 1, part, sums[1][part]);
@@ -485,10 +555,7 @@ impl Layer<'_> {
         }
     }
 
-    fn gru_new(&self, b: &mut Builder, now: &Step, at: &Block) {
-        let columns = self.blocks() * self.units();
-        let scaled = b.offset_int(now.kept, (columns * self.reg.bytes()) as i64);
-        let sums = self.product(b, now, at, scaled, &[2]);
+    fn gru_new(&self, b: &mut Builder, now: &Step, at: &Block, sums: &[Vec<Val>]) {
         for part in 0..at.parts(self.lanes) {
             let z = self.read(b, memory_of(self.reg), now.kept, 0, at, part);
             let from_state = self.biased(b, now, at, 2, part, sums[0][part]);

@@ -2,7 +2,7 @@ use crate::kernels::testing::{Random, check};
 use dnnc_ir::{Attr, Kind, Tensor, Type};
 
 /// Steps, batch and hidden units: less and more than a block, odd, one.
-const SIZES: [(usize, usize, usize); 5] = [(3, 1, 5), (2, 2, 16), (4, 3, 37), (1, 1, 1), (0, 2, 8)];
+const SIZES: [(usize, usize, usize); 7] = [(3, 1, 5), (2, 2, 16), (4, 3, 37), (1, 1, 1), (0, 2, 8), (2, 7, 12), (3, 5, 24)];
 
 fn case(kind: Kind, ty: Type, seed: u64, (steps, batch, hidden): (usize, usize, usize), more: &[(&'static str, Attr)], known: bool) {
     let r = &mut Random::new(seed);
