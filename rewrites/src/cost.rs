@@ -164,7 +164,8 @@ impl Model {
         let block = self.lanes as usize;
         let whole = groups == 1 || depthwise || per_group.is_multiple_of(block) && (w.shape[0] / groups).is_multiple_of(block);
         let images = result.rank() == if packed { 5 } else { 4 };
-        let efficiency = match (packed || !self.layouts && images && whole, depthwise) {
+        let in_blocks = packed || !self.layouts && images && whole;
+        let efficiency = match (in_blocks, depthwise) {
             (true, false) => 0.9,
             // Bound by loads: each serves one multiply-add.
             (true, true) => 0.6,
@@ -172,7 +173,7 @@ impl Model {
             (false, _) => 0.12 * ((w.shape[0] / groups.max(1)) as f64 / self.lanes).clamp(0.1, 1.0),
         };
         // Lanes of the last block that hold no channel work in vain.
-        let wasted = if packed { (w.shape[0] as f64 / self.lanes).ceil() * self.lanes / w.shape[0] as f64 } else { 1.0 };
+        let wasted = if in_blocks { (w.shape[0] as f64 / self.lanes).ceil() * self.lanes / w.shape[0] as f64 } else { 1.0 };
         let share = if efficiency == 0.9 { self.winograd(op, w, result) } else { 1.0 };
         work * wasted * share / (self.macs * efficiency)
     }
