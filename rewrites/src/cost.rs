@@ -174,7 +174,7 @@ impl Model {
         };
         // Lanes of the last block that hold no channel work in vain.
         let wasted = if in_blocks { (w.shape[0] as f64 / self.lanes).ceil() * self.lanes / w.shape[0] as f64 } else { 1.0 };
-        let share = if efficiency == 0.9 { self.winograd(op, w, result) } else { 1.0 };
+        let share = if in_blocks && !depthwise { self.winograd(op, w, result) } else { 1.0 };
         work * wasted * share / (self.macs * efficiency)
     }
 
