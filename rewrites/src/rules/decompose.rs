@@ -114,16 +114,24 @@ fn on_grids(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let operands = [&[x, w], bias].concat();
     let y = g.apply(&op, &operands)?;
     let channels = g.shape(w)[0];
-    let y = g.reshape(y, &[shape[0], d[0], d[1], channels, made[0], made[1]])?;
-    let y = transpose(g, y, &[0, 3, 4, 1, 5, 2])?;
-    let y = g.reshape(y, &[shape[0], channels, made[0] * d[0], made[1] * d[1]])?;
-    let mut ends = whole(&[shape[0], channels]);
-    ends.extend(output.iter().map(|&n| (0, n, 1)));
-    Ok(Arg::Value(slice(g, y, &ends)?))
+    Ok(Arg::Value(interleaved(g, y, [shape[0], channels], &d, &output)?))
+}
+
+/// Images of batch × `steps` × channels whose pixels follow each other in turn, one of each step along an axis: as images of `output` pixels,
+/// without what the last turns make too many.
+fn interleaved(g: &mut Classes, y: Id, [batch, channels]: [usize; 2], steps: &[usize], output: &[usize]) -> Result<Id, Why> {
+    let made = g.shape(y)[2..].to_vec();
+    let y = g.reshape(y, &[&[batch], steps, &[channels], &made[..]].concat())?;
+    let n = steps.len() as i64;
+    let perm: Vec<i64> = [0, 1 + n].into_iter().chain((0..n).flat_map(|i| [2 + n + i, 1 + i])).collect();
+    let y = transpose(g, y, &perm)?;
+    let full = made.iter().zip(steps).map(|(made, step)| made * step);
+    let y = g.reshape(y, &[batch, channels].into_iter().chain(full).collect::<Vec<_>>())?;
+    slice(g, y, &whole(&[&[batch, channels], output].concat()))
 }
 
 /// How the results `stride·m + phase` of an axis are a convolution of stride 1.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 struct Phase {
     /// The last of its elements of the kernel: it is read backwards, in steps of the stride.
     last: usize,
@@ -199,17 +207,7 @@ fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         parts.push(g.op(Kind::Conv, attrs, &operands)?);
     }
     let y = concat(g, 1, &parts)?;
-    let channels = groups * weights[1];
-    let split = [&[shape[0]], &strides[..], &[channels], &made[..]].concat();
-    let y = g.reshape(y, &split)?;
-    let n = axes as i64;
-    let perm: Vec<i64> = [0, 1 + n].into_iter().chain((0..n).flat_map(|i| [2 + n + i, 1 + i])).collect();
-    let y = transpose(g, y, &perm)?;
-    let full: Vec<usize> = [shape[0], channels].into_iter().chain((0..axes).map(|i| made[i] * strides[i])).collect();
-    let y = g.reshape(y, &full)?;
-    let mut ends = whole(&full[..2]);
-    ends.extend(output.iter().map(|&n| (0, n, 1)));
-    Ok(Arg::Value(slice(g, y, &ends)?))
+    Ok(Arg::Value(interleaved(g, y, [shape[0], groups * weights[1]], &strides, &output)?))
 }
 
 /// Sizes, steps and padding of the first axis of a window over volumes.
