@@ -3,9 +3,9 @@
 use crate::compare::numbers;
 use crate::via::{Via, executor};
 use crate::{Error, Options};
-use dnnc_codegen::program::calls;
 use dnnc_ir::eval::{eval, eval_with};
 use dnnc_ir::{Graph, Kind, Tensor, Value};
+use dnnc_kir::program::calls;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

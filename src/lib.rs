@@ -39,13 +39,19 @@ pub use pipeline::{Built, Options, build};
 pub use sizes::{Sizes, bind, combinations, parse as parse_sizes};
 pub use tune::TuneCache;
 
-/// Code generation.
+/// Graphs to programs of kernels.
 pub use dnnc_codegen as codegen;
+/// Programs to machine code.
+pub use dnnc_emit as emit;
 /// The reader of ONNX models.
 pub use dnnc_frontend as frontend;
 /// The intermediate representation and its reference evaluator.
 pub use dnnc_ir as ir;
+/// The kernel IR and programs of kernels.
+pub use dnnc_kir as kir;
 /// The e-graph.
 pub use dnnc_rewrites as rewrites;
+/// What a compiled network needs while it runs.
+pub use dnnc_runtime as runtime;
 /// Records of machines.
 pub use dnnc_targets as targets;

@@ -3,9 +3,9 @@
 mod cli;
 
 #[global_allocator]
-static ALLOCATOR: dnnc::codegen::jit::Frugal = dnnc::codegen::jit::Frugal;
+static ALLOCATOR: dnnc::runtime::memory::Frugal = dnnc::runtime::memory::Frugal;
 
 fn main() -> std::process::ExitCode {
-    dnnc::codegen::jit::free_large_blocks_at_once();
+    dnnc::runtime::memory::free_large_blocks_at_once();
     cli::main()
 }

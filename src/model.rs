@@ -4,10 +4,10 @@ use crate::cache::{Cache, Found, Held};
 use crate::pipeline::Options;
 use crate::via::{Executor, Jitted, Via, executor_on};
 use crate::{Error, tensors};
-use dnnc_codegen::jit::Arena;
-use dnnc_codegen::shelf::Shelf;
+use dnnc_emit::jit::Arena;
 use dnnc_frontend::{Cut, Dim, Port, Stage};
 use dnnc_ir::{Tensor, Type};
+use dnnc_runtime::constants::Shelf;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -257,7 +257,7 @@ impl Session {
             let times = fixed.code.jit.run_profiled(&inputs, &mut results, &mut fixed.arena).map_err(|s| Error::Run(s.to_string()))?;
             samples.push(times);
         }
-        let steps = dnnc_codegen::program::top_calls(&fixed.code.jit.program().steps);
+        let steps = dnnc_kir::program::top_calls(&fixed.code.jit.program().steps);
         Ok(steps
             .into_iter()
             .enumerate()

@@ -2,11 +2,11 @@
 
 use crate::pipeline::{Built, build};
 use crate::{Error, Options, Sizes};
-use dnnc_codegen::object::{self, Pack};
-use dnnc_codegen::program::Program;
-use dnnc_codegen::{header, variants};
+use dnnc_emit::object::{self, Pack};
+use dnnc_emit::{header, variants};
 use dnnc_frontend::{Model, Stage};
 use dnnc_ir::Graph;
+use dnnc_kir::program::Program;
 
 /// A compiled network as files.
 pub struct Object {

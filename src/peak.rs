@@ -1,10 +1,10 @@
 //! What this machine can do at most: multiply-adds on registers alone.
 
 use crate::Error;
-use dnnc_codegen::jit::Jit;
-use dnnc_codegen::kir::{Builder, Elem, Ty};
-use dnnc_codegen::program::{Call, Loc, Program, Step};
+use dnnc_emit::jit::Jit;
 use dnnc_ir::{TensorType, Type};
+use dnnc_kir::program::{Call, Loc, Program, Step};
+use dnnc_kir::{Builder, Elem, Ty};
 use dnnc_targets::Target;
 use std::time::Instant;
 

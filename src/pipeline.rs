@@ -1,10 +1,11 @@
 //! From a graph to a program: the rooms in order.
 
 use crate::Error;
-use dnnc_codegen::choice::Tuner;
-use dnnc_codegen::{kernels, lower, program::Program};
+use dnnc_codegen::tuner::Tuner;
+use dnnc_codegen::{lower, unit};
 use dnnc_frontend::Limits;
 use dnnc_ir::Graph;
+use dnnc_kir::program::Program;
 use dnnc_rewrites::Report;
 use dnnc_targets::Target;
 use std::sync::Arc;
@@ -67,13 +68,13 @@ pub struct Built {
 impl Built {
     /// Disassembly of the kernels.
     pub fn assembly(&self, target: &Target) -> Result<String, Error> {
-        let text = |k| dnnc_codegen::emit::assembly(k, target).map_err(Error::Internal);
+        let text = |k| dnnc_emit::emitter::assembly(k, target).map_err(Error::Internal);
         self.program.kernels.iter().map(text).collect::<Result<Vec<_>, _>>().map(|t| t.join("\n"))
     }
 
     /// Cranelift's input for the kernels that it compiles.
     pub fn clif(&self, target: &Target) -> Result<String, Error> {
-        let text = |k| dnnc_codegen::emit::clif_text(k, target).map_err(Error::Internal);
+        let text = |k| dnnc_emit::emitter::clif_text(k, target).map_err(Error::Internal);
         self.program.kernels.iter().map(text).collect::<Result<Vec<_>, _>>().map(|t| t.join("\n"))
     }
 
@@ -126,7 +127,7 @@ fn rewritten(graph: Graph, options: &Options) -> Result<(Graph, Option<Report>),
 }
 
 fn lowered(graph: Graph, name: &str, options: &Options) -> Result<(Program, lower::Notes), Error> {
-    let asked = kernels::Options {
+    let asked = unit::Options {
         precise: options.precise,
         threads: options.threads,
         tuner: options.tuner.clone(),

@@ -2,7 +2,7 @@
 
 use crate::model::describe;
 use crate::{Error, Options};
-use dnnc_codegen::variants::{self, OpenDim, open_dims};
+use dnnc_emit::variants::{self, OpenDim, open_dims};
 use dnnc_frontend::{Dim, Port};
 use std::collections::BTreeMap;
 

@@ -1,10 +1,15 @@
 //! Measured times of algorithms, remembered in a cache directory from one compilation to the next.
 
 use crate::Error;
-use dnnc_codegen::choice::Tuner;
+use dnnc_codegen::tuner::{Trial, Tuner};
+use dnnc_emit::jit::Jit;
+use dnnc_ir::{TensorType, Type};
+use dnnc_kir::program::Program;
+use dnnc_targets::Target;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 /// Nanoseconds by algorithm.
 type Times = BTreeMap<String, f64>;
@@ -47,15 +52,15 @@ impl TuneCache {
 }
 
 impl Tuner for TuneCache {
-    fn times(&self, key: &str, names: &[&str], measure: &mut dyn FnMut(usize) -> Result<f64, String>) -> Result<Vec<f64>, String> {
+    fn times(&self, trial: &mut Trial) -> Result<Vec<f64>, String> {
         let mut known = self.known.lock().map_err(|_| "another measurement failed")?;
-        let times = known.entry(key.to_string()).or_default();
+        let times = known.entry(trial.key.to_string()).or_default();
         let before = times.len();
         let mut out = vec![];
-        for (i, name) in names.iter().enumerate() {
+        for (i, name) in trial.names.iter().enumerate() {
             let ns = match times.get(*name) {
                 Some(&ns) => ns,
-                None => measure(i)?,
+                None => measure((trial.program)(i)?, trial.target, trial.threads)?,
             };
             times.insert(name.to_string(), ns);
             out.push(ns);
@@ -67,23 +72,54 @@ impl Tuner for TuneCache {
     }
 }
 
+/// Runs a program on numbers that are not zero (other types than f32: zeros): the best nanoseconds of many runs.
+fn measure(program: Program, target: &Target, threads: usize) -> Result<f64, String> {
+    const ENOUGH: Duration = Duration::from_millis(30);
+    let fill = |ty: &TensorType| match ty.ty {
+        Type::F32 => (0..ty.len()).flat_map(|i| (0.1 * (i % 17) as f32 - 0.85).to_le_bytes()).collect(),
+        _ => vec![0u8; ty.bytes()],
+    };
+    let buffers = |ports: &[(String, TensorType)]| ports.iter().map(|(_, ty)| fill(ty)).collect::<Vec<Vec<u8>>>();
+    let (inputs, mut outputs) = (buffers(&program.inputs), buffers(&program.outputs));
+    let jit = Jit::new(program, target, threads)?;
+    let mut arena = jit.arena();
+    let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+    let mut outputs: Vec<&mut [u8]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+    let mut best = f64::INFINITY;
+    let (begin, mut runs) = (Instant::now(), 0);
+    while runs < 3 || begin.elapsed() < ENOUGH {
+        let start = Instant::now();
+        jit.run(&inputs, &mut outputs, &mut arena).map_err(|s| s.to_string())?;
+        best = best.min(start.elapsed().as_secs_f64() * 1e9);
+        runs += 1;
+    }
+    Ok(best)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn empty() -> Program {
+        Program { name: "empty".into(), kernels: vec![], constants: vec![], steps: vec![], inputs: vec![], outputs: vec![], arena_bytes: 0 }
+    }
+
     #[test]
     fn measures_once_and_remembers_across_openings() {
         let directory = std::env::temp_dir().join(format!("dnnc-tune-{}", std::process::id()));
-        let mut measured = vec![];
+        let (mut measured, mut times) = (vec![], vec![]);
         for _ in 0..2 {
             let cache = TuneCache::open(&directory).expect("a new or a good file");
-            let times = cache.times("conv", &["direct", "winograd"], &mut |i| {
+            let mut program = |i: usize| {
                 measured.push(i);
-                Ok([2.0, 1.0][i])
-            });
-            assert_eq!(times, Ok(vec![2.0, 1.0]));
+                Ok(empty())
+            };
+            let (names, target) = (["direct", "winograd"], dnnc_targets::native());
+            let mut trial = Trial { key: "conv", names: &names, program: &mut program, target, threads: 1 };
+            times.push(cache.times(&mut trial).expect("nothing can be run everywhere"));
         }
         assert_eq!(measured, [0, 1]);
+        assert_eq!(times[0], times[1]);
         std::fs::write(directory.join("tune.json"), "{").expect("a file in the new directory");
         let error = TuneCache::open(&directory).expect_err("the file is damaged").to_string();
         assert!(error.contains("tune.json is damaged"), "{error}");

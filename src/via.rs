@@ -2,10 +2,10 @@
 
 use crate::pipeline::{Options, program};
 use crate::{Error, object_of};
-use dnnc_codegen::jit::{Arena, Jit};
-use dnnc_codegen::program::Program;
-use dnnc_codegen::shelf::Shelf;
+use dnnc_emit::jit::{Arena, Jit};
 use dnnc_ir::{Graph, Tensor};
+use dnnc_kir::program::Program;
+use dnnc_runtime::constants::Shelf;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
@@ -110,7 +110,7 @@ struct Interpreted(Program);
 impl Executor for Interpreted {
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         let bytes: Vec<&[u8]> = inputs.iter().map(|t| t.bytes()).collect();
-        let results = dnnc_codegen::interpret::run(&self.0, &bytes).map_err(Error::Run)?;
+        let results = dnnc_kir::interpret::run(&self.0, &bytes).map_err(Error::Run)?;
         gather(&self.0, results)
     }
 
@@ -284,7 +284,7 @@ fn run(command: &mut Command, what: &str) -> Result<(), Error> {
     let text = String::from_utf8_lossy(&output.stderr);
     let status = text.trim().strip_prefix("status ").and_then(|s| s.parse::<i32>().ok());
     Err(match status {
-        Some(s) => Error::Run(dnnc_codegen::jit::Status(s).to_string()),
+        Some(s) => Error::Run(dnnc_emit::jit::Status(s).to_string()),
         None => Error::Run(format!("{what}: {}: {}", output.status, text.trim())),
     })
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use dnnc::codegen::program::calls;
+use dnnc::kir::program::calls;
 use dnnc::{Limits, Options};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,7 +47,7 @@ fn kernels_as_text_parse_back() {
     let object = dnnc::object(&model, &[vec![1, 1, 28, 28]], "m", &Options::default()).expect("an object");
     for kernel in &object.built.program.kernels {
         let text = kernel.to_string();
-        let again = dnnc::codegen::kir::text::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let again = dnnc::kir::text::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
         assert_eq!(again.to_string(), text);
     }
 }

@@ -140,7 +140,7 @@ fn every_size_runs(name: &str, dims: &[(&str, &str)], others: &[&[usize]], targe
         let inputs = dnnc::sample_inputs(jit.inputs(), shapes);
         let want = jit.run(&inputs).expect("it runs");
         let bytes: Vec<u8> = inputs.iter().flat_map(|t| t.bytes().to_vec()).collect();
-        let chosen = dnnc::codegen::variants::sizes(&sizes.open, variant);
+        let chosen = dnnc::emit::variants::sizes(&sizes.open, variant);
         let (said, out) = at(&start, &chosen, &bytes);
         let list = |tensors: &[Tensor]| tensors.iter().map(|t| format!("{} ", t.bytes().len())).collect::<String>();
         let facts = format!("{variant} {} {}0 {}0", own[variant].arena.max(1), list(&inputs), list(&want));

@@ -7,11 +7,12 @@ mod common;
 
 use common::time;
 use dnnc_codegen::choice::alone;
-use dnnc_codegen::emit;
 use dnnc_codegen::expr::{Expr, ExprNode, What};
-use dnnc_codegen::kernels::{self, Operand, Options, Unit, map};
-use dnnc_codegen::program::Program;
+use dnnc_codegen::kernels::{self, map};
+use dnnc_codegen::unit::{Operand, Options, Unit};
+use dnnc_emit::emitter;
 use dnnc_ir::{Attr, Class, Kind, Op, TensorType, Type};
+use dnnc_kir::program::Program;
 
 /// A use of an operator on f32.
 struct Case {
@@ -84,7 +85,7 @@ fn main() {
         let result = case.result();
         if let Some(flag) = flags.first() {
             for func in &program.kernels {
-                let text = if flag == "--asm" { emit::assembly(func, target).expect("machine code") } else { func.to_string() };
+                let text = if flag == "--asm" { emitter::assembly(func, target).expect("machine code") } else { func.to_string() };
                 println!("; {}: {}\n{text}", case.name, func.name);
             }
             continue;

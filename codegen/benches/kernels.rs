@@ -7,12 +7,13 @@
 mod common;
 
 use common::{random, time};
-use dnnc_codegen::choice::{Choice, alone};
-use dnnc_codegen::emit;
+use dnnc_codegen::choice::alone;
 use dnnc_codegen::expr::{Epilogue, Expr, ExprNode, What};
-use dnnc_codegen::kernels::{self, Operand, Options, Unit};
-use dnnc_codegen::program::Program;
+use dnnc_codegen::kernels;
+use dnnc_codegen::unit::{Operand, Options, Unit};
+use dnnc_emit::emitter;
 use dnnc_ir::{Attr, Kind, Op, Tensor, TensorType, Type};
+use dnnc_kir::program::{Choice, Program};
 
 /// A use of an operator.
 struct Case {
@@ -214,7 +215,7 @@ fn main() {
         let (made, work, traffic, choice) = program(case, true).unwrap_or_else(|e| panic!("{}: {e}", case.name));
         if flags.iter().any(|f| f == "--asm" || f == "--kir") {
             for func in &made.kernels {
-                let text = if flags[0] == "--asm" { emit::assembly(func, target).expect("machine code") } else { func.to_string() };
+                let text = if flags[0] == "--asm" { emitter::assembly(func, target).expect("machine code") } else { func.to_string() };
                 println!("; {}: {}\n{text}", case.name, func.name);
             }
             continue;

@@ -4,8 +4,7 @@
 use crate::expr::Epilogue;
 use crate::fuse::{self, Group};
 use crate::kernels::strip::{self, Link};
-use crate::kernels::{Operand, Options, Unit};
-use crate::lower::operand;
+use crate::unit::{Operand, Options, Unit};
 use dnnc_ir::{Graph, Kind, Value};
 use dnnc_targets::Target;
 use std::collections::HashMap;
@@ -62,8 +61,8 @@ fn unit<'a>(
     options: &'a Options,
 ) -> Unit<'a> {
     let node = &graph.nodes()[node];
-    let mut inputs: Vec<Operand> = node.inputs.iter().map(|v| operand(graph, *v)).collect();
-    inputs[0] = operand(graph, input);
+    let mut inputs: Vec<Operand> = node.inputs.iter().map(|v| Operand::of(graph, *v)).collect();
+    inputs[0] = Operand::of(graph, input);
     Unit { op: &node.op, inputs, results: node.types.clone(), epilogue, stored: graph.ty(result).clone(), target, options }
 }
 

@@ -1,13 +1,10 @@
 //! Several ways to compute one unit, and which of them is taken: that of least predicted time, or what a tuner has measured.
 
-use crate::jit::Jit;
-use crate::kernels::sparse::Density;
-use crate::kernels::{Arg, Lowered, Unit};
-use crate::program::{ALIGN, Call, Loc, Program, Step};
-use dnnc_ir::{TensorType, Type};
-use std::fmt;
+use crate::tuner::Trial;
+use crate::unit::{Arg, Lowered, Unit};
+use dnnc_ir::TensorType;
+use dnnc_kir::program::{ALIGN, Call, Choice, Loc, Program, Step};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::{Duration, Instant};
 
 /// A way to compute a unit.
 pub struct Algorithm<'a> {
@@ -26,25 +23,6 @@ impl<'a> Algorithm<'a> {
     }
 }
 
-/// What was taken, and what was not.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Choice {
-    /// Name of the algorithm.
-    pub name: String,
-    /// Every algorithm that came into question, with its time in nanoseconds.
-    pub considered: Vec<(String, f64)>,
-    /// Whether the times are measured, not predicted.
-    pub measured: bool,
-    /// Where constant weights are not 0, when that mattered.
-    pub density: Option<Density>,
-}
-
-/// Who measures: remembers what was measured before, here or in an earlier compilation.
-pub trait Tuner: fmt::Debug + Send + Sync {
-    /// The nanoseconds of each algorithm of the unit that `key` describes. `measure` runs one, by its number.
-    fn times(&self, key: &str, names: &[&str], measure: &mut dyn FnMut(usize) -> Result<f64, String>) -> Result<Vec<f64>, String>;
-}
-
 /// Times below this many times the least prediction are worth measuring.
 const WORTH_TRYING: f64 = 3.0;
 
@@ -57,7 +35,9 @@ pub fn choose(unit: &Unit, mut algorithms: Vec<Algorithm>) -> Result<Lowered, St
         let bound = WORTH_TRYING * times.iter().copied().fold(f64::INFINITY, f64::min);
         algorithms.retain(|a| a.ns <= bound);
         let names: Vec<&str> = algorithms.iter().map(|a| a.name.as_str()).collect();
-        times = tuner.times(&key(unit), &names, &mut |i| measure(unit, (algorithms[i].lower)()?))?;
+        let mut program = |i: usize| Ok(alone(unit, (algorithms[i].lower)()?));
+        let (key, target, threads) = (key(unit), unit.target, unit.options.threads);
+        times = tuner.times(&mut Trial { key: &key, names: &names, program: &mut program, target, threads })?;
         measured = true;
     }
     let best = least(&times).ok_or("there is no way to compute this")?;
@@ -139,29 +119,4 @@ pub fn alone(unit: &Unit, lowered: Lowered) -> Program {
         outputs: outputs.into_iter().map(unnamed).collect(),
         arena_bytes: arena,
     }
-}
-
-/// Runs a unit alone, on numbers that are not zero (other types: zeros): the best nanoseconds of many runs.
-fn measure(unit: &Unit, lowered: Lowered) -> Result<f64, String> {
-    const ENOUGH: Duration = Duration::from_millis(30);
-    let program = alone(unit, lowered);
-    let fill = |ty: &TensorType| match ty.ty {
-        Type::F32 => (0..ty.len()).flat_map(|i| (0.1 * (i % 17) as f32 - 0.85).to_le_bytes()).collect(),
-        _ => vec![0u8; ty.bytes()],
-    };
-    let buffers = |ports: &[(String, TensorType)]| ports.iter().map(|(_, ty)| fill(ty)).collect::<Vec<Vec<u8>>>();
-    let (inputs, mut outputs) = (buffers(&program.inputs), buffers(&program.outputs));
-    let jit = Jit::new(program, unit.target, unit.options.threads)?;
-    let mut arena = jit.arena();
-    let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
-    let mut outputs: Vec<&mut [u8]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-    let mut best = f64::INFINITY;
-    let (begin, mut runs) = (Instant::now(), 0);
-    while runs < 3 || begin.elapsed() < ENOUGH {
-        let start = Instant::now();
-        jit.run(&inputs, &mut outputs, &mut arena).map_err(|s| s.to_string())?;
-        best = best.min(start.elapsed().as_secs_f64() * 1e9);
-        runs += 1;
-    }
-    Ok(best)
 }

@@ -1,8 +1,8 @@
 //! Element-wise expressions: what fusion makes of trees of `Class::Map` operators.
 
-use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Un, Val};
 use crate::math;
 use dnnc_ir::{Kind, Op, Tensor, Type, float8};
+use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Un, Val};
 
 /// A tree (or DAG) of element-wise operators. Operands are numbered; the last node is the result.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]

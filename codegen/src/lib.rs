@@ -1,27 +1,16 @@
-//! How it is done: lowering, memory plan, the vector kernel IR and the emitters.
+//! How it is done: fusion, kernel families, schedules and the memory plan. A graph goes in, a program of kernels comes out.
 //!
-//! Never sees ONNX, never changes what is computed: both were settled upstream. Same input, same bytes, on every host, at every run.
+//! Never sees ONNX, never changes what is computed, never makes or runs machine code. Same input, same program, on every host, at every run.
 
 mod chains;
 pub mod choice;
-mod dispatch;
-pub mod emit;
-mod entry;
 pub mod expr;
 pub mod fuse;
-pub mod header;
-pub mod interpret;
-pub mod jit;
 pub mod kernels;
-pub mod kir;
-pub mod loaded;
 pub mod lower;
 pub mod math;
 pub mod memory;
-pub mod object;
-mod pool;
-pub mod program;
 pub mod schedule;
-pub mod shelf;
 pub mod threads;
-pub mod variants;
+pub mod tuner;
+pub mod unit;

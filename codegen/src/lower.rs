@@ -2,12 +2,13 @@
 
 use crate::chains;
 use crate::fuse::{self, Group};
-use crate::kernels::{self, Arg, Lowered, Operand, Options, Unit, attention, map, strip};
-use crate::kir::{Builder, Func, Stmt, Ty};
+use crate::kernels::{self, attention, map, strip};
 use crate::memory::{self, Buffer};
-use crate::program::{ALIGN, Call, Loc, Program, Step};
 use crate::threads;
+use crate::unit::{Arg, Lowered, Operand, Options, Unit};
 use dnnc_ir::{Class, Graph, Kind, TensorType, Value};
+use dnnc_kir::program::{ALIGN, Call, Loc, Program, Step};
+use dnnc_kir::{Builder, Func, Stmt, Ty};
 use dnnc_targets::Target;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -285,7 +286,7 @@ impl Lowering<'_> {
                     self.place_of(*result, &ty, places);
                     return Ok(());
                 }
-                let inputs: Vec<Operand> = operands.iter().map(|v| operand(graph, *v)).collect();
+                let inputs: Vec<Operand> = operands.iter().map(|v| Operand::of(graph, *v)).collect();
                 let lowered = map::lower(expr, &inputs, &ty, self.target, self.options).map_err(|e| error(graph, *result, e))?;
                 // An operand that ends here and has the result's layout lends it its memory.
                 let reuse = operands.iter().copied().find(|v| {
@@ -314,7 +315,7 @@ impl Lowering<'_> {
                 let value = Value { node: *n as u32, index: 0 };
                 let unit = Unit {
                     op: &node.op,
-                    inputs: node.inputs.iter().map(|v| operand(graph, *v)).collect(),
+                    inputs: node.inputs.iter().map(|v| Operand::of(graph, *v)).collect(),
                     results: node.types.clone(),
                     epilogue: None,
                     stored: node.types[0].clone(),
@@ -373,7 +374,7 @@ impl Lowering<'_> {
                     .ok_or_else(|| error(graph, value, format!("code generation has no kernel for `{}`", node.op.kind().name())))?;
                 let unit = Unit {
                     op: &node.op,
-                    inputs: node.inputs.iter().map(|v| operand(graph, *v)).collect(),
+                    inputs: node.inputs.iter().map(|v| Operand::of(graph, *v)).collect(),
                     results: node.types.clone(),
                     epilogue: epilogue.as_ref().map(|(e, _)| e),
                     stored,
@@ -531,7 +532,7 @@ impl Lowering<'_> {
             kernels::family(Kind::Concat).ok_or_else(|| error(graph, value, "code generation has no kernel for `concat`".into()))?;
         let unit = Unit {
             op: &node.op,
-            inputs: node.inputs.iter().map(|v| operand(graph, *v)).collect(),
+            inputs: node.inputs.iter().map(|v| Operand::of(graph, *v)).collect(),
             results: node.types.clone(),
             epilogue: None,
             stored: ty.clone(),
@@ -684,11 +685,6 @@ fn last_uses(graph: &Graph, groups: &[Group]) -> HashMap<Value, usize> {
     last
 }
 
-/// A value as an operand of a unit.
-pub fn operand(graph: &Graph, value: Value) -> Operand<'_> {
-    Operand { ty: graph.ty(value).clone(), constant: graph.const_of(value) }
-}
-
 fn error(graph: &Graph, value: Value, reason: String) -> LowerError {
     let node = graph.node(value);
     LowerError { node: node.name.clone(), op: node.op.kind().name().to_string(), reason }
@@ -696,7 +692,7 @@ fn error(graph: &Graph, value: Value, reason: String) -> LowerError {
 
 /// Copies a fixed number of bytes: vectors, then single bytes.
 fn copy_kernel(bytes: usize, target: &Target) -> Func {
-    use crate::kir::Elem;
+    use dnnc_kir::Elem;
     let mut b = Builder::new(format!("copy_{bytes}"), 2);
     let (from, to) = (b.param(0), b.param(1));
     let wide = Ty::vector(Elem::I32, (target.vector.bits / 32) as u8);
@@ -718,7 +714,7 @@ fn copy_kernel(bytes: usize, target: &Target) -> Func {
 
 /// Copies `bytes` from the first pointer to the second at index · bytes; the third points at the index (i64).
 fn scan_kernel(bytes: usize) -> Func {
-    use crate::kir::Elem;
+    use dnnc_kir::Elem;
     let mut b = Builder::new(format!("scan_{bytes}"), 3);
     let (from, to, at) = (b.param(0), b.param(1), b.param(2));
     let index = b.load(Ty::I64, at, 0);

@@ -1,6 +1,6 @@
 //! Tiles and blocks by arithmetic over the facts of a target. Generators ask here and invent nothing.
 
-use crate::kernels::Options;
+use crate::unit::Options;
 use dnnc_targets::{Target, Vector};
 
 /// Rows × vectors of accumulators that a multiply-add tile keeps in registers.

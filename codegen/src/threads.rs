@@ -4,8 +4,8 @@
 //! long work of a single thread costs a wake-up. Which steps to share is a shortest path along the network; where a path
 //! gains next to nothing, all is left to one thread.
 
-use crate::program::{Call, Step};
 use dnnc_ir::{Attrs, Kind};
+use dnnc_kir::program::{Call, Step};
 use dnnc_targets::Target;
 
 /// What the threads of a network are predicted to gain.

@@ -1,5 +1,8 @@
 //! The C ABI of compiled networks: the statuses that an inference can end with.
 
+/// Alignment in bytes of constants, of the arena and of every buffer in it: a cache line.
+pub const ALIGN: usize = 64;
+
 /// All is well.
 pub const OK: i32 = 0;
 /// An index in the data is outside the tensor it points into.

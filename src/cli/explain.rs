@@ -1,7 +1,7 @@
 use super::{Building, print_json, table};
 use clap::Args;
 use dnnc::Error;
-use dnnc::codegen::choice::Choice;
+use dnnc::kir::program::Choice;
 use std::path::PathBuf;
 
 /// Say which rewrites fired, which nearly did and why not, and what became one kernel
@@ -41,7 +41,7 @@ impl Explain {
 
     /// Says it, or gives it as JSON.
     fn one(&self, built: &dnnc::Built, staged: bool, options: &dnnc::Options) -> Option<serde_json::Value> {
-        let steps = dnnc::codegen::program::calls(&built.program.steps);
+        let steps = dnnc::kir::program::calls(&built.program.steps);
         if self.json {
             let report = built.report.as_ref().map(|r| {
                 let fired: serde_json::Map<String, serde_json::Value> =

@@ -1,7 +1,8 @@
 use super::{Building, bytes, count, print_json, table};
 use clap::Args;
-use dnnc::codegen::kernels::sparse::Density;
+use dnnc::codegen::kernels::sparse::weight_density;
 use dnnc::ir::{Class, Graph, Kind};
+use dnnc::kir::program::Density;
 use dnnc::{Error, Footprint, Options, Sizes};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -189,7 +190,7 @@ fn weights(graph: &Graph) -> Vec<Weights> {
         };
         let source = &graph.nodes()[node.inputs.get(1)?.node as usize].op;
         let value = (source.kind() == Kind::Const).then(|| source.attrs.tensor("value"))?;
-        let density = Density::of(value, last)?;
+        let density = weight_density(value, last)?;
         Some(Weights { node: node.name.clone(), operator: node.op.kind().name(), shape: value.ty().shape.clone(), density })
     };
     graph.nodes().iter().filter_map(of).collect()

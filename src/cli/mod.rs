@@ -23,7 +23,7 @@ mod run;
 mod targets;
 
 use clap::{Args, Parser, Subcommand};
-use dnnc::codegen::choice::Tuner;
+use dnnc::codegen::tuner::Tuner;
 use dnnc::{Error, Limits, Model, Options, Port, Sizes, Target, TuneCache};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! What the measurements share: aligned memory, and the best time of a program.
 
-use dnnc_codegen::jit::Jit;
-use dnnc_codegen::program::{ALIGN, Program};
+use dnnc_emit::jit::Jit;
+use dnnc_kir::program::{ALIGN, Program};
 use std::time::{Duration, Instant};
 
 /// Bytes at a multiple of [`ALIGN`].

@@ -9,174 +9,21 @@ pub mod conv_transpose;
 pub mod depthwise;
 pub mod det;
 pub mod gather;
-mod image;
+pub mod lib;
 pub mod map;
 pub mod matmul;
 pub mod moving;
-mod nest;
 pub mod norm;
-mod pack;
 pub mod pool;
-mod product;
 pub mod recurrent;
 pub mod reduce;
-mod repack;
-mod rows;
 pub mod sparse;
-mod store;
 pub mod strip;
 #[cfg(test)]
 pub(crate) mod testing;
-mod window;
 
-pub use crate::choice::{Algorithm, choose};
-
-use crate::choice::{Choice, Tuner};
-use crate::expr::Epilogue;
-use crate::kir::Func;
-use dnnc_ir::{Kind, Op, Tensor, TensorType};
-use dnnc_targets::Target;
-use std::sync::Arc;
-
-/// An operator to be lowered, with everything known of it.
-pub struct Unit<'a> {
-    /// Operator and attributes.
-    pub op: &'a Op,
-    /// Its operands.
-    pub inputs: Vec<Operand<'a>>,
-    /// Types of its results, before the epilogue.
-    pub results: Vec<TensorType>,
-    /// An expression to compute on result 0 before it is stored (only when [`Family::epilogue`] said yes).
-    pub epilogue: Option<&'a Epilogue>,
-    /// Type of result 0 in memory: that of the epilogue where there is one.
-    pub stored: TensorType,
-    /// The machine.
-    pub target: &'a Target,
-    /// What the user asked for.
-    pub options: &'a Options,
-}
-
-/// An operand of a unit.
-#[derive(Clone)]
-pub struct Operand<'a> {
-    /// Type and shape.
-    pub ty: TensorType,
-    /// Its data when it is constant: a family may pack it and then need not read the operand itself.
-    pub constant: Option<&'a Tensor>,
-}
-
-/// Options that change what kernels compute or how.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// No algorithm that rounds differently from the obvious one by more than reassociation (no Winograd).
-    pub precise: bool,
-    /// Threads that steps will be spread over: how finely they are cut into tasks.
-    pub threads: usize,
-    /// Measures the algorithms of a unit where there are several; without it the prediction decides.
-    pub tuner: Option<Arc<dyn Tuner>>,
-    /// Whether zeros of constants may be left out: then 0·∞ is 0 there. [`Options::precise`] keeps them.
-    pub sparse: bool,
-    /// Bytes of all constants of the network, where known: few stay in a cache from one run to the next.
-    pub weights: usize,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options { precise: false, threads: 1, tuner: None, sparse: true, weights: 0 }
-    }
-}
-
-/// What a family makes of a unit.
-#[derive(Default)]
-pub struct Lowered {
-    /// Kernel calls in order.
-    pub calls: Vec<LoweredCall>,
-    /// Data packed at compile time, referred to by [`Arg::Const`].
-    pub constants: Vec<Vec<u8>>,
-    /// Bytes of temporary buffers, referred to by [`Arg::Scratch`]; alive during this unit only.
-    pub scratch: Vec<usize>,
-    /// Which algorithm was taken, where there were several.
-    pub choice: Option<Choice>,
-}
-
-impl Lowered {
-    /// Notes in the choice that zeros of this matrix were considered.
-    fn with_density(mut self, matrix: Option<sparse::Matrix>) -> Lowered {
-        if let (Some(choice), Some(m)) = (&mut self.choice, matrix) {
-            choice.density = Some(m.densities());
-        }
-        self
-    }
-
-    /// Appends the parts of another unit that reads these operands and leaves its result there; it has no epilogue operands.
-    pub fn append(&mut self, part: Lowered, inputs: &[Arg], output: Arg) {
-        let (constants, scratch) = (self.constants.len(), self.scratch.len());
-        self.choice = self.choice.take().or(part.choice);
-        self.constants.extend(part.constants);
-        self.scratch.extend(part.scratch);
-        for mut call in part.calls {
-            for arg in &mut call.args {
-                *arg = match *arg {
-                    Arg::Input(i) => inputs[i],
-                    Arg::Output(_) => output,
-                    Arg::Const(i) => Arg::Const(constants + i),
-                    Arg::Scratch(i) => Arg::Scratch(scratch + i),
-                    Arg::Extra(_) => unreachable!("an appended part has no epilogue operands"),
-                };
-            }
-            self.calls.push(call);
-        }
-    }
-}
-
-/// A kernel call of a unit.
-pub struct LoweredCall {
-    /// The kernel.
-    pub func: Func,
-    /// Its pointers.
-    pub args: Vec<Arg>,
-    /// Number of tasks.
-    pub tasks: usize,
-}
-
-/// Where a pointer of a kernel of a unit points.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Arg {
-    /// Operand of the operator.
-    Input(usize),
-    /// Operand of the epilogue (index into [`Epilogue::operands`]).
-    Extra(usize),
-    /// Result.
-    Output(usize),
-    /// Packed constant.
-    Const(usize),
-    /// Temporary buffer.
-    Scratch(usize),
-}
-
-/// A kernel family.
-pub struct Family {
-    /// Name, as in reports.
-    pub name: &'static str,
-    /// Operators it serves.
-    pub kinds: &'static [Kind],
-    /// Makes the kernels, or says in a sentence what it cannot do.
-    pub lower: fn(&Unit) -> Result<Lowered, String>,
-    /// Axes of result 0 over which the channels of an epilogue's operands are spread ([`crate::expr::Access::Channel`]), given operator and
-    /// result types; none where it takes no epilogue.
-    pub epilogue: fn(&Op, &[TensorType]) -> Option<Vec<usize>>,
-}
-
-/// [`Family::epilogue`] of matrices and rows.
-fn last_axis(results: &[TensorType]) -> Option<Vec<usize>> {
-    Some(results[0].rank().checked_sub(1).into_iter().collect())
-}
-
-/// [`Family::epilogue`] of images, which may be packed in blocks of channels.
-fn channel_axes(op: &Op, results: &[TensorType]) -> Option<Vec<usize>> {
-    let packed = op.def.attrs.iter().any(|a| a.0 == "block") && op.attrs.int("block") > 0;
-    Some(if packed { vec![1, results[0].rank() - 1] } else { vec![1] })
-}
+use crate::unit::Family;
+use dnnc_ir::Kind;
 
 /// All families.
 pub const FAMILIES: &[&Family] = &[

@@ -1,9 +1,10 @@
 //! Units of work on random data: what a family lowers, interpreted, against the reference of the operator.
 
-use super::{Arg, Lowered, Operand, Options, Unit, family};
+use super::family;
 use crate::expr::{Access, Epilogue, Expr, ExprNode, Extra, What};
-use crate::kir::{interp, verify};
+use crate::unit::{Arg, Lowered, Operand, Options, Unit};
 use dnnc_ir::{Attr, Kind, Op, Tensor, TensorType, Type};
+use dnnc_kir::{interp, verify};
 use dnnc_targets::{Target, find};
 
 /// Machines of different vectors and registers, and one whose caches are so small that everything is done in blocks.

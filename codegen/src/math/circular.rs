@@ -1,7 +1,7 @@
 //! Sine and its relatives.
 
 use super::{copy_sign, from_bits, is_f64, number, poly, table, to_bits};
-use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Op, Ty, Un, Val};
+use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Op, Ty, Un, Val};
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, PI};
 
 /// (sin x/x − 1)/x² on |x| ≤ π/4, in x²: 4·10⁻⁹, 4·10⁻¹⁸.

@@ -1,7 +1,7 @@
 //! eˣ, the logarithm, and what is made of them.
 
 use super::{copy_sign, from_bits, is_f64, number, poly, relu, table, to_bits};
-use crate::kir::{Bin, Builder, Cmp, Un, Val};
+use dnnc_kir::{Bin, Builder, Cmp, Un, Val};
 use std::f64::consts::{FRAC_1_SQRT_2, LN_2, LOG2_E};
 
 /// e^r on |r| ≤ ln2/2 with an exact constant term: 1.5·2⁻²⁴ (5th degree), 2⁻⁵⁸ (11th degree).

@@ -17,7 +17,7 @@ pub use exponential::{
 };
 pub use power::{float_rem, pow, whole_pow};
 
-use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Un, Val};
+use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Un, Val};
 
 /// 1/x.
 pub fn recip(b: &mut Builder, x: Val) -> Val {

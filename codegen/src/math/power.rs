@@ -2,7 +2,7 @@
 
 use super::exponential::{ln2_parts, log_limits, split_any};
 use super::{exp, is_f64, log, number, poly};
-use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Op, Ty, Un, Val};
+use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Op, Ty, Un, Val};
 
 /// x to the power of y, as IEEE 754's `pow`. f32: 1 ulp, by way of f64. f64: 1 ulp with a fused multiply-add; without one the rounding of the
 /// exponent y·log x, at most 710, is not made good, and the power has an error of up to 400 ulp.

@@ -5,13 +5,13 @@
 //! are part of the bounds. `--nocapture` prints what was measured.
 
 use super::*;
-use crate::interpret;
-use crate::jit::Jit;
 use crate::kernels::testing::Random;
-use crate::kir::Ty;
-use crate::object;
-use crate::program::{Call, Loc, Program, Step};
+use dnnc_emit::jit::Jit;
+use dnnc_emit::testing;
 use dnnc_ir::{Kind, Op as IrOp, Tensor, TensorType, Type};
+use dnnc_kir::Ty;
+use dnnc_kir::interpret;
+use dnnc_kir::program::{Call, Loc, Program, Step};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 type Function = fn(&mut Builder, Val) -> Val;
@@ -99,7 +99,7 @@ fn library(kind: Kind, x: f64) -> f64 {
 }
 
 /// The function on so many elements, in vectors of this machine or another.
-fn kernel(name: &str, emit: Function, elem: Elem, count: usize, bits: usize) -> crate::kir::Func {
+fn kernel(name: &str, emit: Function, elem: Elem, count: usize, bits: usize) -> dnnc_kir::Func {
     let ty = Ty::vector(elem, (bits / 8 / elem.bytes()) as u8);
     let mut b = Builder::new(name, 2);
     let (start, end) = (b.index(0), b.index(count));
@@ -338,17 +338,11 @@ fn every_emitter_gives_the_same_bits() {
             same(&format!("{} with {bits} bits", native.name), &results);
         }
     }
-    if object::tests::exists("aarch64-linux-gnu-gcc") && object::tests::exists("qemu-aarch64") {
+    if testing::exists("aarch64-linux-gnu-gcc") && testing::exists("qemu-aarch64") {
         let outputs = vec![vec![0u8; 4 * COUNT]; ROWS.len()];
         let program = program(ROWS, Type::F32, COUNT, 128);
-        let runs = object::tests::linked(
-            &program,
-            "aarch64",
-            &["aarch64-linux-gnu-gcc", "-static"],
-            &["qemu-aarch64"],
-            &[input.clone()],
-            &outputs,
-        );
+        let runs =
+            testing::linked(&program, "aarch64", &["aarch64-linux-gnu-gcc", "-static"], &["qemu-aarch64"], &[input.clone()], &outputs);
         for (status, results) in runs {
             assert_eq!(status, 0);
             same("aarch64", &results);

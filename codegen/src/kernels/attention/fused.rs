@@ -9,14 +9,14 @@
 
 use super::Views;
 use crate::expr::{Access, Epilogue, Expr, ExprNode, Extra, What};
-use crate::kernels::map::View;
-use crate::kernels::pack::{self, Lies};
-use crate::kernels::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
-use crate::kernels::store::{Channel, Output};
-use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
-use crate::kir::{Bin, Builder, Cmp, Elem, Fold, Ty, Val};
+use crate::kernels::lib::pack::{self, Lies};
+use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
+use crate::kernels::lib::store::{Channel, Output};
+use crate::kernels::lib::view::View;
+use crate::unit::{Arg, Lowered, LoweredCall, Unit};
 use crate::{math, schedule};
 use dnnc_ir::{Kind, Op, TensorType};
+use dnnc_kir::{Bin, Builder, Cmp, Elem, Fold, Ty, Val};
 
 /// How the matrices of an operand lie: elements from a row to the next and from a column to the next.
 #[derive(Clone, Copy)]

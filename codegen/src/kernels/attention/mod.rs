@@ -8,11 +8,11 @@ mod parts;
 #[cfg(test)]
 mod tests;
 
-use super::map::View;
-use super::{Family, Lowered, Unit};
+use super::lib::view::View;
 use crate::expr::register;
-use crate::kir::Elem;
+use crate::unit::{Family, Lowered, Unit};
 use dnnc_ir::{Kind, TensorType, Type};
+use dnnc_kir::Elem;
 
 /// The family.
 pub const FAMILY: Family =

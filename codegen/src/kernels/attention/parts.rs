@@ -2,7 +2,8 @@
 //! scratch memory between the parts. For types that are not computed as they are stored.
 
 use crate::expr::{Epilogue, Expr, ExprNode, What};
-use crate::kernels::{Arg, Lowered, Operand, Unit, map, matmul, norm};
+use crate::kernels::{map, matmul, norm};
+use crate::unit::{Arg, Lowered, Operand, Unit};
 use dnnc_ir::{Attr, Kind, Op, Tensor, TensorType, Type, broadcast};
 
 pub(super) fn lower(unit: &Unit) -> Result<Lowered, String> {

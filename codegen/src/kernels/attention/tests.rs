@@ -1,5 +1,5 @@
-use crate::kernels::Options;
 use crate::kernels::testing::{self, Random, check};
+use crate::unit::Options;
 use dnnc_ir::{Graph, Kind, Tensor, Type, Value};
 
 #[test]
@@ -55,8 +55,8 @@ fn many_queries_are_done_in_blocks() {
     }
 }
 
-fn labels(program: &crate::program::Program) -> Vec<&str> {
-    crate::program::calls(&program.steps).iter().map(|c| c.label.as_str()).collect()
+fn labels(program: &dnnc_kir::program::Program) -> Vec<&str> {
+    dnnc_kir::program::calls(&program.steps).iter().map(|c| c.label.as_str()).collect()
 }
 
 /// A network of heads: what its kernels give, how many there are, and what they should give.
@@ -73,7 +73,7 @@ fn heads(network: impl Fn(&mut Graph, &[Value]) -> Value, shapes: &[Vec<usize>],
             let (program, _) = crate::lower::lower(g.clone(), "heads", &target, &options).expect("kernels for all");
             assert_eq!(program.steps.len(), kernels, "{:?}", labels(&program));
             let bytes: Vec<&[u8]> = inputs.iter().map(|t| t.bytes()).collect();
-            let got = crate::interpret::run(&program, &bytes).expect("it runs").remove(0);
+            let got = dnnc_kir::interpret::run(&program, &bytes).expect("it runs").remove(0);
             testing::close(&Tensor::from_bytes(want.ty().clone(), &got).expect("a result"), &want).expect("the reference");
         }
     }

@@ -5,17 +5,17 @@
 //! rows of the image that a block of tiles needs are first copied between zeros; the copy stays in the second-level cache.
 //! Channels that only fill up the last block are skipped: they cost nothing.
 
-use super::Shape;
-use crate::kernels::image::{Layout, Lines};
-use crate::kernels::product::{self, Chunk, Mac, Memory, Nest, Pointers, Run, Source, Stretch};
+use super::shape::Shape;
+use crate::kernels::lib::image::{Layout, Lines};
+use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Nest, Pointers, Run, Source, Stretch};
+use crate::kernels::lib::store::{self, Output};
 use crate::kernels::sparse::listed::{Listed, Tables};
 use crate::kernels::sparse::spread::{self, Spread};
 use crate::kernels::sparse::{Matrix, Support};
-use crate::kernels::store::{self, Output};
-use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
-use crate::kir::{Builder, Cmp, Ty, Val};
 use crate::schedule::{self, Tile};
+use crate::unit::{Arg, Lowered, LoweredCall, Unit};
 use dnnc_ir::Type;
+use dnnc_kir::{Builder, Cmp, Ty, Val};
 
 /// Whether this convolution of packed images of two axes is done here.
 pub fn fits(unit: &Unit, s: &Shape) -> bool {

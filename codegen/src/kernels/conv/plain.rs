@@ -3,13 +3,13 @@
 //! A padded input is first copied between zeros, so that no read needs a check. Each panel of pixels is gathered once and used for all output
 //! channels: the reduction then runs over contiguous weights and a contiguous panel.
 
-use super::Shape;
+use super::shape::Shape;
 use crate::expr::memory;
-use crate::kernels::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
-use crate::kernels::store::{self, Channel, Output};
-use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
-use crate::kir::{Bin, Builder, Cmp, Ty, Val};
+use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
+use crate::kernels::lib::store::{self, Channel, Output};
 use crate::schedule::{self, Tile};
+use crate::unit::{Arg, Lowered, LoweredCall, Unit};
+use dnnc_kir::{Bin, Builder, Cmp, Ty, Val};
 
 pub fn lower(unit: &Unit) -> Result<Lowered, String> {
     let s = &Shape::new(unit);

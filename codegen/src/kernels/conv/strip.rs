@@ -1,13 +1,13 @@
 //! Convolution of packed images whose rows are made in any portions.
 
-use super::Shape;
 use super::packed::{self, Image, Pixels, Start};
-use crate::kernels::Unit;
-use crate::kernels::image::{Frame, Layout, Lines};
-use crate::kernels::product::{Mac, Memory, Nest};
-use crate::kernels::store::Output;
-use crate::kir::{Builder, Val};
+use super::shape::Shape;
+use crate::kernels::lib::image::{Frame, Layout, Lines};
+use crate::kernels::lib::product::{Mac, Memory, Nest};
+use crate::kernels::lib::store::Output;
+use crate::unit::Unit;
 use dnnc_ir::Type;
+use dnnc_kir::{Builder, Val};
 
 /// How a convolution makes a fixed number of rows of its result.
 pub struct Cut {

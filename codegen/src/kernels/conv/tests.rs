@@ -1,7 +1,8 @@
-use super::{FAMILY, Shape, winograd};
+use super::shape::Shape;
+use super::{FAMILY, winograd};
 use crate::kernels::testing::{Random, check_by};
-use crate::kernels::{Lowered, Unit};
 use crate::schedule;
+use crate::unit::{Lowered, Unit};
 use dnnc_ir::{Attr, Kind, Type};
 
 /// A convolution with random sizes for everything that is not given.

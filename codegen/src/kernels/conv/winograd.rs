@@ -11,13 +11,13 @@
 //! (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015; the numbers of a form decide how it rounds: Barabasz et al., "Error
 //! Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", 2018.)
 
-use super::Shape;
-use crate::kernels::product::{self, Chunk, Mac, Memory, Nest, Pointers, Run, Source, Stretch};
-use crate::kernels::store::{self, Channel, Output};
-use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
-use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
+use super::shape::Shape;
+use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Nest, Pointers, Run, Source, Stretch};
+use crate::kernels::lib::store::{self, Channel, Output};
 use crate::schedule::{self, Tile, Winograd};
+use crate::unit::{Arg, Lowered, LoweredCall, Unit};
 use dnnc_ir::Type;
+use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
 
 /// A form of the algorithm: what it does along the height and along the width.
 #[derive(Debug)]

@@ -6,15 +6,16 @@
 #[cfg(test)]
 mod tests;
 
-use super::product::{self, Mac, Memory};
-use super::store::{Channel, Output};
-use super::{Arg, Family, Lowered, LoweredCall, Operand, Unit, matmul};
-use crate::kir::{Bin, Builder, Ty, Val};
+use super::matmul;
+use crate::kernels::lib::product::{self, Mac, Memory};
+use crate::kernels::lib::store::{Channel, Output};
 use crate::schedule::{self, Tile};
+use crate::unit::{Arg, Family, Lowered, LoweredCall, Operand, Unit};
 use dnnc_ir::{Attr, Kind, Op, TensorType, Type};
+use dnnc_kir::{Bin, Builder, Ty, Val};
 
 /// The family.
-pub const FAMILY: Family = Family { name: "conv_transpose", kinds: &[Kind::ConvTranspose], lower, epilogue: super::channel_axes };
+pub const FAMILY: Family = Family { name: "conv_transpose", kinds: &[Kind::ConvTranspose], lower, epilogue: crate::unit::channel_axes };
 
 /// Sizes; the vectors have an entry a spatial axis.
 struct Shape {

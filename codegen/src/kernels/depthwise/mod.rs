@@ -1,13 +1,13 @@
 //! Depthwise convolution of packed images: one kernel a channel, the channels of a block in the lanes of a vector.
 
-use super::conv::Shape;
-use super::image::{Frame, Layout, Lines};
-use super::store::Output;
-use super::window::{self, Window, Work};
-use super::{Arg, Lowered, LoweredCall, Unit};
-use crate::kir::{Builder, Ty, Val};
+use super::conv::shape::Shape;
+use crate::kernels::lib::image::{Frame, Layout, Lines};
+use crate::kernels::lib::store::Output;
+use crate::kernels::lib::window::{self, Window, Work};
 use crate::schedule::{self, WindowTile};
+use crate::unit::{Arg, Lowered, LoweredCall, Unit};
 use dnnc_ir::Type;
+use dnnc_kir::{Builder, Ty, Val};
 
 /// Taps that a window may have here: its code is written out.
 const MOST_TAPS: usize = 121;
@@ -37,7 +37,7 @@ pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
     let mut builder = Builder::new("depthwise", frame.args.len());
     let b = &mut builder;
     window::for_images(b, tasks, images, |b, image| {
-        let (_, block) = super::product::divmod(b, image, blocks);
+        let (_, block) = crate::kernels::lib::product::divmod(b, image, blocks);
         let mut out = Output::new(b, unit, out_at, lanes, lanes);
         out.base = b.mul_int(image, (s.pixels() * lanes) as i64);
         out.channel.1 = b.mul_int(block, lanes as i64);

@@ -1,10 +1,10 @@
 //! Determinants.
 
-use super::nest::{self, Axis, Part};
-use super::{Arg, Family, Lowered, LoweredCall, Unit};
 use crate::expr::{load_element, register, store_element};
-use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Un, Val};
+use crate::kernels::lib::nest::{self, Axis, Part};
+use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
 use dnnc_ir::Kind;
+use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Un, Val};
 
 /// The family.
 pub const FAMILY: Family = Family { name: "det", kinds: &[Kind::Det], lower, epilogue: |_, _| None };

@@ -2,12 +2,12 @@
 
 use super::move_row;
 use crate::expr::{load_element, register, store_element};
-use crate::kernels::nest::{self, Axis, Part};
+use crate::kernels::lib::nest::{self, Axis, Part};
 use crate::kernels::reduce::order_key;
-use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
-use crate::kir::{Bin, Builder, Cmp, Ty, Val};
 use crate::math;
+use crate::unit::{Arg, Lowered, LoweredCall, Unit};
 use dnnc_ir::Type;
+use dnnc_kir::{Bin, Builder, Cmp, Ty, Val};
 use dnnc_runtime::abi;
 
 /// Ends the kernel unless so many were found.
@@ -24,7 +24,7 @@ fn room(b: &mut Builder, found: Val, count: usize) {
     b.when(full, |b| b.fail(abi::SIZE));
 }
 
-fn one_call(func: crate::kir::Func, args: Vec<Arg>) -> LoweredCall {
+fn one_call(func: dnnc_kir::Func, args: Vec<Arg>) -> LoweredCall {
     LoweredCall { func, args, tasks: 1 }
 }
 

@@ -2,12 +2,12 @@
 
 use super::{INDEX, checked, move_row};
 use crate::expr::{int_min_max, load_element, register, store_element};
-use crate::kernels::map::View;
-use crate::kernels::nest::{self, Axis, Part};
-use crate::kernels::{Arg, LoweredCall, Unit};
-use crate::kir::{Builder, Elem, Ty, Val};
+use crate::kernels::lib::nest::{self, Axis, Part};
+use crate::kernels::lib::view::View;
 use crate::math;
+use crate::unit::{Arg, LoweredCall, Unit};
 use dnnc_ir::Type;
+use dnnc_kir::{Builder, Elem, Ty, Val};
 
 /// The axes of `shape` and the bytes along them of streams given by strides in elements and the bytes of one.
 fn axes(shape: &[usize], streams: &[(&[isize], usize)]) -> Vec<Axis> {

@@ -5,12 +5,13 @@ mod elements;
 mod resample;
 mod sample;
 
-use super::map::{self, View};
-use super::nest::{self, Axis, place};
-use super::{Arg, Family, Lowered, LoweredCall, Unit};
+use super::lib::view::View;
+use super::map;
 use crate::expr::{Expr, load_element, store_element};
-use crate::kir::{Builder, Cmp, Elem, Ty, Val};
+use crate::kernels::lib::nest::{self, Axis, place};
+use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
 use dnnc_ir::{Kind, TensorType, Type};
+use dnnc_kir::{Builder, Cmp, Elem, Ty, Val};
 use dnnc_runtime::abi;
 
 /// The family.

@@ -1,10 +1,10 @@
 //! Weighted sums of elements along an axis.
 
 use crate::expr::{load_element, load_element_splat, register, store_element};
-use crate::kernels::nest::{self, Axis, Index, Part, walk};
-use crate::kernels::{Arg, LoweredCall, Unit};
-use crate::kir::{Builder, Cmp, Conv, Ty, Val};
+use crate::kernels::lib::nest::{self, Axis, Index, Part, walk};
+use crate::unit::{Arg, LoweredCall, Unit};
 use dnnc_ir::Type;
+use dnnc_kir::{Builder, Cmp, Conv, Ty, Val};
 use dnnc_runtime::abi;
 
 /// Vectors lie along the axes after the one that is resampled; indices are checked once, before all.

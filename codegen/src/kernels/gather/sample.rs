@@ -1,11 +1,11 @@
 //! Values between the elements of images: grid_sample and roi_align.
 
 use crate::expr::{load_element, register, store_element};
-use crate::kernels::nest::{self, Axis};
-use crate::kernels::{Arg, LoweredCall, Unit};
-use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Un, Val};
+use crate::kernels::lib::nest::{self, Axis};
 use crate::math::{self, number};
+use crate::unit::{Arg, LoweredCall, Unit};
 use dnnc_ir::Type;
+use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Un, Val};
 use dnnc_runtime::abi;
 
 /// An integer (as a float) as an index into an axis, wherever it lies.

@@ -5,38 +5,13 @@
 
 pub(crate) mod tile;
 
-pub(crate) use tile::transpose;
-
-use super::nest::{self, Axis, Index, Part, place, walk};
-use super::{Arg, Lowered, LoweredCall, Operand, Options};
 use crate::expr::{Expr, What, load_element, load_element_splat, store_element};
-use crate::kir::{Builder, Op, Ty, Val};
+use crate::kernels::lib::nest::{self, Axis, Index, Part, place, walk};
+use crate::kernels::lib::view::View;
+use crate::unit::{Arg, Lowered, LoweredCall, Operand, Options};
 use dnnc_ir::{TensorType, Type};
+use dnnc_kir::{Builder, Op, Ty, Val};
 use dnnc_targets::Target;
-
-/// How elements lie over the axes of a result: element `i` of axis `a` is `strides[a]·i` elements further, from `offset` on.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct View {
-    /// Element at which it starts.
-    pub offset: usize,
-    /// Elements from one index to the next, an axis each; 0 where it is broadcast.
-    pub strides: Vec<isize>,
-}
-
-impl View {
-    /// Row-major, dense.
-    pub fn dense(shape: &[usize]) -> View {
-        View { offset: 0, strides: TensorType::new(Type::U8, shape).strides().into_iter().map(|s| s as isize).collect() }
-    }
-
-    /// A dense tensor of shape `from` broadcast to `to`.
-    pub fn broadcast(from: &[usize], to: &[usize]) -> View {
-        let missing = to.len() - from.len();
-        let dense = View::dense(from);
-        let strides = (0..to.len()).map(|a| if a < missing || from[a - missing] == 1 { 0 } else { dense.strides[a - missing] }).collect();
-        View { offset: 0, strides }
-    }
-}
 
 /// An operand of a nest.
 #[derive(Clone, Debug)]
@@ -98,7 +73,7 @@ pub fn call(expr: &Expr, sources: &[Source], shape: &[usize], out: &View, target
     let mut b = Builder::new(name(expr), streams.len());
     let weight = weight(expr);
     if weight >= 16 {
-        b.tune(crate::kir::Tuning::Optimise);
+        b.tune(dnnc_kir::Tuning::Optimise);
     }
     let lanes = expr.lanes(target.vector.bits).max(1);
     let plan = Plan::new(&axes, &streams, lanes, weight, options);

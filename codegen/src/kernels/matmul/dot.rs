@@ -4,12 +4,12 @@
 //! vector of sums: some rows of some columns.
 
 use super::Shape;
-use crate::kernels::map;
-use crate::kernels::product::{self, Mac};
-use crate::kernels::store::{self, Output};
-use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
-use crate::kir::{Builder, Val};
+use crate::kernels::lib::product::{self, Mac};
+use crate::kernels::lib::store::{self, Output};
+use crate::kernels::lib::transpose::transpose;
 use crate::schedule::{self, Tile};
+use crate::unit::{Arg, Lowered, LoweredCall, Unit};
+use dnnc_kir::{Builder, Val};
 
 /// Rows × columns of a tile: its dot products fill a vector. `None` where panels are better.
 fn tile(mac: &Mac, shape: &Shape, known: bool) -> Option<Tile> {
@@ -94,7 +94,7 @@ pub(super) fn lower(unit: &Unit, shape: &Shape) -> Result<Option<Lowered>, Strin
                 return done(b, at, left);
             }
             let last = b.index(block_parts - 1);
-            let is_last = b.cmp(crate::kir::Cmp::Eq, part, last);
+            let is_last = b.cmp(dnnc_kir::Cmp::Eq, part, last);
             b.when(is_last, |b| done(b, at, left));
         }
     });
@@ -149,7 +149,7 @@ impl Dot {
         for r in 0..tile.rows {
             sums[r * pitch..][..tile.vecs].copy_from_slice(&acc[r * tile.vecs..][..tile.vecs]);
         }
-        let sums = map::transpose(b, sums).into_iter().reduce(|x, y| b.add(x, y)).expect("a vector has lanes");
+        let sums = transpose(b, sums).into_iter().reduce(|x, y| b.add(x, y)).expect("a vector has lanes");
         for r in 0..tile.rows {
             // The sums of the row come first.
             let order: Vec<u8> = (0..lanes).map(|l| ((l + r * pitch) % lanes) as u8).collect();

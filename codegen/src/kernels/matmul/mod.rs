@@ -9,16 +9,17 @@ mod sparse;
 #[cfg(test)]
 mod tests;
 
-use super::pack::{self, Lies};
-use super::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
-use super::store::{self, Output};
-use super::{Algorithm, Arg, Family, Lowered, LoweredCall, Unit, choose};
-use crate::kir::{Builder, Val};
+use crate::choice::{Algorithm, choose};
+use crate::kernels::lib::pack::{self, Lies};
+use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
+use crate::kernels::lib::store::{self, Output};
 use crate::schedule;
+use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
 use dnnc_ir::{Kind, TensorType};
+use dnnc_kir::{Builder, Val};
 
 /// The family.
-pub const FAMILY: Family = Family { name: "matmul", kinds: &[Kind::MatMul], lower, epilogue: |_, results| super::last_axis(results) };
+pub const FAMILY: Family = Family { name: "matmul", kinds: &[Kind::MatMul], lower, epilogue: |_, results| crate::unit::last_axis(results) };
 
 /// A batch of products [rows, depth] · [depth, columns].
 struct Shape {
@@ -70,7 +71,7 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
         algorithms.extend(sparse::algorithms(unit, &shape, m)?);
     }
     let lowered = choose(unit, algorithms)?;
-    Ok(lowered.with_density(matrix))
+    Ok(lowered.with_density(matrix.map(|m| m.densities())))
 }
 
 fn direct(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {

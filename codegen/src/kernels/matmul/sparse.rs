@@ -1,17 +1,18 @@
 //! Products with a constant matrix that has zeros.
 
 use super::Shape;
-use crate::kernels::product::{self, Chunk, Mac, Memory, Pointers, Source};
+use crate::choice::Algorithm;
+use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Pointers, Source};
+use crate::kernels::lib::store::{self, Output};
 use crate::kernels::sparse::gathered::{self, Gathered};
 use crate::kernels::sparse::listed::{Listed, Tables};
 use crate::kernels::sparse::scattered::{self, Scattered};
 use crate::kernels::sparse::spread::{self, Spread};
 use crate::kernels::sparse::{Matrix, Support};
-use crate::kernels::store::{self, Output};
-use crate::kernels::{Algorithm, Arg, Lowered, LoweredCall, Unit};
-use crate::kir::{Builder, Cmp, Conv, Ty, Val};
 use crate::schedule::{self, Tile};
+use crate::unit::{Arg, Lowered, LoweredCall, Unit};
 use dnnc_ir::Type;
+use dnnc_kir::{Builder, Cmp, Conv, Ty, Val};
 use std::rc::Rc;
 
 /// Share of inputs that are taken not to be 0 where nothing is known of them: most come out of an activation.

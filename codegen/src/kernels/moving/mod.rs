@@ -1,7 +1,8 @@
 //! Operators that only move elements, to places known beforehand: each is one copy or a few between strided views.
 
-use super::map::{self, Source, View};
-use super::{Arg, Family, Lowered, Unit};
+use super::lib::view::View;
+use super::map::{self, Source};
+use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
 use dnnc_ir::{Kind, Type};
 
 /// The family.
@@ -109,7 +110,7 @@ impl Copy {
         Copy { to: View::dense(&shape), shape, from, input: 0, valid: None }
     }
 
-    fn call(self, unit: &Unit) -> Option<super::LoweredCall> {
+    fn call(self, unit: &Unit) -> Option<LoweredCall> {
         let (ty, copy) = self.widened(map::moved_as(unit.results[0].ty));
         let source = Source { valid: copy.valid, ..Source::new(Arg::Input(copy.input), ty, copy.from) };
         let mut call = map::call(&map::identity(ty), &[source], &copy.shape, &copy.to, unit.target, unit.options)?;

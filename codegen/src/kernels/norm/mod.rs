@@ -1,12 +1,12 @@
 //! Normalisation along axes: each row is read a few times while it is in the cache.
 
-use super::map::View;
-use super::rows::{Row, Rows, Stream};
-use super::{Arg, Family, Lowered, LoweredCall, Unit};
+use super::lib::view::View;
 use crate::expr::{Access, Epilogue, register, round_to};
-use crate::kir::{Builder, Tuning, Ty, Un, Val};
+use crate::kernels::lib::rows::{Row, Rows, Stream};
 use crate::math;
+use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
 use dnnc_ir::{Kind, Type};
+use dnnc_kir::{Builder, Tuning, Ty, Un, Val};
 
 /// The family.
 pub const FAMILY: Family = Family {
@@ -14,7 +14,7 @@ pub const FAMILY: Family = Family {
     kinds: &[Kind::Softmax, Kind::LogSoftmax, Kind::Norm, Kind::RmsNorm],
     lower,
     // The epilogue must have vectors where the rows have them.
-    epilogue: |_, results| super::last_axis(results),
+    epilogue: |_, results| crate::unit::last_axis(results),
 };
 
 fn lower(unit: &Unit) -> Result<Lowered, String> {

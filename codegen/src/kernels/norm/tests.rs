@@ -1,8 +1,9 @@
 //! Rows of random shapes and types against the reference, plain and with epilogues.
 
 use crate::expr::{Access, Epilogue, Expr, ExprNode, Extra, What};
+use crate::kernels::family;
 use crate::kernels::testing::{Random, check, close, interpret};
-use crate::kernels::{Operand, Options, Unit, family};
+use crate::unit::{Operand, Options, Unit};
 use dnnc_ir::{Attr, Kind, Op, Tensor, TensorType, Type, eval_op};
 use dnnc_targets::find;
 

@@ -1,14 +1,14 @@
 //! Windows of any type, rank, size and layout: loops over positions and over the elements of each window that exist.
 
 use super::{Pool, Shape};
-use crate::kernels::product::{self, Mac};
-use crate::kernels::store::Output;
-use crate::kernels::window;
-use crate::kernels::{Arg, Lowered, LoweredCall, Unit};
-use crate::kir::{Bin, Builder, Cmp, Conv, Ty, Val};
+use crate::kernels::lib::product::{self, Mac};
+use crate::kernels::lib::store::Output;
+use crate::kernels::lib::window;
 use crate::math;
 use crate::schedule::{self, Tile};
+use crate::unit::{Arg, Lowered, LoweredCall, Unit};
 use dnnc_ir::Type;
+use dnnc_kir::{Bin, Builder, Cmp, Conv, Ty, Val};
 
 pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
     let from = unit.inputs[0].ty.ty;

@@ -7,16 +7,16 @@ mod packed;
 #[cfg(test)]
 mod tests;
 
-use super::window::Window;
-use super::{Family, Lowered, Unit};
-use crate::kir::{Elem, Ty};
+use crate::kernels::lib::window::Window;
+use crate::unit::{Family, Lowered, Unit};
 use dnnc_ir::Kind;
+use dnnc_kir::{Elem, Ty};
 
 pub use packed::Strip;
 
 /// The family.
 pub const FAMILY: Family =
-    Family { name: "pool", kinds: &[Kind::MaxPool, Kind::AvgPool, Kind::ArgMaxPool], lower, epilogue: super::channel_axes };
+    Family { name: "pool", kinds: &[Kind::MaxPool, Kind::AvgPool, Kind::ArgMaxPool], lower, epilogue: crate::unit::channel_axes };
 
 /// What is made of a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

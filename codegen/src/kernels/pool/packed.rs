@@ -1,14 +1,15 @@
 //! Small windows over packed f32 images of one or two axes.
 
 use super::{Pool, Shape};
-use crate::kernels::image::{Frame, Layout, Lines};
-use crate::kernels::store::Output;
-use crate::kernels::window::{self, Window, Work};
-use crate::kernels::{Arg, Lowered, LoweredCall, Unit, product};
-use crate::kir::{Builder, Val};
+use crate::kernels::lib::image::{Frame, Layout, Lines};
+use crate::kernels::lib::product;
+use crate::kernels::lib::store::Output;
+use crate::kernels::lib::window::{self, Window, Work};
 use crate::schedule::Tile;
+use crate::unit::{Arg, Lowered, LoweredCall, Unit};
 use crate::{math, schedule};
 use dnnc_ir::Type;
+use dnnc_kir::{Builder, Val};
 
 /// Elements that a window may have here: its code is written out.
 const MOST_TAPS: usize = 49;

@@ -8,11 +8,11 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Arg, Family, Lowered, LoweredCall, Unit};
 use crate::expr::{load_element, register, store_element};
-use crate::kir::{Builder, Cmp, Elem, Ty, Val};
 use crate::math;
+use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
 use dnnc_ir::{Attrs, Kind, Tensor, Type};
+use dnnc_kir::{Builder, Cmp, Elem, Ty, Val};
 use dnnc_runtime::abi;
 
 /// The family.
@@ -288,7 +288,7 @@ impl Layer<'_> {
                 let (none, all) = (b.index(0), b.index(self.steps));
                 let low = b.cmp(Cmp::Lt, len, none);
                 let high = b.cmp(Cmp::Gt, len, all);
-                let bad = b.bin(crate::kir::Bin::Or, low, high);
+                let bad = b.bin(dnnc_kir::Bin::Or, low, high);
                 b.when(bad, |b| b.fail(abi::INDEX));
                 len
             }
@@ -618,7 +618,7 @@ impl Layer<'_> {
             }
             "softsign" => {
                 let one = constant(b, 1.0);
-                let size = b.un(crate::kir::Un::Abs, v);
+                let size = b.un(dnnc_kir::Un::Abs, v);
                 let size = b.add(one, size);
                 b.div(v, size)
             }

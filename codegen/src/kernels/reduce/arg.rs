@@ -1,12 +1,12 @@
 //! Where the largest or smallest element along an axis is.
 
 use crate::expr::{load_element, register, store_element};
-use crate::kernels::map::View;
-use crate::kernels::nest::{Axis, Index, walk};
-use crate::kernels::rows::{Rows, Stream};
-use crate::kernels::{Arg, LoweredCall, Unit};
-use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
+use crate::kernels::lib::nest::{Axis, Index, walk};
+use crate::kernels::lib::rows::{Rows, Stream};
+use crate::kernels::lib::view::View;
+use crate::unit::{Arg, LoweredCall, Unit};
 use dnnc_ir::{Kind, Type};
+use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
 
 /// The best element so far and its index, in each of the columns that a vector holds; along the last axis in scalars.
 pub(super) fn lower(unit: &Unit) -> LoweredCall {
@@ -138,7 +138,7 @@ impl Order {
         let strict = Order { last: false, ..*self };
         let (y_wins, x_wins) = (strict.beats(b, y.0, x.0), strict.beats(b, x.0, y.0));
         let later = b.cmp(if self.last { Cmp::Gt } else { Cmp::Lt }, y.1, x.1);
-        let not = b.un(crate::kir::Un::Not, x_wins);
+        let not = b.un(dnnc_kir::Un::Not, x_wins);
         let tie = b.bin(Bin::And, later, not);
         let y_wins = b.bin(Bin::Or, y_wins, tie);
         (b.select(y_wins, y.0, x.0), b.select(y_wins, y.1, x.1))

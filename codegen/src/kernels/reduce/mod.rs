@@ -6,13 +6,14 @@ mod top_k;
 
 pub(super) use top_k::order_key;
 
-use super::map::{self, Source, View};
-use super::rows::{Rows, Stream};
-use super::{Arg, Family, Lowered, LoweredCall, Unit};
+use super::lib::view::View;
+use super::map::{self, Source};
 use crate::expr::{Expr, ExprNode, What, int_min_max, register};
-use crate::kir::{Bin, Builder, Conv, Elem, Ty, Val};
+use crate::kernels::lib::rows::{Rows, Stream};
 use crate::math;
+use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
 use dnnc_ir::{Kind, Tensor, TensorType, Type};
+use dnnc_kir::{Bin, Builder, Conv, Elem, Ty, Val};
 
 /// The family.
 pub const FAMILY: Family = Family {

@@ -2,11 +2,11 @@
 
 use super::Monoid;
 use crate::expr::{load_element, register, store_element};
-use crate::kernels::map::View;
-use crate::kernels::nest::{Axis, Index, walk};
-use crate::kernels::rows::{Rows, Stream};
-use crate::kernels::{Arg, LoweredCall, Unit};
-use crate::kir::{Builder, Elem, Ty};
+use crate::kernels::lib::nest::{Axis, Index, walk};
+use crate::kernels::lib::rows::{Rows, Stream};
+use crate::kernels::lib::view::View;
+use crate::unit::{Arg, LoweredCall, Unit};
+use dnnc_kir::{Builder, Elem, Ty};
 
 /// One step of the axis after the other, for as many columns beside each other as a vector holds.
 pub(super) fn lower(unit: &Unit) -> LoweredCall {

@@ -1,11 +1,11 @@
 //! The k best elements along an axis, in order.
 
 use crate::expr::{load_element, register, store_element};
-use crate::kernels::map::View;
-use crate::kernels::rows::{Rows, Stream};
-use crate::kernels::{Arg, LoweredCall, Unit};
-use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
+use crate::kernels::lib::rows::{Rows, Stream};
+use crate::kernels::lib::view::View;
+use crate::unit::{Arg, LoweredCall, Unit};
 use dnnc_ir::Type;
+use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
 
 /// The results hold a heap whose root is the worst of the k best so far; at the end it is taken apart from the root, which goes last.
 pub(super) fn lower(unit: &Unit) -> LoweredCall {
@@ -173,6 +173,6 @@ pub(crate) fn order_key(b: &mut Builder, v: Val, element: Type, nan_above: bool)
     let sign = b.bin(Bin::ShrS, i, down);
     let flip = b.bin(Bin::And, sign, low);
     let key = b.bin(Bin::Xor, i, flip);
-    let limit = if nan_above { low } else { b.un(crate::kir::Un::Not, low) };
+    let limit = if nan_above { low } else { b.un(dnnc_kir::Un::Not, low) };
     b.select(nan, limit, key)
 }

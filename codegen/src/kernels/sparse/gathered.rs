@@ -5,10 +5,10 @@
 //! entries of weight 0, whose place is a zero behind the copy of the row that each task makes.
 
 use super::{Matrix, Steps, Support, full_parts};
-use crate::kernels::product::{self, Mac};
-use crate::kernels::store::Output;
-use crate::kir::{Builder, Conv, Elem, Ty, Val};
+use crate::kernels::lib::product::{self, Mac};
+use crate::kernels::lib::store::Output;
 use crate::schedule::{self, Tile};
+use dnnc_kir::{Builder, Conv, Elem, Ty, Val};
 use dnnc_targets::Target;
 
 /// Entries in the body of the loop over a list; the rest are done one by one.

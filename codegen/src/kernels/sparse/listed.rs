@@ -5,10 +5,10 @@
 //! offset, the vectors of the panel and one element of each row. Where the steps lie in the row costs nothing, so neither do shuffles.
 
 use super::{Matrix, Steps, Support};
-use crate::kernels::product::{self, Mac, Pointers, Source};
-use crate::kernels::store::Output;
-use crate::kir::{Builder, Conv, Ty, Val};
+use crate::kernels::lib::product::{self, Mac, Pointers, Source};
+use crate::kernels::lib::store::Output;
 use crate::schedule::{self, Rows, Tile};
+use dnnc_kir::{Builder, Conv, Ty, Val};
 use dnnc_targets::Target;
 
 /// Widest panel, in vectors: wider ones seldom have their steps in common.

@@ -12,36 +12,24 @@ pub mod spread;
 #[cfg(test)]
 mod tests;
 
-use super::Options;
+use crate::unit::Options;
 use dnnc_ir::{Tensor, Type};
+use dnnc_kir::program::Density;
 
 /// Constants with a larger share of non-zeros are taken as dense.
 const DENSE: f64 = 0.8;
 
-/// Shares of the elements of a constant, and of blocks of neighbours in it, that are not 0.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Density {
-    /// Elements.
-    pub elements: f64,
-    /// Blocks of four neighbouring outputs.
-    pub fours: f64,
-    /// Blocks of eight neighbouring outputs.
-    pub eights: f64,
-}
-
-impl Density {
-    /// Of weights of f32, whose outputs are the first axis, or the last of matrices where `last` says so; none of anything else.
-    pub fn of(weights: &Tensor, last: bool) -> Option<Density> {
-        let (ty, shape) = (weights.ty().ty, &weights.ty().shape);
-        if ty != Type::F32 || shape.len() < 2 || weights.is_empty() {
-            return None;
-        }
-        let (columns, steps) =
-            if last { (shape[shape.len() - 1], weights.len() / shape[shape.len() - 1]) } else { (shape[0], weights.len() / shape[0]) };
-        let (step, column) = if last { (columns, 1) } else { (1, steps) };
-        let m = Matrix { data: weights.values::<f32>(), steps, columns, step, column };
-        Some(m.densities())
+/// Density of f32 weights whose outputs are the first axis, or the last of matrices where `last` says so; none of anything else.
+pub fn weight_density(weights: &Tensor, last: bool) -> Option<Density> {
+    let (ty, shape) = (weights.ty().ty, &weights.ty().shape);
+    if ty != Type::F32 || shape.len() < 2 || weights.is_empty() {
+        return None;
     }
+    let (columns, steps) =
+        if last { (shape[shape.len() - 1], weights.len() / shape[shape.len() - 1]) } else { (shape[0], weights.len() / shape[0]) };
+    let (step, column) = if last { (columns, 1) } else { (1, steps) };
+    let m = Matrix { data: weights.values::<f32>(), steps, columns, step, column };
+    Some(m.densities())
 }
 
 /// A constant right side of a product: steps of the reduction × columns.

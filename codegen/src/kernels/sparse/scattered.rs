@@ -5,10 +5,10 @@
 //! and the entries of the next are asked for while those of one are in use.
 
 use super::{Matrix, Steps, Support, full_parts};
-use crate::kernels::product::{self, Mac};
-use crate::kernels::store::Output;
-use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
+use crate::kernels::lib::product::{self, Mac};
+use crate::kernels::lib::store::Output;
 use crate::schedule::{self, Tile};
+use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
 use dnnc_targets::Target;
 
 /// Entries in the body of the loop over a step; the rest are done one by one.

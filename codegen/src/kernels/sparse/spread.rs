@@ -5,11 +5,11 @@
 //! an offset, a weight a column into every lane, and multiplies the vectors of the line. Results are transposed back a block of columns at a time.
 
 use super::{Matrix, Steps, Support};
-use crate::kernels::map::tile::transpose;
-use crate::kernels::product::{self, Mac, Pointers, Source};
-use crate::kernels::store::Output;
-use crate::kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
+use crate::kernels::lib::product::{self, Mac, Pointers, Source};
+use crate::kernels::lib::store::Output;
+use crate::kernels::lib::transpose::transpose;
 use crate::schedule::{self, Rows, Tile};
+use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
 use dnnc_targets::Target;
 
 /// Columns of a panel that come into question.

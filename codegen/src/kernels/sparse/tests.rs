@@ -1,7 +1,8 @@
 use super::{Matrix, Steps, Support};
-use crate::choice::Tuner;
+use crate::kernels::family;
 use crate::kernels::testing::{Random, check, check_by};
-use crate::kernels::{Operand, Options, Unit, family};
+use crate::tuner::{Trial, Tuner};
+use crate::unit::{Operand, Options, Unit};
 use dnnc_ir::{Attr, Kind, Op, Tensor, TensorType, Type};
 use dnnc_targets::find;
 use std::sync::Arc;
@@ -133,7 +134,8 @@ fn blocks_whose_columns_are_mixed_are_found() {
 struct Prefers(&'static str, AtomicUsize);
 
 impl Tuner for Prefers {
-    fn times(&self, _: &str, names: &[&str], _: &mut dyn FnMut(usize) -> Result<f64, String>) -> Result<Vec<f64>, String> {
+    fn times(&self, trial: &mut Trial) -> Result<Vec<f64>, String> {
+        let names = trial.names;
         let wanted = |name: &str| name.rsplit(", ").next() == Some(self.0);
         self.1.fetch_add(names.iter().filter(|name| wanted(name)).count(), Ordering::Relaxed);
         Ok(names.iter().map(|name| if wanted(name) { 0.0 } else { 1.0 }).collect())

@@ -7,15 +7,16 @@
 //!
 //! The first convolution of a chain may read a plain image of few channels: blocks of one channel.
 
-use super::image::{Frame, Layout, Lines};
-use super::product::{self, Memory};
-use super::store::{self, Output};
-use super::window::Window;
-use super::{Arg, Lowered, LoweredCall, Unit, conv, depthwise, pool};
+use super::{conv, depthwise, pool};
 use crate::expr::Access;
-use crate::kir::{Bin, Builder, Cmp, Val};
+use crate::kernels::lib::image::{Frame, Layout, Lines};
+use crate::kernels::lib::product::{self, Memory};
+use crate::kernels::lib::store::{self, Output};
+use crate::kernels::lib::window::Window;
 use crate::schedule;
+use crate::unit::{Arg, Lowered, LoweredCall, Unit};
 use dnnc_ir::{Kind, Type};
+use dnnc_kir::{Bin, Builder, Cmp, Val};
 use dnnc_targets::Target;
 
 #[cfg(test)]
@@ -32,8 +33,8 @@ pub struct Link<'a> {
 
 /// What a member computes.
 enum What {
-    Conv(conv::Shape),
-    Depthwise(conv::Shape),
+    Conv(conv::shape::Shape),
+    Depthwise(conv::shape::Shape),
     Pool,
 }
 

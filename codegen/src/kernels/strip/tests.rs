@@ -1,7 +1,7 @@
 use super::{Link, Plan, lower};
 use crate::kernels::testing::{After, Random, close, interpret, targets};
-use crate::kernels::{Operand, Options, Unit};
 use crate::schedule;
+use crate::unit::{Operand, Options, Unit};
 use dnnc_ir::{Attr, Kind, Op, Tensor, TensorType, Type};
 use dnnc_targets::Target;
 

@@ -1,0 +1,12 @@
+//! What kernel families are made of: loop nests, packed operands, matrix products, windows and stores with their epilogues.
+
+pub mod image;
+pub mod nest;
+pub mod pack;
+pub mod product;
+pub mod repack;
+pub mod rows;
+pub mod store;
+pub mod transpose;
+pub mod view;
+pub mod window;

@@ -1,0 +1,110 @@
+//! Objects to be linked: ELF, Mach-O or COFF, as the target's triple says.
+
+use crate::dispatch::{self, Variant};
+use crate::emitter;
+use crate::entry::{self, Constants, Wanted};
+use crate::variants::OpenDim;
+use cranelift_module::Linkage;
+use cranelift_object::object::write::StandardSection;
+use cranelift_object::{ObjectBuilder, ObjectModule};
+use dnnc_kir::program::{ALIGN, Program};
+use dnnc_targets::Target;
+use indexmap::IndexSet;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// An object file.
+pub struct ObjectFile {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Bytes of machine code in it, entries included.
+    pub code_bytes: usize,
+    /// Bytes of constants in it.
+    pub weight_bytes: usize,
+}
+
+/// Compiles a program to an object file.
+pub fn emit(program: &Program, target: &Target) -> Result<ObjectFile, String> {
+    let mut pack = Pack::new(target);
+    pack.add(program)?;
+    pack.finish(&program.name, &[], &[program])
+}
+
+/// What the programs of one object have in common: equal kernels and equal constants are in it once.
+pub struct Pack<'a> {
+    target: &'a Target,
+    /// Number of pointers and machine code of each kernel.
+    kernels: IndexSet<(usize, Vec<u8>)>,
+    /// The constants, each at a multiple of [`ALIGN`].
+    block: Vec<u8>,
+    /// Offset and length of the constants by a hash of their bytes.
+    places: HashMap<u64, Vec<(usize, usize)>>,
+    weight_bytes: usize,
+    /// For each program, which kernels are its, and where its constants lie.
+    programs: Vec<(Vec<usize>, Vec<usize>)>,
+}
+
+impl<'a> Pack<'a> {
+    /// A pack of nothing yet.
+    pub fn new(target: &'a Target) -> Pack<'a> {
+        Pack { target, kernels: IndexSet::new(), block: vec![], places: HashMap::new(), weight_bytes: 0, programs: vec![] }
+    }
+
+    /// Takes up the kernels and constants of a program, which needs neither after this.
+    pub fn add(&mut self, program: &Program) -> Result<(), String> {
+        let code = emitter::emit_all(&program.kernels, self.target)?;
+        let kernels =
+            program.kernels.iter().zip(code).map(|(kernel, bytes)| self.kernels.insert_full((kernel.pointers, bytes)).0).collect();
+        let constants = program.constants.iter().map(|data| self.place(data)).collect();
+        self.programs.push((kernels, constants));
+        Ok(())
+    }
+
+    /// Where these bytes lie in the block.
+    fn place(&mut self, data: &[u8]) -> usize {
+        let mut hasher = DefaultHasher::new();
+        data.hash(&mut hasher);
+        let same = self.places.entry(hasher.finish()).or_default();
+        if let Some((at, _)) = same.iter().find(|&&(at, len)| self.block[at..at + len] == *data) {
+            return *at;
+        }
+        let at = self.block.len().next_multiple_of(ALIGN);
+        self.block.resize(at, 0);
+        self.block.extend(data);
+        self.weight_bytes += data.len();
+        same.push((at, data.len()));
+        at
+    }
+
+    /// The object of the programs that were added, in their order. With open dimensions there is a program for each combination of their sizes
+    /// ([`crate::variants::sizes`]), and the entries pick one.
+    pub fn finish(self, name: &str, dims: &[OpenDim], programs: &[&Program]) -> Result<ObjectFile, String> {
+        let isa = emitter::isa(self.target, dnnc_kir::Tuning::AsWritten, true)?;
+        let builder = ObjectBuilder::new(isa, name, cranelift_module::default_libcall_names()).map_err(|e| e.to_string())?;
+        let mut module = ObjectModule::new(builder);
+        let kernels = entry::define_kernels(&mut module, name, self.kernels.iter().map(|(pointers, code)| (*pointers, code.as_slice())))?;
+        let mut block = self.block;
+        block.resize(block.len().next_multiple_of(ALIGN).max(1), 0);
+        let data = entry::define_data(&mut module, &format!("{name}_weights"), block)?;
+        let mut variants = vec![];
+        for (i, (program, (own, offsets))) in programs.iter().zip(self.programs).enumerate() {
+            let own = own.into_iter().map(|k| kernels[k]).collect();
+            let (prefix, linkage) =
+                if dims.is_empty() { (name.to_string(), Linkage::Export) } else { (format!("{name}_variant_{i}"), Linkage::Local) };
+            let wanted = Wanted { linkage, parallel: true, profiled: false };
+            let made = entry::define(&mut module, program, &prefix, own, Constants::Data(data, offsets), wanted)?;
+            variants.push(Variant { run: made.run, parallel: made.parallel.expect("it was asked for") });
+        }
+        if !dims.is_empty() {
+            dispatch::define(&mut module, name, dims, programs, &variants)?;
+        }
+        let mut object = module.finish().object;
+        let text = object.section_id(StandardSection::Text);
+        let code_bytes = object.section(text).data().len();
+        let bytes = object.write().map_err(|e| e.to_string())?;
+        Ok(ObjectFile { bytes, code_bytes, weight_bytes: self.weight_bytes })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,251 @@
+//! What lowering wants to know of a function before it starts: uses, last uses, loads that may move, pressure of loops.
+
+use dnnc_kir::{Func, Op, Stmt, Val};
+use std::collections::BTreeMap;
+
+/// Calls `f` with every operand.
+pub fn operands(op: &Op, mut f: impl FnMut(Val)) {
+    match *op {
+        Op::Const(_) => {}
+        Op::Un(_, a) | Op::Conv(_, a) | Op::Splat(a) | Op::Extract(a, _) | Op::Half(a, _) | Op::Reduce(_, a) | Op::Any(a) => f(a),
+        Op::Load { ptr, .. } | Op::LoadSplat { ptr, .. } => f(ptr),
+        Op::Bin(_, a, b) | Op::Cmp(_, a, b) | Op::Insert(a, b, _) | Op::Shuffle(a, b, _) | Op::Join(a, b) | Op::Offset(a, b) => {
+            f(a);
+            f(b);
+        }
+        Op::Fma(a, b, c) | Op::Select(a, b, c) | Op::Dot2(a, b, c) | Op::Dot4(a, b, c) => {
+            f(a);
+            f(b);
+            f(c);
+        }
+    }
+}
+
+/// What is known of a loop.
+#[derive(Default)]
+pub struct Loop {
+    /// Most vector registers in use at once inside, not counting constants.
+    pub pressure: usize,
+    /// Constants used inside, with a weight that grows with the depth of the use.
+    pub constants: BTreeMap<Val, u32>,
+    pub innermost: bool,
+    /// Places of its first and last statement.
+    span: (u32, u32),
+}
+
+/// What is known of a function. Statements are numbered in the order of the text, loops too; a loop counts once more at its end.
+pub struct Facts {
+    pub uses: Vec<u32>,
+    pub constants: Vec<Option<u64>>,
+    pub loops: Vec<Loop>,
+    /// Loop that defines a value and loop of its last use (`u32::MAX`: none), place of its last use.
+    def_loop: Vec<u32>,
+    last_loop: Vec<u32>,
+    last: Vec<u32>,
+    /// Straight stretches without stores in which a value is defined and last used.
+    def_stretch: Vec<u32>,
+    last_stretch: Vec<u32>,
+}
+
+impl Facts {
+    /// Reads a function.
+    pub fn of(func: &Func) -> Facts {
+        let n = func.types.len();
+        let none = vec![u32::MAX; n];
+        let facts = Facts {
+            uses: vec![0; n],
+            constants: vec![None; n],
+            loops: vec![],
+            def_loop: none.clone(),
+            last_loop: none.clone(),
+            last: none.clone(),
+            def_stretch: none.clone(),
+            last_stretch: none.clone(),
+        };
+        let mut reader = Reader {
+            func,
+            facts,
+            at: 0,
+            stretch: 0,
+            stack: vec![],
+            def_at: vec![0; n],
+            depth: vec![0; n],
+            until: none,
+            loads: vec![false; n],
+        };
+        reader.body(&func.body);
+        reader.pressures();
+        reader.facts
+    }
+
+    /// Whether the statement at this place is the last to need the value.
+    pub fn dies(&self, v: Val, at: u32) -> bool {
+        // A value that lowering made for itself has one use.
+        let v = v.0 as usize;
+        v >= self.last.len() || self.last[v] == at && self.last_loop[v] == self.def_loop[v]
+    }
+
+    /// Whether a load may be done where its value is used: once, with nothing written in between.
+    pub fn movable(&self, v: Val) -> bool {
+        let v = v.0 as usize;
+        v < self.last.len() && self.uses[v] == 1 && self.def_stretch[v] == self.last_stretch[v]
+    }
+
+    /// The loop whose body defines a value.
+    pub fn def_loop(&self, v: Val) -> u32 {
+        self.def_loop[v.0 as usize]
+    }
+}
+
+struct Reader<'a> {
+    func: &'a Func,
+    facts: Facts,
+    at: u32,
+    stretch: u32,
+    stack: Vec<u32>,
+    def_at: Vec<u32>,
+    /// Loops around the definition.
+    depth: Vec<u32>,
+    /// Loop to whose end a value from outside is needed.
+    until: Vec<u32>,
+    /// Whether it is a full load.
+    loads: Vec<bool>,
+}
+
+impl Reader<'_> {
+    fn def(&mut self, v: Val) {
+        let i = v.0 as usize;
+        self.def_at[i] = self.at;
+        self.depth[i] = self.stack.len() as u32;
+        self.facts.def_loop[i] = self.stack.last().copied().unwrap_or(u32::MAX);
+        self.facts.def_stretch[i] = self.stretch;
+    }
+
+    fn use_(&mut self, v: Val) {
+        let i = v.0 as usize;
+        self.facts.uses[i] += 1;
+        self.facts.last[i] = self.at;
+        self.facts.last_loop[i] = self.stack.last().copied().unwrap_or(u32::MAX);
+        self.facts.last_stretch[i] = self.stretch;
+        if let Some(&outer) = self.stack.get(self.depth[i] as usize) {
+            self.until[i] = outer;
+        }
+        if self.facts.constants[i].is_some() {
+            for (up, &l) in self.stack.iter().rev().enumerate() {
+                *self.facts.loops[l as usize].constants.entry(v).or_default() += 64 >> (2 * up.min(3));
+            }
+        }
+    }
+
+    fn enter(&mut self) {
+        if let Some(&outer) = self.stack.last() {
+            self.facts.loops[outer as usize].innermost = false;
+        }
+        self.stack.push(self.facts.loops.len() as u32);
+        self.facts.loops.push(Loop { innermost: true, span: (self.at, 0), ..Loop::default() });
+        self.stretch += 1;
+    }
+
+    fn leave(&mut self) {
+        self.at += 1;
+        let l = self.stack.pop().expect("entered");
+        self.facts.loops[l as usize].span.1 = self.at;
+        self.stretch += 1;
+    }
+
+    fn body(&mut self, body: &[Stmt]) {
+        for stmt in body {
+            self.at += 1;
+            match stmt {
+                Stmt::Let(v, op) => {
+                    operands(op, |o| self.use_(o));
+                    self.def(*v);
+                    match op {
+                        Op::Const(bits) => self.facts.constants[v.0 as usize] = Some(*bits),
+                        Op::Load { .. } => self.loads[v.0 as usize] = true,
+                        _ => {}
+                    }
+                }
+                Stmt::Store { ptr, val, .. } => {
+                    self.use_(*ptr);
+                    self.use_(*val);
+                    self.stretch += 1;
+                }
+                Stmt::Prefetch { ptr, .. } => self.use_(*ptr),
+                Stmt::For { iv, start, end, carried, body, .. } => {
+                    self.use_(*start);
+                    self.use_(*end);
+                    carried.iter().for_each(|c| self.use_(c.init));
+                    self.enter();
+                    self.def(*iv);
+                    carried.iter().for_each(|c| self.def(c.param));
+                    self.body(body);
+                    self.at += 1;
+                    carried.iter().for_each(|c| self.use_(c.next));
+                    self.leave();
+                    carried.iter().for_each(|c| self.def(c.result));
+                }
+                Stmt::While { carried, head, cond, body } => {
+                    carried.iter().for_each(|c| self.use_(c.init));
+                    self.enter();
+                    carried.iter().for_each(|c| self.def(c.param));
+                    self.body(head);
+                    self.at += 1;
+                    self.use_(*cond);
+                    self.stretch += 1;
+                    self.body(body);
+                    self.at += 1;
+                    // Parameters are also the results: they outlive the body's end.
+                    carried.iter().for_each(|c| self.use_(c.next));
+                    carried.iter().for_each(|c| self.use_(c.param));
+                    self.leave();
+                    carried.iter().for_each(|c| self.def(c.result));
+                }
+                Stmt::If { cond, then, otherwise, results } => {
+                    self.use_(*cond);
+                    self.stretch += 1;
+                    self.body(then);
+                    self.at += 1;
+                    results.iter().for_each(|r| self.use_(r.1));
+                    self.stretch += 1;
+                    self.body(otherwise);
+                    self.at += 1;
+                    results.iter().for_each(|r| self.use_(r.2));
+                    self.stretch += 1;
+                    results.iter().for_each(|r| self.def(r.0));
+                }
+                Stmt::Fail(_) => {}
+            }
+        }
+    }
+
+    /// Counts the vector registers in use at each statement and takes the maximum a loop.
+    fn pressures(&mut self) {
+        let mut change = vec![0i32; self.at as usize + 2];
+        for (i, ty) in self.func.types.iter().enumerate() {
+            let vector = ty.is_vector() || ty.elem.is_float();
+            let folded = self.loads[i] && ty.bytes() >= 16 && self.facts.movable(Val(i as u32));
+            if !vector || folded || self.facts.constants[i].is_some() || self.facts.last[i] == u32::MAX {
+                continue;
+            }
+            let end = match self.until[i] {
+                u32::MAX => self.facts.last[i],
+                l => self.facts.last[i].max(self.facts.loops[l as usize].span.1),
+            };
+            let registers = ty.bytes().div_ceil(32) as i32;
+            change[self.def_at[i] as usize] += registers;
+            change[end.max(self.def_at[i]) as usize] -= registers;
+        }
+        let mut now = 0;
+        let in_use: Vec<i32> = change
+            .iter()
+            .map(|c| {
+                now += c;
+                now
+            })
+            .collect();
+        for l in &mut self.facts.loops {
+            l.pressure = in_use[l.span.0 as usize..=l.span.1 as usize].iter().max().map_or(0, |&m| m.max(0) as usize);
+        }
+    }
+}
