@@ -7,7 +7,7 @@ use crate::{Error, tensors};
 use dnnc_emit::jit::Arena;
 use dnnc_frontend::{Cut, Dim, Port, Stage};
 use dnnc_ir::{Tensor, Type};
-use dnnc_runtime::constants::Shelf;
+use dnnc_runtime::constants::ConstantPool;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ pub struct Model {
     /// Specialisations by the shapes of the inputs, and stages by the values that they wait for.
     cache: Cache<Prepared>,
     /// The constants of all specialisations.
-    shelf: Shelf,
+    pool: ConstantPool,
 }
 
 /// The code of one stage.
@@ -53,7 +53,7 @@ impl Model {
 
     fn new(source: dnnc_frontend::Model, options: &Options) -> Model {
         let cache = Cache::new(options.cache_bytes);
-        Model { source, options: options.clone(), via: Via::Jit, cache, shelf: Shelf::default() }
+        Model { source, options: options.clone(), via: Via::Jit, cache, pool: ConstantPool::default() }
     }
 
     /// The same model, run another way. Machine code in this process needs the target to be this machine.
@@ -81,7 +81,7 @@ impl Model {
     /// How many specialisations are kept at present, and their bytes: code, constants (equal ones once), arenas.
     pub fn held(&self) -> Held {
         let Held { count, bytes } = self.cache.held();
-        Held { count, bytes: bytes + self.shelf.bytes() }
+        Held { count, bytes: bytes + self.pool.bytes() }
     }
 
     /// Runs on tensors that fit the inputs, and gives the results.
@@ -100,7 +100,7 @@ impl Model {
             let values: Vec<Tensor> = made[cut.needed()].to_vec();
             fed = made[cut.live()].to_vec();
             let key = values.iter().flat_map(key_of_value).collect();
-            stage = self.cache.get(Some(&stage), key, || self.shelf.bytes(), || self.prepare_stage(cut.resume(&values)?))?;
+            stage = self.cache.get(Some(&stage), key, || self.pool.bytes(), || self.prepare_stage(cut.resume(&values)?))?;
         }
         results.into_iter().map(|r| r.ok_or_else(|| Error::Internal("a result was never made".into()))).collect()
     }
@@ -118,7 +118,7 @@ impl Model {
         }
         let options = self.options;
         drop(self.source);
-        let code = Jitted::new(stage.graph, &options, &Shelf::default())?;
+        let code = Jitted::new(stage.graph, &options, &ConstantPool::default())?;
         let results = code.jit.program().outputs.iter().map(|(_, t)| vec![0; t.bytes()]).collect();
         let arena = code.jit.arena();
         Ok(Session { inputs, runs: Runs::Fixed(Fixed { code, arena, results }) })
@@ -126,11 +126,11 @@ impl Model {
 
     fn specialised(&self, shapes: &[Vec<usize>]) -> Result<Found<Prepared>, Error> {
         let key = shapes.iter().flat_map(|s| key_of_shape(s)).collect();
-        self.cache.get(None, key, || self.shelf.bytes(), || self.prepare_stage(self.source.specialise(shapes)?))
+        self.cache.get(None, key, || self.pool.bytes(), || self.prepare_stage(self.source.specialise(shapes)?))
     }
 
     fn prepare_stage(&self, stage: Stage) -> Result<(Prepared, usize), Error> {
-        let executor = executor_on(&self.shelf, stage.graph, self.via, &self.options)?;
+        let executor = executor_on(&self.pool, stage.graph, self.via, &self.options)?;
         let bytes = OVERHEAD + executor.bytes() + stage.cut.as_ref().map_or(0, Cut::bytes);
         Ok((Prepared { executor, finished: stage.finished, cut: stage.cut }, bytes))
     }

@@ -5,7 +5,7 @@ use crate::{Error, object_of};
 use dnnc_emit::jit::{Arena, Jit};
 use dnnc_ir::{Graph, Tensor};
 use dnnc_kir::program::Program;
-use dnnc_runtime::constants::Shelf;
+use dnnc_runtime::constants::ConstantPool;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
@@ -64,21 +64,21 @@ pub trait Executor: Send + Sync {
     /// Runs on inputs of the graph's types.
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error>;
 
-    /// Bytes of memory that it holds, beside constants on a shelf.
+    /// Bytes of memory that it holds, beside constants in a pool.
     fn bytes(&self) -> usize;
 }
 
 /// Prepares a graph to be run in one of the ways.
 pub fn executor(graph: Graph, via: Via, options: &Options) -> Result<Box<dyn Executor>, Error> {
-    executor_on(&Shelf::default(), graph, via, options)
+    executor_on(&ConstantPool::default(), graph, via, options)
 }
 
-/// Prepares a graph to be run in one of the ways; the JIT places constants on `shelf`.
-pub(crate) fn executor_on(shelf: &Shelf, graph: Graph, via: Via, options: &Options) -> Result<Box<dyn Executor>, Error> {
+/// Prepares a graph to be run in one of the ways; the JIT stores constants in `pool`.
+pub(crate) fn executor_on(pool: &ConstantPool, graph: Graph, via: Via, options: &Options) -> Result<Box<dyn Executor>, Error> {
     Ok(match via {
         Via::Evaluator => Box::new(Evaluated(graph)),
         Via::Kir => Box::new(Interpreted(program(graph, options)?)),
-        Via::Jit => Box::new(Jitted::new(graph, options, shelf)?),
+        Via::Jit => Box::new(Jitted::new(graph, options, pool)?),
         Via::Object => Box::new(Linked::new(&graph, options, &["cc"], &[])?),
         Via::Aarch64 => {
             let target = if options.target.triple.starts_with("aarch64") {
@@ -126,8 +126,8 @@ pub(crate) struct Jitted {
 }
 
 impl Jitted {
-    pub(crate) fn new(graph: Graph, options: &Options, shelf: &Shelf) -> Result<Jitted, Error> {
-        let jit = Jit::on_shelf(program(graph, options)?, options.target, options.threads, shelf).map_err(Error::Internal)?;
+    pub(crate) fn new(graph: Graph, options: &Options, pool: &ConstantPool) -> Result<Jitted, Error> {
+        let jit = Jit::with_constants(program(graph, options)?, options.target, options.threads, pool).map_err(Error::Internal)?;
         let arena = Mutex::new(jit.arena());
         Ok(Jitted { jit, arena })
     }

@@ -9,9 +9,9 @@ use crate::unit::{Arg, Lowered, Operand, Options, Unit};
 use dnnc_ir::{Class, Graph, Kind, TensorType, Value};
 use dnnc_kir::program::{ALIGN, Call, Loc, Program, Step};
 use dnnc_kir::{Builder, Func, Stmt, Ty};
+use dnnc_runtime::constants::ContentIndex;
 use dnnc_targets::Target;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A graph that cannot be lowered: which node, and why.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,7 @@ fn lower_for(mut graph: Graph, name: &str, target: &Target, options: &Options) -
         kernels: vec![],
         kernel_index: HashMap::new(),
         constants: vec![],
-        constant_index: HashMap::new(),
+        constant_index: ContentIndex::default(),
         buffers: vec![],
         clock: 0,
         notes: Notes::default(),
@@ -160,7 +160,7 @@ struct Lowering<'a> {
     kernels: Vec<Func>,
     kernel_index: HashMap<(usize, Vec<Ty>, Vec<Stmt>), usize>,
     constants: Vec<Vec<u8>>,
-    constant_index: HashMap<u64, Vec<usize>>,
+    constant_index: ContentIndex,
     buffers: Vec<Buffer>,
     /// Number of the step being lowered, nested ones counted: lifetimes are ranges of it.
     clock: usize,
@@ -589,12 +589,9 @@ impl Lowering<'_> {
     }
 
     fn constant(&mut self, data: Vec<u8>) -> Place {
-        // By hash: constants are most of the memory that a compilation needs, and are not kept twice.
-        let mut hash = DefaultHasher::new();
-        data.hash(&mut hash);
-        let same = self.constant_index.entry(hash.finish()).or_default();
-        let index = same.iter().copied().find(|&i| self.constants[i] == data).unwrap_or_else(|| {
-            same.push(self.constants.len());
+        // Constants are most of the memory that a compilation needs: equal ones are not kept twice.
+        let index = self.constant_index.find(&data, |i| &self.constants[i]).unwrap_or_else(|| {
+            self.constant_index.insert(&data, self.constants.len());
             self.constants.push(data);
             self.constants.len() - 1
         });

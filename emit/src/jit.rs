@@ -5,7 +5,7 @@ use crate::entry::{self, Constants, Wanted};
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::Linkage;
 use dnnc_kir::program::{ALIGN, Program};
-use dnnc_runtime::constants::{Block, Shelf};
+use dnnc_runtime::constants::{Block, ConstantPool};
 use dnnc_runtime::memory::Aligned;
 use dnnc_runtime::pool::{Body, Pool};
 use dnnc_targets::Target;
@@ -56,18 +56,18 @@ impl Arena {
 impl Jit {
     /// Compiles a program for this machine, to run on so many threads.
     pub fn new(program: Program, target: &Target, threads: usize) -> Result<Jit, String> {
-        Jit::on_shelf(program, target, threads, &Shelf::default())
+        Jit::with_constants(program, target, threads, &ConstantPool::default())
     }
 
-    /// Compiles a program whose constants are placed on `shelf`: those that are already there are used.
-    pub fn on_shelf(mut program: Program, target: &Target, threads: usize, shelf: &Shelf) -> Result<Jit, String> {
+    /// Compiles a program whose constants are stored in `pool`, where equal ones may be already.
+    pub fn with_constants(mut program: Program, target: &Target, threads: usize, pool: &ConstantPool) -> Result<Jit, String> {
         let native = dnnc_targets::native();
         if target.triple.split('-').next() != native.triple.split('-').next() || target.vector.bits > native.vector.bits {
             return Err(format!("code for {} does not run on this machine, which is {}", target.name, native.name));
         }
         let code = emitter::emit_all(&program.kernels, target)?;
         let pointers: Vec<usize> = std::mem::take(&mut program.kernels).iter().map(|k| k.pointers).collect();
-        let (addresses, constants) = shelf.place(std::mem::take(&mut program.constants));
+        let (addresses, constants) = pool.place(std::mem::take(&mut program.constants));
         let isa = emitter::isa(target, dnnc_kir::Tuning::AsWritten, false)?;
         let mut builder = JITBuilder::with_isa(isa, cranelift_module::default_libcall_names());
         // Calls reach ±128 MiB on AArch64: all functions come from one reservation, of address space only.

@@ -8,10 +8,9 @@ use cranelift_module::Linkage;
 use cranelift_object::object::write::StandardSection;
 use cranelift_object::{ObjectBuilder, ObjectModule};
 use dnnc_kir::program::{ALIGN, Program};
+use dnnc_runtime::constants::ContentIndex;
 use dnnc_targets::Target;
 use indexmap::IndexSet;
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// An object file.
 pub struct ObjectFile {
@@ -37,8 +36,10 @@ pub struct Pack<'a> {
     kernels: IndexSet<(usize, Vec<u8>)>,
     /// The constants, each at a multiple of [`ALIGN`].
     block: Vec<u8>,
-    /// Offset and length of the constants by a hash of their bytes.
-    places: HashMap<u64, Vec<(usize, usize)>>,
+    /// Offset and length in the block of each constant.
+    stored: Vec<(usize, usize)>,
+    /// By content: positions in `stored`.
+    index: ContentIndex,
     weight_bytes: usize,
     /// For each program, which kernels are its, and where its constants lie.
     programs: Vec<(Vec<usize>, Vec<usize>)>,
@@ -47,7 +48,15 @@ pub struct Pack<'a> {
 impl<'a> Pack<'a> {
     /// A pack of nothing yet.
     pub fn new(target: &'a Target) -> Pack<'a> {
-        Pack { target, kernels: IndexSet::new(), block: vec![], places: HashMap::new(), weight_bytes: 0, programs: vec![] }
+        Pack {
+            target,
+            kernels: IndexSet::new(),
+            block: vec![],
+            stored: vec![],
+            index: ContentIndex::default(),
+            weight_bytes: 0,
+            programs: vec![],
+        }
     }
 
     /// Takes up the kernels and constants of a program, which needs neither after this.
@@ -60,19 +69,18 @@ impl<'a> Pack<'a> {
         Ok(())
     }
 
-    /// Where these bytes lie in the block.
+    /// Stores these bytes in the block, once: their offset.
     fn place(&mut self, data: &[u8]) -> usize {
-        let mut hasher = DefaultHasher::new();
-        data.hash(&mut hasher);
-        let same = self.places.entry(hasher.finish()).or_default();
-        if let Some((at, _)) = same.iter().find(|&&(at, len)| self.block[at..at + len] == *data) {
-            return *at;
+        let stored = |i: usize| &self.block[self.stored[i].0..][..self.stored[i].1];
+        if let Some(i) = self.index.find(data, stored) {
+            return self.stored[i].0;
         }
         let at = self.block.len().next_multiple_of(ALIGN);
         self.block.resize(at, 0);
         self.block.extend(data);
         self.weight_bytes += data.len();
-        same.push((at, data.len()));
+        self.index.insert(data, self.stored.len());
+        self.stored.push((at, data.len()));
         at
     }
 
