@@ -209,15 +209,8 @@ pub fn write(path: &Path, name: &str, tensor: &Tensor) -> Result<(), Error> {
 
 /// Values for a run whose inputs nobody gave: uniform in −1…1 for floats, small non-negative integers, all true; the same every time.
 pub fn sample(ty: &TensorType, seed: u64) -> Tensor {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        // xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2016.
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40
-    };
-    let unit: Vec<f64> = (0..ty.len()).map(|_| next() as f64 / (1u64 << 23) as f64 - 1.0).collect();
+    let mut rng = dnnc_ir::random::Rng::new(seed);
+    let unit: Vec<f64> = (0..ty.len()).map(|_| rng.unit()).collect();
     let numbers = Tensor::new(ty.shape.clone(), &unit);
     let numbers = match ty.ty {
         t if t.is_float() => numbers,

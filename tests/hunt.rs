@@ -1,7 +1,7 @@
 //! Random networks through every way to run them; see `dnnc hunt` for the long form.
 
 use dnnc::hunt::{self, Outcome, Reference, Setting, generate::Case, noise::Effort, shrink};
-use dnnc::ir::{self, instance::Rng, text};
+use dnnc::ir::{self, random::Rng, text};
 use dnnc::via::Via;
 use dnnc::{Options, Tensor};
 

@@ -1,35 +1,12 @@
 //! The graph under construction: what an operator importer works with.
 
-use crate::Limits;
+use crate::limits::Limits;
 use dnnc_ir::eval::eval_op;
 use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, TensorType, Type, Value};
 use std::collections::{HashMap, HashSet};
 
+pub(crate) use crate::fail::{Fail, Result, invalid, unsupported};
 pub(crate) use crate::node::{Attribute, Node};
-
-/// Why a node is not imported (now).
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Fail {
-    /// A legal node that dnnc cannot compile.
-    Unsupported(String),
-    /// A node that breaks the rules of its operator.
-    Invalid(String),
-    /// A size depends on the value of this tensor: import goes on when it is known.
-    NeedsValue(Value),
-}
-
-/// What importers return.
-pub(crate) type Result<T, E = Fail> = std::result::Result<T, E>;
-
-/// `Err(Fail::Invalid(…))` with a formatted sentence.
-macro_rules! invalid {
-    ($($arg:tt)*) => { Err($crate::build::Fail::Invalid(format!($($arg)*))) };
-}
-/// `Err(Fail::Unsupported(…))` with a formatted sentence.
-macro_rules! unsupported {
-    ($($arg:tt)*) => { Err($crate::build::Fail::Unsupported(format!($($arg)*))) };
-}
-pub(crate) use {invalid, unsupported};
 
 /// Results up to so many bytes are folded whatever the size of the inputs.
 const FOLD_BYTES: usize = 4 << 10;
@@ -296,8 +273,7 @@ impl Build {
 
     /// As [`need`](Build::need), for numbers of any type, flattened.
     pub fn need_f64s(&mut self, v: Value) -> Result<Vec<f64>> {
-        let t = self.need(v)?;
-        floats(&t).ok_or_else(|| Fail::Invalid(format!("a tensor of numbers is needed here, not {}", t.ty())))
+        Ok(self.need(v)?.to_f64s())
     }
 
     /// Applies an operator of one input without attributes.
@@ -560,16 +536,6 @@ pub(crate) fn integers(t: &Tensor) -> Option<Vec<i64>> {
     })
 }
 
-/// The elements of a tensor of numbers.
-pub(crate) fn floats(t: &Tensor) -> Option<Vec<f64>> {
-    if t.ty().ty == Type::F64 {
-        return Some(t.values::<f64>().to_vec());
-    }
-    let op = Op::new(Kind::Cast, [("to", Type::F64.into())]).ok()?;
-    let wide = eval_op(&op, std::slice::from_ref(t)).ok()?;
-    Some(wide.first()?.values::<f64>().to_vec())
-}
-
 /// An axis that may count from the end, as an index less than `rank`.
 pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize> {
     let n = rank as i64;
@@ -581,43 +547,4 @@ pub(crate) fn axes(given: &[i64], rank: usize) -> Result<Vec<usize>> {
     let mut all = given.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<usize>>>()?;
     all.sort_unstable();
     if all.windows(2).any(|w| w[0] == w[1]) { invalid!("axes {given:?} name an axis twice") } else { Ok(all) }
-}
-
-/// The element type of an ONNX data type number, or a sentence.
-pub(crate) fn element_type(code: i64) -> Result<Type, String> {
-    use Type::*;
-    Ok(match code {
-        1 => F32,
-        2 => U8,
-        3 => I8,
-        4 => U16,
-        5 => I16,
-        6 => I32,
-        7 => I64,
-        8 => return Err("element type string is not supported".into()),
-        9 => Bool,
-        10 => F16,
-        11 => F64,
-        12 => U32,
-        13 => U64,
-        14 => return Err("element type complex64 is not supported".into()),
-        15 => return Err("element type complex128 is not supported".into()),
-        16 => BF16,
-        17 => F8E4M3FN,
-        18 => F8E4M3FNUZ,
-        19 => F8E5M2,
-        20 => F8E5M2FNUZ,
-        21 => U4,
-        22 => I4,
-        23 => F4E2M1,
-        24 => F8E8M0,
-        25 => U2,
-        26 => I2,
-        other => return Err(format!("{other} is no element type")),
-    })
-}
-
-/// The ONNX data type number of an element type.
-pub(crate) fn type_code(ty: Type) -> i32 {
-    (1..=26).find(|&code| element_type(code) == Ok(ty)).expect("every element type has a number") as i32
 }

@@ -4,32 +4,40 @@
 //! Never knows a machine or a kernel. Everything that cannot be compiled is found before anything is built, and said with its name.
 
 mod build;
-mod control;
-mod driver;
-mod edit;
+mod element;
+mod encoded_size;
+mod fail;
 mod import;
 mod limits;
 mod model;
-mod net;
+#[cfg(any(test, feature = "dev"))]
+mod model_editing;
 mod node;
 mod ops;
-mod order;
 mod proto;
+mod reader;
 mod refusal;
+mod resolved;
 mod schema;
+mod signature;
+mod staged_execution;
 mod support;
 mod tensor_file;
 #[cfg(test)]
 mod tests;
-mod wire;
+mod topological_sort;
+#[cfg(any(test, feature = "dev"))]
 mod write;
 
-pub use driver::{RunError, run_with};
-pub use edit::Draft;
 pub use import::{Cut, Stage};
 pub use limits::Limits;
-pub use model::{Dim, Model, Port};
+pub use model::Model;
+#[cfg(any(test, feature = "dev"))]
+pub use model_editing::Draft;
 pub use refusal::{Refusal, RefusalKind, Refusals};
+pub use signature::{Dim, Port};
+pub use staged_execution::{RunError, run_with};
 pub use support::{Operator, Version, in_words, operators};
 pub use tensor_file::{decode_tensor, encode_tensor, read_tensor, write_tensor};
+#[cfg(any(test, feature = "dev"))]
 pub use write::write;

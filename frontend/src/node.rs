@@ -1,6 +1,7 @@
 //! The node being imported, as an importer sees it.
 
-use crate::build::{Fail, Result, element_type, invalid};
+use crate::element::element_type;
+use crate::fail::{Fail, Result, invalid};
 use dnnc_ir::{Tensor, Type, Value};
 
 /// An attribute of a node, decoded.

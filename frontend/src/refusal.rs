@@ -9,7 +9,7 @@ pub enum RefusalKind {
     Unsupported,
     /// Breaks the rules of ONNX.
     Invalid,
-    /// Beyond one of the [`Limits`](crate::Limits).
+    /// Beyond one of the [`Limits`](crate::limits::Limits).
     TooLarge,
 }
 

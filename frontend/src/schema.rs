@@ -1,7 +1,7 @@
 //! What the ONNX standard says of each operator: number and types of inputs and outputs, attributes. Read from `schemas.txt`, whose format is
 //! described in `schemas.py`, which writes it.
 
-use crate::build::Attribute;
+use crate::node::Attribute;
 use dnnc_ir::Type;
 use std::collections::HashMap;
 use std::sync::LazyLock;

@@ -1,6 +1,6 @@
 //! What can be compiled, read off the tables of importers and schemas.
 
-use crate::{control, ops, schema};
+use crate::{ops, schema};
 use dnnc_ir::Type;
 use std::collections::BTreeMap;
 
@@ -30,13 +30,13 @@ pub struct Version {
 pub fn operators() -> Vec<Operator> {
     let mut notes: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     let rows = ops::TABLE.iter().copied().flatten().map(|row| (row.domain, row.name, row.note));
-    for (domain, name, note) in rows.chain(control::SPECIAL.iter().map(|&(name, note)| ("", name, note))) {
+    for (domain, name, note) in rows.chain(ops::WITHOUT_ROW.iter().map(|&(name, note)| ("", name, note))) {
         let all = notes.entry((domain, name)).or_default();
         if !note.is_empty() && !all.contains(&note) {
             all.push(note);
         }
     }
-    let special = |name: &str| control::SPECIAL.iter().any(|row| row.0 == name);
+    let special = |name: &str| ops::WITHOUT_ROW.iter().any(|row| row.0 == name);
     notes
         .into_iter()
         .map(|((domain, name), notes)| {

@@ -1,7 +1,7 @@
 //! Tensors as ONNX keeps them (`TensorProto`), in model files and in `.pb` files of their own.
 
-use crate::Limits;
-use crate::build::{element_type, type_code};
+use crate::element::{element_type, type_code};
+use crate::limits::Limits;
 use crate::proto::{SparseTensorProto, TensorProto};
 use dnnc_ir::{Tensor, TensorType, Type};
 use prost::Message;

@@ -4,6 +4,7 @@ mod operators;
 
 use crate::proto::*;
 use crate::{Dim, Limits, Model, RefusalKind, Refusals, run_with};
+use dnnc_ir::random::Rng;
 use dnnc_ir::{Kind, Tensor, TensorType, Type, eval};
 use prost::Message;
 
@@ -59,7 +60,7 @@ fn port(text: &str) -> ValueInfoProto {
         Err(_) => DimensionProto { dim_value: None, dim_param: Some(d.into()) },
     };
     let dim = dims.split(',').filter(|d| !d.is_empty()).map(dim).collect();
-    let elem_type = crate::build::type_code(Type::parse(elem).expect("a type"));
+    let elem_type = crate::element::type_code(Type::parse(elem).expect("a type"));
     let tensor = TensorTypeProto { elem_type, shape: Some(TensorShapeProto { dim }) };
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor: Some(tensor), ..Default::default() }) }
 }
@@ -544,35 +545,23 @@ fn odd_but_legal_models_are_fine() {
     assert!(stages.is_empty(), "there is nothing to run");
 }
 
-/// A small generator of numbers, the same on every run (xorshift).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n as u64) as usize
-    }
-}
-
 #[test]
 fn broken_bytes_never_panic() {
     let seeds = [relu(), choice(doubling(), vec![node("Exp", "x", "t")]), repeat("three", "_", doubling_up_to_8()), scan(3, vec![]).0];
-    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let mut rng = Rng::new(1);
     let limits = Limits { tensor_bytes: 1 << 20, nodes: 1000, ..Limits::default() };
     let mut accepted = 0;
     for seed in seeds {
         let valid = seed.encode_to_vec();
         for _ in 0..3000 {
             let mut bytes = valid.clone();
-            for _ in 0..1 + numbers.below(3) {
-                let at = numbers.below(bytes.len());
-                match numbers.below(4) {
-                    0 => bytes[at] ^= 1 << numbers.below(8),
-                    1 => bytes[at] = numbers.below(256) as u8,
+            for _ in 0..1 + rng.below(3) {
+                let at = rng.below(bytes.len());
+                match rng.below(4) {
+                    0 => bytes[at] ^= 1 << rng.below(8),
+                    1 => bytes[at] = rng.below(256) as u8,
                     2 => drop(bytes.remove(at)),
-                    _ => bytes.insert(at, numbers.below(256) as u8),
+                    _ => bytes.insert(at, rng.below(256) as u8),
                 }
             }
             let Ok(model) = Model::from_bytes(&bytes, None, &limits) else { continue };
@@ -588,71 +577,71 @@ fn broken_bytes_never_panic() {
 const ODD: [i64; 14] = [0, 1, -1, 2, 3, -2, 7, 64, -64, 1 << 20, 1 << 31, -(1 << 31), i64::MAX, i64::MIN];
 
 /// Changes one thing of a model that is well-formed before and after.
-fn mutate(model: &mut ModelProto, numbers: &mut Numbers) {
+fn mutate(model: &mut ModelProto, rng: &mut Rng) {
     let Some(graph) = &mut model.graph else { return };
-    let odd = ODD[numbers.below(ODD.len())];
+    let odd = ODD[rng.below(ODD.len())];
     let names: Vec<String> = graph.node.iter().flat_map(|n| n.input.iter().chain(&n.output)).cloned().collect();
     let ops: Vec<String> = graph.node.iter().map(|n| n.op_type.clone()).collect();
-    let pick = numbers.below(graph.node.len().max(1));
-    match (numbers.below(9), graph.node.get_mut(pick)) {
+    let pick = rng.below(graph.node.len().max(1));
+    match (rng.below(9), graph.node.get_mut(pick)) {
         (0, _) => {
             let dims = graph.input.iter_mut().filter_map(|i| i.r#type.as_mut()?.tensor.as_mut()?.shape.as_mut());
             let mut dims: Vec<&mut DimensionProto> = dims.flat_map(|s| &mut s.dim).collect();
-            let at = numbers.below(dims.len().max(1));
+            let at = rng.below(dims.len().max(1));
             if let Some(dim) = dims.get_mut(at) {
-                dim.dim_value = Some([0, 1, 2, 3, 5, 9][numbers.below(6)]);
+                dim.dim_value = Some([0, 1, 2, 3, 5, 9][rng.below(6)]);
             }
         }
         (1, _) => {
-            let at = numbers.below(graph.input.len().max(1));
+            let at = rng.below(graph.input.len().max(1));
             if let Some(tensor) = graph.input.get_mut(at).and_then(|i| i.r#type.as_mut()?.tensor.as_mut()) {
-                match numbers.below(2) {
-                    0 => tensor.elem_type = numbers.below(27) as i32,
+                match rng.below(2) {
+                    0 => tensor.elem_type = rng.below(27) as i32,
                     _ => drop(tensor.shape.as_mut().map(|s| s.dim.pop())),
                 }
             }
         }
         (2, _) => {
-            let at = numbers.below(graph.initializer.len().max(1));
+            let at = rng.below(graph.initializer.len().max(1));
             if let Some(t) = graph.initializer.get_mut(at) {
                 let n = t.int64_data.len();
                 match &mut t.raw_data {
                     Some(raw) if t.data_type == 7 && raw.len() >= 8 => {
-                        let (mut bytes, at) = (raw.to_vec(), numbers.below(raw.len() / 8) * 8);
+                        let (mut bytes, at) = (raw.to_vec(), rng.below(raw.len() / 8) * 8);
                         bytes[at..at + 8].copy_from_slice(&odd.to_le_bytes());
                         *raw = bytes.into();
                     }
-                    _ if n > 0 => t.int64_data[numbers.below(n)] = odd,
+                    _ if n > 0 => t.int64_data[rng.below(n)] = odd,
                     _ => t.dims = vec![t.dims.iter().product()],
                 }
             }
         }
         (3 | 4, Some(node)) if !node.attribute.is_empty() => {
-            let at = numbers.below(node.attribute.len());
+            let at = rng.below(node.attribute.len());
             let a = &mut node.attribute[at];
             let n = a.ints.len();
-            match numbers.below(4) {
+            match rng.below(4) {
                 0 if n > 0 => a.ints.truncate(n - 1),
                 1 if n > 0 => a.ints.push(odd),
-                _ if n > 0 => a.ints[numbers.below(n)] = odd,
-                0 if a.f.is_some() => a.f = Some([f32::NAN, f32::INFINITY, -1.0, 0.0, 1e30][numbers.below(5)]),
+                _ if n > 0 => a.ints[rng.below(n)] = odd,
+                0 if a.f.is_some() => a.f = Some([f32::NAN, f32::INFINITY, -1.0, 0.0, 1e30][rng.below(5)]),
                 1 => drop(node.attribute.remove(at)),
                 _ if a.i.is_some() => a.i = Some(odd),
-                _ => a.s = Some(vec![0xff; numbers.below(3)].into()),
+                _ => a.s = Some(vec![0xff; rng.below(3)].into()),
             }
         }
         (5, Some(node)) if !node.input.is_empty() => {
-            let at = numbers.below(node.input.len());
-            match numbers.below(4) {
+            let at = rng.below(node.input.len());
+            match rng.below(4) {
                 0 => node.input[at].clear(),
                 1 => node.input.truncate(at),
                 2 => node.input.push(String::new()),
-                _ => node.input[at] = names[numbers.below(names.len())].clone(),
+                _ => node.input[at] = names[rng.below(names.len())].clone(),
             }
         }
-        (6, Some(node)) => node.op_type = ops[numbers.below(ops.len())].clone(),
+        (6, Some(node)) => node.op_type = ops[rng.below(ops.len())].clone(),
         (7, Some(node)) => drop(node.output.pop()),
-        _ => model.opset_import.iter_mut().for_each(|o| o.version = 1 + numbers.below(28) as i64),
+        _ => model.opset_import.iter_mut().for_each(|o| o.version = 1 + rng.below(28) as i64),
     }
 }
 
@@ -672,10 +661,10 @@ fn mutants_of_models_never_panic() {
     let (mut panics, mut counts) = (vec![], [0; 3]);
     for (k, file) in files.iter().enumerate() {
         let Ok(valid) = ModelProto::decode(&std::fs::read(file).unwrap()[..]) else { continue };
-        let mut numbers = Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (k as u64 + 1));
+        let mut rng = Rng::new(seed ^ (k as u64 + 1) << 32);
         for turn in 0..30 {
             let mut mutant = valid.clone();
-            (0..1 + numbers.below(2)).for_each(|_| mutate(&mut mutant, &mut numbers));
+            (0..1 + rng.below(2)).for_each(|_| mutate(&mut mutant, &mut rng));
             let bytes = mutant.encode_to_vec();
             let start = std::time::Instant::now();
             let outcome = std::panic::catch_unwind(|| {

@@ -2,8 +2,9 @@
 //!
 //! Every operator stands in one line of a table; what ONNX says by inputs (axes, shapes, bounds) becomes constants.
 
-use crate::build::{floats, rounded, type_code};
-use crate::edit::{constant, info};
+use crate::build::rounded;
+use crate::element::type_code;
+use crate::model_editing::{constant, info};
 use crate::ops::recurrent::{takes_alpha, takes_beta};
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto, attribute_kind};
 use dnnc_ir::{Attr, Graph, Kind, Node, Tensor, TensorType, Type, Value};
@@ -68,7 +69,7 @@ fn subgraph(name: &str, graph: GraphProto) -> AttributeProto {
 /// A bound as a number of a type; `None` where that has no such number.
 fn number(ty: Type, value: f64) -> Option<Tensor> {
     let scalar = rounded(Tensor::scalar(value), ty)?;
-    (floats(&scalar)? == [value]).then_some(scalar)
+    (scalar.to_f64s() == [value]).then_some(scalar)
 }
 
 /// `leaky_relu` as ONNX calls it: `LeakyRelu`.
@@ -521,7 +522,8 @@ impl Writer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dnnc_ir::instance::{Rng, Wish, draw_like};
+    use dnnc_ir::instance::{Wish, draw_like};
+    use dnnc_ir::random::Rng;
 
     /// A graph of one node, its operands inputs.
     fn alone(kind: Kind, rng: &mut Rng) -> Option<Graph> {

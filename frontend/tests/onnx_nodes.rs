@@ -11,13 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Elements of any type as f64, so that one rule compares them.
-fn numbers(t: &Tensor) -> Vec<f64> {
-    let wide = dnnc_ir::Op::new(dnnc_ir::Kind::Cast, [("to", Type::F64.into())]).expect("cast");
-    let cast = (wide.def.eval)(&wide.attrs, std::slice::from_ref(t)).expect("every type casts to f64");
-    cast[0].values::<f64>().to_vec()
-}
-
 fn differ(want: &Tensor, got: &Tensor, [rtol, atol]: [f64; 2]) -> Option<String> {
     if want.ty() != got.ty() {
         return Some(format!("{}, want {}", got.ty(), want.ty()));
@@ -25,12 +18,12 @@ fn differ(want: &Tensor, got: &Tensor, [rtol, atol]: [f64; 2]) -> Option<String>
     let exact = want.ty().ty.is_int() || want.ty().ty == Type::Bool || want.ty().ty.bytes() == 1;
     if exact {
         let wrong =
-            numbers(want).iter().zip(numbers(got)).filter(|(a, b)| a.to_bits() != b.to_bits() && !(a.is_nan() && b.is_nan())).count();
+            want.to_f64s().iter().zip(got.to_f64s()).filter(|(a, b)| a.to_bits() != b.to_bits() && !(a.is_nan() && b.is_nan())).count();
         return (wrong > 0 && want.bytes() != got.bytes()).then(|| format!("{wrong} of {} elements differ", want.len()));
     }
     let rtol = if want.ty().ty == Type::BF16 { rtol.max(1.0 / 64.0) } else { rtol };
     let close = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= atol + rtol * a.abs();
-    let (want, got) = (numbers(want), numbers(got));
+    let (want, got) = (want.to_f64s(), got.to_f64s());
     let wrong: Vec<usize> = (0..want.len()).filter(|&i| !close((&want[i], &got[i]))).collect();
     let first = *wrong.first()?;
     Some(format!("{} of {} elements differ: element {first} is {}, want {}", wrong.len(), want.len(), got[first], want[first]))

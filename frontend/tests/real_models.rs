@@ -4,15 +4,10 @@
 //! `DNNC_REAL_ONLY` runs those whose name contains its value.
 
 use dnnc_frontend::{Limits, Model, read_tensor, run_with};
-use dnnc_ir::{Kind, Op, Tensor, Type, eval};
+use dnnc_ir::{Tensor, eval};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-fn numbers(t: &Tensor) -> Vec<f64> {
-    let op = Op::new(Kind::Cast, [("to", Type::F64.into())]).unwrap();
-    eval::eval_op(&op, std::slice::from_ref(t)).unwrap()[0].values::<f64>().to_vec()
-}
 
 fn tensors(set: &Path, kind: &str) -> Vec<Tensor> {
     let path = |i| set.join(format!("{kind}_{i}.pb"));
@@ -41,7 +36,7 @@ fn run(folder: &Path) -> Result<String, String> {
             if want.ty() != got.ty() {
                 return Err(format!("output {i} is {}, want {}", got.ty(), want.ty()));
             }
-            let worst = numbers(want).iter().zip(numbers(got)).map(|(w, g)| (w - g).abs() - rtol * w.abs()).fold(f64::MIN, f64::max);
+            let worst = want.to_f64s().iter().zip(got.to_f64s()).map(|(w, g)| (w - g).abs() - rtol * w.abs()).fold(f64::MIN, f64::max);
             if worst.is_nan() || worst > atol {
                 return Err(format!("output {i} is wrong by {worst}, tolerance {atol}"));
             }

@@ -3,7 +3,7 @@
 #![no_main]
 
 use dnnc::hunt::{self, Kind, Reference, generate::Case, noise::Effort};
-use dnnc::ir::instance::Rng;
+use dnnc::ir::random::Rng;
 use libfuzzer_sys::{fuzz_crossover, fuzz_mutator, fuzz_target};
 
 /// Scalar operations and elements of a graph that is run.

@@ -2,7 +2,7 @@
 #![no_main]
 
 use dnnc::hunt::{self, Outcome, generate};
-use dnnc::ir::instance::Rng;
+use dnnc::ir::random::Rng;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -49,25 +49,18 @@ const NUMBERS: &[i64] = &[
     i64::MIN + 1,
 ];
 
-/// A generator of random numbers: splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
-pub struct Rng(u64);
+/// Random choices, of values that may be hostile.
+pub struct Rng(dnnc_ir::random::Rng);
 
 impl Rng {
     /// The generator that starts from `seed`.
     pub fn new(seed: u64) -> Rng {
-        Rng(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Rng(dnnc_ir::random::Rng::new(seed))
     }
 
     /// A number less than `n`; 0 when that is 0.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
+        self.0.below(n.max(1))
     }
 
     fn one_in(&mut self, n: usize) -> bool {

@@ -1,7 +1,8 @@
 //! The reference evaluator: the meaning of a graph, slow and obvious. Every test of a rule, a kernel or a program compares with it.
 
+use crate::graph::Op;
 use crate::graph::{Graph, Value};
-use crate::op::{Kind, Op};
+use crate::kind::Kind;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 

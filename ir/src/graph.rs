@@ -1,8 +1,244 @@
-//! A network: nodes in order, each a use of an operator on values made before it.
+//! A network: nodes in order, each a use of an operator on values made before it; operators, their attributes and their definitions.
+//!
+//! An operator is one row ([`OpDef`]): name, arity, attributes, shape rule, work and reference stand together in `ops/<family>.rs`. Printer,
+//! parser, evaluator, e-graph, rule fuzzing and help read that row. An attribute may be a graph (a body of control flow), which is why
+//! graphs and operators are defined together. `build.rs` makes operators and graphs from names.
 
-use crate::op::{Attr, Kind, Op};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
-use crate::types::TensorType;
+use crate::types::{TensorType, Type};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// The value of an attribute.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Attr {
+    /// A whole number; a switch is 0 or 1.
+    Int(i64),
+    /// A number, by its bits: so that attributes can be compared and hashed.
+    Float(u64),
+    /// Whole numbers, often one an axis.
+    Ints(Vec<i64>),
+    /// One of a few words.
+    Word(&'static str),
+    /// An element type.
+    Type(Type),
+    /// Constant data.
+    Tensor(Tensor),
+    /// A body of control flow.
+    Graph(Arc<Graph>),
+}
+
+impl From<i64> for Attr {
+    fn from(v: i64) -> Attr {
+        Attr::Int(v)
+    }
+}
+impl From<bool> for Attr {
+    fn from(v: bool) -> Attr {
+        Attr::Int(v.into())
+    }
+}
+impl From<f64> for Attr {
+    fn from(v: f64) -> Attr {
+        Attr::Float(v.to_bits())
+    }
+}
+impl From<Vec<i64>> for Attr {
+    fn from(v: Vec<i64>) -> Attr {
+        Attr::Ints(v)
+    }
+}
+impl From<&[usize]> for Attr {
+    fn from(v: &[usize]) -> Attr {
+        Attr::Ints(v.iter().map(|&i| i as i64).collect())
+    }
+}
+impl From<&'static str> for Attr {
+    fn from(v: &'static str) -> Attr {
+        Attr::Word(v)
+    }
+}
+impl From<Type> for Attr {
+    fn from(v: Type) -> Attr {
+        Attr::Type(v)
+    }
+}
+impl From<Tensor> for Attr {
+    fn from(v: Tensor) -> Attr {
+        Attr::Tensor(v)
+    }
+}
+impl From<Graph> for Attr {
+    fn from(v: Graph) -> Attr {
+        Attr::Graph(Arc::new(v))
+    }
+}
+
+/// Shape rule: attributes and input types to result types, or a sentence that says what does not fit.
+pub type Infer = fn(&Attrs, &[TensorType]) -> Result<Vec<TensorType>, String>;
+/// Reference: attributes and inputs to results. Errors are those of the data (an index out of range).
+pub type Eval = fn(&Attrs, &[Tensor]) -> Result<Vec<Tensor>, String>;
+
+/// One operator: everything that the rest of the compiler derives from.
+pub struct OpDef {
+    /// Which one.
+    pub kind: Kind,
+    /// Meaning, with the shapes of inputs and results.
+    pub doc: &'static str,
+    /// Number of inputs.
+    pub inputs: Arity,
+    /// Attributes in the order of the text form.
+    pub attrs: &'static [(&'static str, AttrKind)],
+    /// How data is touched.
+    pub class: Class,
+    /// Shape rule.
+    pub infer: Infer,
+    /// The obvious implementation.
+    pub eval: Eval,
+    /// Multiply-accumulates, or scalar operations where there are none, from attributes, input and result types.
+    pub work: fn(&Attrs, &[TensorType], &[TensorType]) -> u64,
+}
+
+/// Attributes of one operator, in the order of its definition, defaults filled in.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug)]
+pub struct Attrs(pub(crate) Vec<(&'static str, Attr)>);
+
+impl Attrs {
+    /// Attribute `name`; panics when the operator has none of that name: the table and its readers disagree.
+    pub fn get(&self, name: &str) -> &Attr {
+        self.0.iter().find(|(n, _)| *n == name).map(|(_, a)| a).unwrap_or_else(|| panic!("no attribute `{name}`"))
+    }
+
+    /// A whole number.
+    pub fn int(&self, name: &str) -> i64 {
+        match self.get(name) {
+            Attr::Int(v) => *v,
+            other => panic!("attribute `{name}` is {other:?}, not an integer"),
+        }
+    }
+
+    /// A size or an axis that the shape rule has checked not to be negative.
+    pub fn size(&self, name: &str) -> usize {
+        usize::try_from(self.int(name)).unwrap_or_else(|_| panic!("attribute `{name}` is negative"))
+    }
+
+    /// A switch.
+    pub fn flag(&self, name: &str) -> bool {
+        self.int(name) != 0
+    }
+
+    /// A number.
+    pub fn float(&self, name: &str) -> f64 {
+        match self.get(name) {
+            Attr::Float(bits) => f64::from_bits(*bits),
+            other => panic!("attribute `{name}` is {other:?}, not a number"),
+        }
+    }
+
+    /// Whole numbers.
+    pub fn ints(&self, name: &str) -> &[i64] {
+        match self.get(name) {
+            Attr::Ints(v) => v,
+            other => panic!("attribute `{name}` is {other:?}, not integers"),
+        }
+    }
+
+    /// Whole numbers that the shape rule has checked not to be negative.
+    pub fn sizes(&self, name: &str) -> Vec<usize> {
+        self.ints(name).iter().map(|&v| usize::try_from(v).unwrap_or_else(|_| panic!("attribute `{name}` is negative"))).collect()
+    }
+
+    /// A word.
+    pub fn word(&self, name: &str) -> &'static str {
+        match self.get(name) {
+            Attr::Word(v) => v,
+            other => panic!("attribute `{name}` is {other:?}, not a word"),
+        }
+    }
+
+    /// An element type.
+    pub fn ty(&self, name: &str) -> Type {
+        match self.get(name) {
+            Attr::Type(v) => *v,
+            other => panic!("attribute `{name}` is {other:?}, not a type"),
+        }
+    }
+
+    /// Constant data.
+    pub fn tensor(&self, name: &str) -> &Tensor {
+        match self.get(name) {
+            Attr::Tensor(v) => v,
+            other => panic!("attribute `{name}` is {other:?}, not a tensor"),
+        }
+    }
+
+    /// A body.
+    pub fn graph(&self, name: &str) -> &Arc<Graph> {
+        match self.get(name) {
+            Attr::Graph(v) => v,
+            other => panic!("attribute `{name}` is {other:?}, not a graph"),
+        }
+    }
+
+    /// Names and values in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Attr)> {
+        self.0.iter().map(|(n, a)| (*n, a))
+    }
+}
+
+/// An operator with its attributes.
+#[derive(Clone)]
+pub struct Op {
+    /// Its row in the table.
+    pub def: &'static OpDef,
+    /// Its attributes.
+    pub attrs: Attrs,
+}
+
+impl Op {
+    /// Which operator.
+    pub fn kind(&self) -> Kind {
+        self.def.kind
+    }
+
+    /// The same operator with attribute `name` changed.
+    pub fn with(&self, name: &'static str, value: impl Into<Attr>) -> Op {
+        let mut op = self.clone();
+        let slot = op.attrs.0.iter_mut().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no attribute `{name}`"));
+        slot.1 = value.into();
+        op
+    }
+}
+
+impl PartialEq for Op {
+    fn eq(&self, other: &Op) -> bool {
+        self.kind() == other.kind() && self.attrs == other.attrs
+    }
+}
+impl Eq for Op {}
+impl Hash for Op {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.kind().hash(state);
+        self.attrs.hash(state);
+    }
+}
+impl PartialOrd for Op {
+    fn partial_cmp(&self, other: &Op) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Op {
+    fn cmp(&self, other: &Op) -> std::cmp::Ordering {
+        (self.kind(), &self.attrs).cmp(&(other.kind(), &other.attrs))
+    }
+}
+impl fmt::Debug for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:?}", self.kind().name(), self.attrs)
+    }
+}
 
 /// A result of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -31,9 +267,9 @@ pub struct Node {
 /// Every size is a number: symbols are bound where a model is specialised, at the reader's door.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug)]
 pub struct Graph {
-    nodes: Vec<Node>,
-    inputs: Vec<Value>,
-    input_names: Vec<String>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) inputs: Vec<Value>,
+    pub(crate) input_names: Vec<String>,
     outputs: Vec<(String, Value)>,
 }
 
@@ -41,22 +277,6 @@ impl Graph {
     /// An empty graph.
     pub fn new() -> Graph {
         Graph::default()
-    }
-
-    /// Adds an input; inputs are numbered in the order of these calls.
-    pub fn input(&mut self, name: &str, ty: TensorType) -> Value {
-        let op = Op::new(Kind::Input, [("index", Attr::Int(self.inputs.len() as i64))]).expect("the row of `input`");
-        let value = self.push(op, vec![], vec![ty], name);
-        self.inputs.push(value);
-        self.input_names.push(name.to_string());
-        value
-    }
-
-    /// Adds a constant.
-    pub fn constant(&mut self, tensor: Tensor) -> Value {
-        let ty = tensor.ty().clone();
-        let op = Op::new(Kind::Const, [("value", Attr::Tensor(tensor))]).expect("the row of `const`");
-        self.push(op, vec![], vec![ty], "")
     }
 
     /// Adds a use of an operator and checks its inputs; a sentence says what does not fit.
@@ -68,11 +288,6 @@ impl Graph {
         let types: Vec<TensorType> = inputs.iter().map(|v| self.ty(*v).clone()).collect();
         let results = (op.def.infer)(&op.attrs, &types).map_err(|e| format!("`{kind}`: {e}"))?;
         Ok(self.push(op, inputs, results, name))
-    }
-
-    /// Adds a use of operator `kind` with these attributes.
-    pub fn apply(&mut self, kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>, inputs: &[Value]) -> Result<Value, String> {
-        self.add(Op::new(kind, attrs)?, inputs.to_vec(), "")
     }
 
     /// Names a result of the graph; results are numbered in the order of these calls.
@@ -104,15 +319,6 @@ impl Graph {
     pub fn const_of(&self, value: Value) -> Option<&Tensor> {
         let node = self.node(value);
         (node.op.kind() == Kind::Const).then(|| node.op.attrs.tensor("value"))
-    }
-
-    /// Lets go of the data of a constant that nobody reads any more: from now on it is empty. Its type stays.
-    pub fn forget(&mut self, value: Value) {
-        let node = &mut self.nodes[value.node as usize];
-        if node.op.kind() == Kind::Const {
-            let nothing = Tensor::zeros(TensorType::new(node.types[0].ty, [0]));
-            node.op = Op::new(Kind::Const, [("value", Attr::Tensor(nothing))]).expect("a constant has a value and nothing else");
-        }
     }
 
     /// The inputs, in order.
@@ -214,7 +420,7 @@ impl Graph {
                 Err(reason) => return fail(reason),
             }
             let bodies = node.op.attrs.iter().filter_map(|(name, attr)| match attr {
-                crate::Attr::Graph(body) => Some((name, body)),
+                Attr::Graph(body) => Some((name, body)),
                 _ => None,
             });
             for (name, body) in bodies {
@@ -227,7 +433,7 @@ impl Graph {
         }
     }
 
-    fn push(&mut self, op: Op, inputs: Vec<Value>, types: Vec<TensorType>, name: &str) -> Value {
+    pub(crate) fn push(&mut self, op: Op, inputs: Vec<Value>, types: Vec<TensorType>, name: &str) -> Value {
         self.nodes.push(Node { op, inputs, types, name: name.to_string() });
         Value { node: self.nodes.len() as u32 - 1, index: 0 }
     }

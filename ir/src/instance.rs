@@ -1,155 +1,13 @@
 //! Random valid uses of every operator: what tests of operators, rules, kernels and text draw from.
 
+use crate::eval;
+use crate::graph::{Attr, Op};
 use crate::graph::{Graph, Value};
-use crate::op::{Attr, AttrKind, Kind, Op};
+use crate::kind::{AttrKind, Kind};
 use crate::ops::def;
+use crate::random::{MOST_ELEMENTS, Rng};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
-use crate::{eval, float8};
-
-/// A small generator of random numbers (xorshift64*): the same seed gives the same numbers everywhere.
-#[derive(Clone, Debug)]
-pub struct Rng {
-    state: u64,
-    /// Whether shapes are those of [`Rng::odd`].
-    odd: bool,
-    /// Bytes that decide before chance does, the next one last.
-    decisions: Vec<u8>,
-}
-
-/// Sizes of odd shapes: nothing, one, and primes, which are no multiple of any vector or tile.
-const ODD: [usize; 10] = [0, 1, 1, 2, 3, 5, 7, 11, 13, 17];
-/// Elements that an odd shape has at most.
-const ODD_ELEMENTS: usize = 2500;
-
-impl Rng {
-    /// A generator; every seed is good.
-    pub fn new(seed: u64) -> Rng {
-        Rng { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, odd: false, decisions: vec![] }
-    }
-
-    /// A generator whose shapes have 0 to 8 axes, of sizes that are 0, 1 or primes.
-    pub fn odd(seed: u64) -> Rng {
-        Rng { odd: true, ..Rng::new(seed) }
-    }
-
-    /// A generator whose first choices are made by `bytes`, one each: a fuzzer that changes a byte changes a choice. What comes
-    /// after them is chance, and so are the numbers of tensors.
-    pub fn of_bytes(bytes: &[u8]) -> Rng {
-        Rng { decisions: bytes.iter().rev().copied().collect(), ..Rng::new(bytes.len() as u64) }
-    }
-
-    /// 64 random bits.
-    pub fn bits(&mut self) -> u64 {
-        self.state ^= self.state >> 12;
-        self.state ^= self.state << 25;
-        self.state ^= self.state >> 27;
-        self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// A number below `n`, which is not 0.
-    pub fn below(&mut self, n: usize) -> usize {
-        match self.decisions.pop() {
-            Some(byte) => byte as usize % n,
-            None => ((self.bits() >> 32) as usize) % n,
-        }
-    }
-
-    /// A number from `low` to `high`.
-    pub fn within(&mut self, low: i64, high: i64) -> i64 {
-        low + self.below((high - low + 1) as usize) as i64
-    }
-
-    /// One of the items.
-    pub fn pick<T: Copy>(&mut self, items: &[T]) -> T {
-        items[self.below(items.len())]
-    }
-
-    /// Heads or tails.
-    pub fn flip(&mut self) -> bool {
-        self.below(2) == 1
-    }
-
-    /// A number from −1 to 1.
-    pub fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    }
-
-    /// A number of axes.
-    fn rank(&mut self) -> usize {
-        let most = if self.odd { 8 } else { 4 };
-        self.below(most + 1)
-    }
-
-    /// A size from 1 to `most`, or an odd one.
-    fn size(&mut self, most: usize) -> usize {
-        match (self.odd, self.below(20)) {
-            (false, _) => 1 + self.below(most),
-            (true, 0) => 0,
-            (true, _) => self.pick(&ODD[1..8]),
-        }
-    }
-
-    /// Leading axes of a product: up to two of `shape`, or more of few elements.
-    fn lead(&mut self, shape: &[usize]) -> Vec<usize> {
-        if self.odd { self.odd_shape(shape.len().min(6), 30) } else { shape[..shape.len().min(2)].to_vec() }
-    }
-
-    fn odd_shape(&mut self, rank: usize, mut elements: usize) -> Vec<usize> {
-        let empty = self.below(12) == 0;
-        let mut shape = vec![1; rank];
-        // What is drawn first may be largest: that is any axis.
-        let start = self.below(rank.max(1));
-        for i in 0..rank {
-            let fits: Vec<usize> = ODD.into_iter().filter(|&size| size <= elements && (size > 0 || empty)).collect();
-            let size = self.pick(&fits);
-            elements /= size.max(1);
-            shape[(start + i) % rank] = size;
-        }
-        shape
-    }
-
-    /// A small shape of so many axes; seldom one is empty.
-    pub fn shape(&mut self, rank: usize) -> Vec<usize> {
-        if self.odd {
-            return self.odd_shape(rank, ODD_ELEMENTS);
-        }
-        (0..rank).map(|_| if self.below(40) == 0 { 0 } else { 1 + self.below(5) }).collect()
-    }
-
-    /// A tensor of moderate numbers: floats within ±4, integers within ±9 or 0 to 15, as the type allows. Those of more elements than draws
-    /// may have are 0.
-    pub fn tensor(&mut self, ty: &TensorType) -> Tensor {
-        let decisions = std::mem::take(&mut self.decisions);
-        let tensor = self.numbers(ty);
-        self.decisions = decisions;
-        tensor
-    }
-
-    fn numbers(&mut self, ty: &TensorType) -> Tensor {
-        if ty.len() >= MOST_ELEMENTS {
-            return Tensor::zeros(ty.clone());
-        }
-        let float = |rng: &mut Rng| rng.unit() * 4.0;
-        let bits = |rng: &mut Rng| -> u64 {
-            match (ty.ty, ty.ty.range()) {
-                (_, Some([least, most])) => (rng.within(least.max(-9) as i64, most.min(15) as i64)) as u64,
-                (Type::F32, _) => (float(rng) as f32).to_bits().into(),
-                (Type::F64, _) => float(rng).to_bits(),
-                (Type::F8E8M0, _) => rng.within(120, 134) as u64,
-                (small, _) => float8::encode(small, float(rng), true).into(),
-            }
-        };
-        let bytes: Vec<u8> = (0..ty.len()).flat_map(|_| bits(self).to_le_bytes().into_iter().take(ty.ty.bytes())).collect();
-        Tensor::from_bytes(ty.clone(), &bytes).expect("as many bytes as the type has")
-    }
-
-    fn indices(&mut self, shape: &[usize], size: usize) -> Tensor {
-        let count = shape.iter().product();
-        let size = size as i64;
-        Tensor::new(shape, &(0..count).map(|_| self.within(-size, size - 1)).collect::<Vec<i64>>())
-    }
-}
 
 /// What a random use of an operator should be like.
 #[derive(Clone, Default, Debug)]
@@ -208,9 +66,8 @@ pub fn draw_graph(kind: Kind, rng: &mut Rng) -> Option<(Graph, Vec<Tensor>)> {
     Some((graph, inputs))
 }
 
-/// Operations of one use, and elements of an operand or a result: the reference runs them without any haste.
+/// Operations of one use at most: the reference evaluator is slow.
 const MOST_WORK: u64 = 1 << 22;
-const MOST_ELEMENTS: usize = 1 << 16;
 
 type Proposal = (Vec<(&'static str, Attr)>, Vec<Tensor>);
 
@@ -658,7 +515,7 @@ fn layers(kind: Kind, rng: &mut Rng, real: Type, wish: &Wish) -> Proposal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::Arity;
+    use crate::kind::Arity;
     use crate::text;
 
     fn seeds(kind: Kind) -> impl Iterator<Item = Rng> {

@@ -1,5 +1,6 @@
 //! Dense constant data.
 
+use crate::float8;
 use crate::types::{TensorType, Type};
 use bytemuck::Pod;
 use std::fmt;
@@ -92,6 +93,28 @@ impl Tensor {
     pub fn values<T: Pod>(&self) -> &[T] {
         assert_eq!(self.ty.ty.bytes(), size_of::<T>(), "element width of {}", self.ty);
         &bytemuck::cast_slice(&self.data.words)[..self.len()]
+    }
+
+    /// The elements as `f64`: booleans as 0 and 1, integers beyond 2⁵³ rounded.
+    pub fn to_f64s(&self) -> Vec<f64> {
+        fn each<T: Pod>(t: &Tensor, f: impl Fn(T) -> f64) -> Vec<f64> {
+            t.values::<T>().iter().map(|&v| f(v)).collect()
+        }
+        match self.ty.ty {
+            Type::F64 => self.values().to_vec(),
+            Type::F32 => each::<f32>(self, f64::from),
+            Type::F16 => each(self, half::f16::to_f64),
+            Type::BF16 => each(self, half::bf16::to_f64),
+            Type::I2 | Type::I4 | Type::I8 => each::<i8>(self, f64::from),
+            Type::I16 => each::<i16>(self, f64::from),
+            Type::I32 => each::<i32>(self, f64::from),
+            Type::I64 => each::<i64>(self, |v| v as f64),
+            Type::Bool | Type::U2 | Type::U4 | Type::U8 => each::<u8>(self, f64::from),
+            Type::U16 => each::<u16>(self, f64::from),
+            Type::U32 => each::<u32>(self, f64::from),
+            Type::U64 => each::<u64>(self, |v| v as f64),
+            small => each::<u8>(self, |v| float8::decode(small, v.into())),
+        }
     }
 
     /// The same data under another shape of as many elements.

@@ -4,6 +4,7 @@
 
 use dnnc_frontend::{Dim, Limits, Model, Port, read_tensor};
 use dnnc_ir::eval::eval;
+use dnnc_ir::random::Rng;
 use dnnc_ir::{Graph, Tensor, TensorType, Type, Value};
 use dnnc_rewrites::{Options, optimise};
 use std::collections::BTreeMap;
@@ -81,18 +82,12 @@ fn print_nodes(graph: &Graph) {
 }
 
 fn noise(ty: &TensorType, seed: u64) -> Tensor {
-    let mut state = (seed + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state >> 11
-    };
+    let mut rng = Rng::new(seed);
     let n = ty.len();
     match ty.ty {
-        Type::F32 => Tensor::with_type(ty.clone(), &(0..n).map(|_| (next() % 2001) as f32 / 1000.0 - 1.0).collect::<Vec<_>>()),
-        Type::I64 => Tensor::with_type(ty.clone(), &(0..n).map(|_| (next() % 2) as i64).collect::<Vec<_>>()),
-        Type::U8 => Tensor::with_type(ty.clone(), &(0..n).map(|_| next() as u8).collect::<Vec<_>>()),
+        Type::F32 => Tensor::with_type(ty.clone(), &(0..n).map(|_| rng.unit() as f32).collect::<Vec<_>>()),
+        Type::I64 => Tensor::with_type(ty.clone(), &(0..n).map(|_| rng.below(2) as i64).collect::<Vec<_>>()),
+        Type::U8 => Tensor::with_type(ty.clone(), &(0..n).map(|_| rng.bits() as u8).collect::<Vec<_>>()),
         _ => Tensor::zeros(ty.clone()),
     }
 }

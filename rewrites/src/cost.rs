@@ -1,8 +1,10 @@
 //! What a term costs on a machine, in nanoseconds: the roofline of its work and its traffic, and the overhead of a kernel.
 
+use crate::fact::Classes;
 use crate::fact::Facts;
-use crate::language::{Classes, Head, OpRef, Term, import};
-use crate::zeros::Filled;
+use crate::language::import;
+use crate::sparsity::SparsityPattern;
+use crate::term::{Head, OpRef, Term};
 use dnnc_ir::{Class, Graph, Kind, TensorType};
 use dnnc_targets::Target;
 use egg::Id;
@@ -83,7 +85,7 @@ impl Model {
             }
             Kind::MatMul => {
                 let dense = self.product(&fact.types[0], work);
-                let blocks = |f: &Filled| match op.attrs.flag("trans_b") {
+                let blocks = |f: &SparsityPattern| match op.attrs.flag("trans_b") {
                     true => f.rows(self.lanes as usize),
                     false => f.columns(self.lanes as usize),
                 };

@@ -5,7 +5,9 @@
 //! never costs more.
 
 use crate::cost::Model;
-use crate::language::{Classes, Head, Imported, Term};
+use crate::fact::Classes;
+use crate::language::Imported;
+use crate::term::{Head, Term};
 use dnnc_ir::eval::eval_op;
 use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, Value};
 use egg::{Id, Language};

@@ -1,8 +1,8 @@
 //! What is known of a class: types, whether it is constant, its value where small, the number it is uniform in, its name.
 
-use crate::Options;
-use crate::language::{Build, Classes, Head, Term};
-use crate::zeros::Filled;
+use crate::options::Options;
+use crate::sparsity::SparsityPattern;
+use crate::term::{Head, Term};
 use dnnc_ir::eval::eval_op;
 use dnnc_ir::{Class, Kind, Tensor, TensorType, Type};
 use egg::{Analysis, DidMerge, Id};
@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 /// Constants of at most so many elements are computed while rules run; larger ones when extraction has chosen them.
 const SMALL: usize = 4096;
+
+/// The e-graph: classes of equal terms and what is known of each class.
+pub type Classes = egg::EGraph<Term, Facts>;
 
 /// Facts of one class.
 #[derive(Clone, Debug)]
@@ -23,7 +26,7 @@ pub struct Fact {
     /// The number that every element is.
     pub splat: Option<f64>,
     /// Where a constant with many zeros is not 0.
-    pub filled: Option<Filled>,
+    pub filled: Option<SparsityPattern>,
     /// Read in more than one place of the graph as it came in.
     pub shared: bool,
     /// Names by operator: what the term of that operator in this class is known as.
@@ -104,10 +107,10 @@ impl Analysis<Term> for Facts {
         };
         let filled = match &value {
             _ if classes.analysis.options.dense || classes.analysis.options.precise => None,
-            Some(value) => Filled::of(value),
+            Some(value) => SparsityPattern::of(value),
             None if constant && types.len() == 1 => {
                 let inputs: Vec<_> = children().map(|f| (f.ty(), f.filled.as_ref(), f.value.as_ref())).collect();
-                Filled::through(&op, &inputs, &types[0])
+                SparsityPattern::through(&op, &inputs, &types[0])
             }
             None => None,
         };
@@ -143,32 +146,21 @@ impl Analysis<Term> for Facts {
         if let Some(value) = class.data.value.clone()
             && !class.nodes.iter().any(|t| t.kind() == Some(Kind::Const))
         {
-            let literal = classes.tensor(value);
+            let literal = classes.add(Term::constant(value));
             classes.union(id, literal);
         }
     }
 }
 
-/// Elements of a tensor as numbers, where the type is one that `f64` can show.
-pub fn numbers(tensor: &Tensor) -> Option<Vec<f64>> {
-    fn each<T: dnnc_ir::Element>(t: &Tensor, f: impl Fn(&T) -> f64) -> Option<Vec<f64>> {
-        Some(t.values::<T>().iter().map(f).collect())
-    }
-    match tensor.ty().ty {
-        Type::F32 => each::<f32>(tensor, |&v| v.into()),
-        Type::F64 => each::<f64>(tensor, |&v| v),
-        Type::F16 => each::<u16>(tensor, |&v| half::f16::from_bits(v).into()),
-        Type::BF16 => each::<u16>(tensor, |&v| half::bf16::from_bits(v).into()),
-        Type::I8 => each::<i8>(tensor, |&v| v.into()),
-        Type::U8 | Type::Bool => each::<u8>(tensor, |&v| v.into()),
-        Type::I16 => each::<i16>(tensor, |&v| v.into()),
-        Type::U16 => each::<u16>(tensor, |&v| v.into()),
-        Type::I32 => each::<i32>(tensor, |&v| v.into()),
-        Type::U32 => each::<u32>(tensor, |&v| v.into()),
-        Type::I64 => tensor.values::<i64>().iter().map(|&v| (v.unsigned_abs() < 1 << 53).then_some(v as f64)).collect(),
-        Type::U64 => tensor.values::<u64>().iter().map(|&v| (v < 1 << 53).then_some(v as f64)).collect(),
-        _ => None,
-    }
+/// The elements of a tensor as `f64`, unless one is not exact in it; elements of fewer than 8 bits and 8-bit floats are not folded.
+pub fn exact_f64s(tensor: &Tensor) -> Option<Vec<f64>> {
+    use Type::*;
+    let exact = match tensor.ty().ty {
+        I64 => tensor.values::<i64>().iter().all(|v| v.unsigned_abs() < 1 << 53),
+        U64 => tensor.values::<u64>().iter().all(|&v| v < 1 << 53),
+        ty => matches!(ty, F16 | BF16 | F32 | F64 | I8 | U8 | Bool | I16 | U16 | I32 | U32),
+    };
+    exact.then(|| tensor.to_f64s())
 }
 
 /// The number that every element of a tensor is; NaN, which equals nothing, is none.
@@ -177,7 +169,7 @@ pub fn splat(tensor: &Tensor) -> Option<f64> {
     let first = tensor.bytes().get(..width)?;
     let uniform = tensor.bytes().chunks_exact(width).all(|e| e == first);
     let one = || Tensor::from_bytes(TensorType::new(tensor.ty().ty, []), first);
-    if uniform { numbers(&one()?)?.first().copied().filter(|v| !v.is_nan()) } else { None }
+    if uniform { exact_f64s(&one()?)?.first().copied().filter(|v| !v.is_nan()) } else { None }
 }
 
 /// A constant of rank 0, if the number is one of the type.

@@ -1,11 +1,15 @@
 //! One test for all rules: random graphs in the shape of a left side, both sides through the reference evaluator.
 
+use crate::fact;
+use crate::fact::Classes;
 use crate::fact::Facts;
-use crate::language::{Classes, Head, Term, import};
+use crate::language::import;
+use crate::options::Options;
 use crate::pattern::{Bracket, Names, Pattern, Reader, What};
 use crate::rules::{self, Rule};
-use crate::{Options, fact};
+use crate::term::{Head, Term};
 use dnnc_ir::eval::{eval_op, eval_with};
+use dnnc_ir::random::Rng;
 use dnnc_ir::{Attr, Class, Graph, Kind, Op, Tensor, TensorType, Type, Value};
 use egg::Id;
 use std::collections::HashMap;
@@ -30,30 +34,6 @@ const INSTANCES: &[(&str, &[&str])] = &[
     ("concat of blocks", &["(concat[c] (unpack[u] x) (unpack[u] y))", "(concat[c] (unpack[u] x) y)"]),
 ];
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 11
-    }
-
-    /// A number below `n`.
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())].clone()
-    }
-}
-
 #[derive(Clone)]
 enum Bound {
     Value(Value),
@@ -64,7 +44,7 @@ enum Bound {
 struct Instance<'a> {
     rule: &'a Rule,
     names: &'a Names,
-    random: &'a mut Random,
+    random: &'a mut Rng,
     graph: Graph,
     bound: HashMap<usize, Bound>,
     /// Element type of leaves that nothing else decides.
@@ -318,7 +298,7 @@ impl Instance<'_> {
         let narrow = asks("narrow_groups");
         let r = &mut *self.random;
         let column = asks("column");
-        let image = |r: &mut Random| {
+        let image = |r: &mut Rng| {
             if column {
                 return vec![1 + r.below(2), 1 + r.below(4), 2 + r.below(5), 1];
             }
@@ -431,7 +411,7 @@ impl Instance<'_> {
         Some(TensorType::new(elem, shape))
     }
 
-    /// Random attributes of an operator on these operands.
+    /// Rng attributes of an operator on these operands.
     fn attributes(
         &mut self,
         kind: Kind,
@@ -458,7 +438,7 @@ impl Instance<'_> {
         let reorders = self.rule.name == "places in another order";
         let unbounded = slot.is_some_and(|s| self.condition("unbounded", s).is_some());
         let r = &mut *self.random;
-        let axes = |r: &mut Random| -> Vec<i64> {
+        let axes = |r: &mut Rng| -> Vec<i64> {
             if spatial {
                 return r.pick(&[vec![2, 3], vec![2], vec![3]]);
             }
@@ -468,7 +448,7 @@ impl Instance<'_> {
                 _ => (0..rank as i64).filter(|_| r.chance(50)).collect(),
             }
         };
-        let axis = |r: &mut Random| -> Attr {
+        let axis = |r: &mut Rng| -> Attr {
             Attr::Int(if rank == 0 {
                 0
             } else if r.chance(50) {
@@ -478,7 +458,7 @@ impl Instance<'_> {
             })
         };
         let each =
-            |r: &mut Random, n: usize, most: usize| -> Attr { Attr::from((0..n).map(|_| r.below(most + 1) as i64).collect::<Vec<_>>()) };
+            |r: &mut Rng, n: usize, most: usize| -> Attr { Attr::from((0..n).map(|_| r.below(most + 1) as i64).collect::<Vec<_>>()) };
         let spatial_rank = rank.saturating_sub(2);
         let attrs: Vec<(&'static str, Attr)> = match kind {
             Kind::Clamp => match range {
@@ -633,10 +613,10 @@ impl Instance<'_> {
     }
 }
 
-/// Random numbers of a type.
-fn values(r: &mut Random, ty: &TensorType, powers: bool) -> Tensor {
+/// Rng numbers of a type.
+fn values(r: &mut Rng, ty: &TensorType, powers: bool) -> Tensor {
     let n = ty.len();
-    let real = |r: &mut Random| match powers {
+    let real = |r: &mut Rng| match powers {
         true => r.pick(&[0.25, 0.5, 1.0, 2.0, 4.0, -2.0]),
         false => (r.below(4001) as f64 - 2000.0) / 700.0,
     };
@@ -685,13 +665,13 @@ impl Values<'_> {
 }
 
 /// Applies the rule to one instance; answers whether it fired, or how the sides differ.
-fn check(rule: &'static Rule, random: &mut Random) -> Result<bool, String> {
+fn check(rule: &'static Rule, random: &mut Rng) -> Result<bool, String> {
     let mut names = rule.names.clone();
     let instances = INSTANCES.iter().find(|(name, _)| *name == rule.name);
     let pattern = match instances {
         Some((_, texts)) => {
             let text = random.pick(texts);
-            Reader::new(text, &mut names).pattern()
+            Reader::new(text, &mut names, rules::helper).pattern()
         }
         None => rule.left.clone(),
     };
@@ -789,7 +769,7 @@ fn compare(a: &Tensor, b: &Tensor, exact: bool, finite: bool) -> Result<(), Stri
     if a.ty() != b.ty() {
         return Err(format!("{} is not {}", a.ty(), b.ty()));
     }
-    let (Some(x), Some(y)) = (fact::numbers(a), fact::numbers(b)) else { return Err(format!("cannot compare {}", a.ty())) };
+    let (Some(x), Some(y)) = (fact::exact_f64s(a), fact::exact_f64s(b)) else { return Err(format!("cannot compare {}", a.ty())) };
     let relative = match a.ty().ty {
         Type::F16 => 2e-3,
         Type::F32 if exact => 1e-6,
@@ -811,7 +791,7 @@ fn every_rule_keeps_its_meaning() {
     let mut silent = Vec::new();
     let mut wrong = Vec::new();
     for (number, rule) in rules::all().enumerate() {
-        let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (number as u64 + 1) << 20);
+        let mut random = Rng::new(number as u64);
         let mut fired = 0;
         for _ in 0..6000 {
             match check(rule, &mut random) {

@@ -1,173 +1,94 @@
-//! The IR inside the e-graph: terms, and the way in from a graph.
-//!
-//! A term is an operator with its attributes on classes. An operator of several results is one term; [`Head::Result`] picks one.
-//! Constants are leaves that share their tensor. Bodies of control flow are attributes: opaque here, optimised on their own.
+//! The IR inside the e-graph: what rules build and ask, and the way in from a graph.
 
-use crate::fact::Facts;
+use crate::fact::{Classes, Facts};
+use crate::mismatch::{Mismatch, no_match};
+use crate::term::{Head, OpRef, Term};
 use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, Type, Value};
-use egg::{Id, Language};
-use std::cmp::Ordering;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use egg::Id;
 
-/// The e-graph: classes of equal terms and what is known of each class.
-pub type Classes = egg::EGraph<Term, Facts>;
-
-/// Why a rule does not hold at a place where its left side was found.
+/// What a slice takes of one axis.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Why {
-    /// Completes "did not apply: …".
-    pub says: &'static str,
-    /// Whether the place is one the rule aims at, so that a person may want to know.
-    pub near: bool,
+pub struct Range {
+    /// Index of the first element.
+    pub start: usize,
+    /// Number of elements.
+    pub size: usize,
+    /// From one element to the next; may be negative.
+    pub step: i64,
 }
 
-/// The rule aims at such a place, but something stands in the way.
-pub const fn near(says: &'static str) -> Why {
-    Why { says, near: true }
-}
-
-/// The place is another than the rule aims at.
-pub const fn other(says: &'static str) -> Why {
-    Why { says, near: false }
-}
-
-/// An operator with attributes, shared, with its hash at hand.
-#[derive(Clone)]
-pub struct OpRef(Arc<(u64, Op)>);
-
-impl OpRef {
-    /// Shares an operator.
-    pub fn new(op: Op) -> OpRef {
-        let mut hasher = DefaultHasher::new();
-        op.hash(&mut hasher);
-        OpRef(Arc::new((hasher.finish(), op)))
-    }
-
-    /// A hash of operator and attributes.
-    pub fn hash(&self) -> u64 {
-        self.0.0
-    }
-
-    /// The same operator with one attribute changed.
-    pub fn with(&self, name: &'static str, value: impl Into<Attr>) -> OpRef {
-        OpRef::new(self.0.1.with(name, value))
+impl Range {
+    /// All of an axis of `n` elements.
+    pub fn all(n: usize) -> Range {
+        Range { start: 0, size: n, step: 1 }
     }
 }
 
-impl std::ops::Deref for OpRef {
-    type Target = Op;
-    fn deref(&self) -> &Op {
-        &self.0.1
-    }
+/// All of every axis of a shape.
+pub fn full_ranges(shape: &[usize]) -> Vec<Range> {
+    shape.iter().map(|&n| Range::all(n)).collect()
 }
 
-impl std::fmt::Debug for OpRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.1.fmt(f)
-    }
-}
-
-impl PartialEq for OpRef {
-    fn eq(&self, other: &OpRef) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.0 == other.0.0 && self.0.1 == other.0.1
-    }
-}
-
-impl Eq for OpRef {}
-
-impl Hash for OpRef {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0.0);
-    }
-}
-
-impl PartialOrd for OpRef {
-    fn partial_cmp(&self, other: &OpRef) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for OpRef {
-    fn cmp(&self, other: &OpRef) -> Ordering {
-        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.1.cmp(&other.0.1) }
-    }
-}
-
-/// What a term does with its operands.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum Head {
-    /// Applies an operator.
-    Op(OpRef),
-    /// Picks a result of an operator that has several.
-    Result(u32),
-}
-
-/// A node of the e-graph.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Term {
-    /// What it does.
-    pub head: Head,
-    /// Classes of its operands.
-    pub children: Vec<Id>,
-}
-
-impl Term {
-    /// The operator, unless the term picks a result.
-    pub fn op(&self) -> Option<&OpRef> {
-        match &self.head {
-            Head::Op(op) => Some(op),
-            Head::Result(_) => None,
-        }
-    }
-
-    /// Which operator, unless the term picks a result.
-    pub fn kind(&self) -> Option<Kind> {
-        self.op().map(|op| op.kind())
-    }
-}
-
-impl Language for Term {
-    type Discriminant = Option<Kind>;
-
-    fn discriminant(&self) -> Option<Kind> {
-        self.kind()
-    }
-
-    fn matches(&self, other: &Term) -> bool {
-        self.head == other.head && self.children.len() == other.children.len()
-    }
-
-    fn children(&self) -> &[Id] {
-        &self.children
-    }
-
-    fn children_mut(&mut self) -> &mut [Id] {
-        &mut self.children
-    }
+/// Attributes of the slice that takes one range per axis.
+pub fn slice_attrs(ranges: &[Range]) -> [(&'static str, Attr); 3] {
+    let list = |of: fn(&Range) -> i64| Attr::from(ranges.iter().map(of).collect::<Vec<i64>>());
+    [("starts", list(|r| r.start as i64)), ("sizes", list(|r| r.size as i64)), ("steps", list(|r| r.step))]
 }
 
 /// Building and asking, as rules need it.
 pub trait Build {
     /// Adds an operator with these attributes on classes; fails where its shape rule does.
-    fn op(&mut self, kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>, inputs: &[Id]) -> Result<Id, Why>;
+    fn op(&mut self, kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>, inputs: &[Id]) -> Result<Id, Mismatch>;
     /// Adds an operator on classes; fails where its shape rule does.
-    fn apply(&mut self, op: &OpRef, inputs: &[Id]) -> Result<Id, Why>;
+    fn apply(&mut self, op: &OpRef, inputs: &[Id]) -> Result<Id, Mismatch>;
     /// Picks a result of an operator that has several.
     fn result(&mut self, tuple: Id, index: u32) -> Id;
     /// A constant.
     fn tensor(&mut self, tensor: Tensor) -> Id;
     /// A constant of rank 0.
-    fn number(&mut self, ty: Type, value: f64) -> Result<Id, Why>;
+    fn number(&mut self, ty: Type, value: f64) -> Result<Id, Mismatch>;
     /// `x` under another shape; itself when it has that shape already.
-    fn reshape(&mut self, x: Id, shape: &[usize]) -> Result<Id, Why>;
+    fn reshape(&mut self, x: Id, shape: &[usize]) -> Result<Id, Mismatch>;
     /// `a` times `b`.
-    fn mul(&mut self, a: Id, b: Id) -> Result<Id, Why> {
+    fn mul(&mut self, a: Id, b: Id) -> Result<Id, Mismatch> {
         self.op(Kind::Mul, [], &[a, b])
     }
     /// `a` plus `b`.
-    fn sum(&mut self, a: Id, b: Id) -> Result<Id, Why> {
+    fn sum(&mut self, a: Id, b: Id) -> Result<Id, Mismatch> {
         self.op(Kind::Add, [], &[a, b])
+    }
+    /// The part of `x` that one range per axis leaves; itself when that is everything.
+    fn slice(&mut self, x: Id, ranges: &[Range]) -> Result<Id, Mismatch> {
+        if ranges.iter().zip(self.shape(x)).all(|(r, &n)| *r == Range::all(n)) {
+            return Ok(x);
+        }
+        self.op(Kind::Slice, slice_attrs(ranges), &[x])
+    }
+    /// `size` elements of one axis from `start` on.
+    fn slice_axis(&mut self, x: Id, axis: usize, start: usize, size: usize) -> Result<Id, Mismatch> {
+        let mut ranges = full_ranges(self.shape(x));
+        ranges[axis] = Range { start, size, step: 1 };
+        self.slice(x, &ranges)
+    }
+    /// `x` with its axes in the order `perm`.
+    fn transpose(&mut self, x: Id, perm: &[usize]) -> Result<Id, Mismatch> {
+        self.op(Kind::Transpose, [("perm", Attr::from(perm))], &[x])
+    }
+    /// The parts one after the other along an axis; a single part is itself.
+    fn concat(&mut self, axis: usize, parts: &[Id]) -> Result<Id, Mismatch> {
+        if let [one] = parts { Ok(*one) } else { self.op(Kind::Concat, [("axis", Attr::Int(axis as i64))], parts) }
+    }
+    /// `x` with so many elements of `value` before each axis, then after each axis; itself when there are none.
+    fn pad(&mut self, x: Id, value: f64, pads: Vec<i64>) -> Result<Id, Mismatch> {
+        if pads.iter().all(|&n| n == 0) {
+            return Ok(x);
+        }
+        let value = self.number(self.elem(x), value)?;
+        self.op(Kind::Pad, [("pads", Attr::from(pads))], &[x, value])
+    }
+    /// The elements of `x` at `indices` along an axis.
+    fn gather(&mut self, x: Id, indices: Id, axis: usize) -> Result<Id, Mismatch> {
+        self.op(Kind::Gather, [("axis", Attr::Int(axis as i64))], &[x, indices])
     }
     /// Sizes of a value.
     fn shape(&self, x: Id) -> &[usize];
@@ -180,21 +101,21 @@ pub trait Build {
 }
 
 impl Build for Classes {
-    fn op(&mut self, kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>, inputs: &[Id]) -> Result<Id, Why> {
-        let op = Op::new(kind, attrs).map_err(|_| other("an attribute would be wrong"))?;
+    fn op(&mut self, kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>, inputs: &[Id]) -> Result<Id, Mismatch> {
+        let op = Op::new(kind, attrs).map_err(|_| no_match("an attribute would be wrong"))?;
         self.apply(&OpRef::new(op), inputs)
     }
 
-    fn apply(&mut self, op: &OpRef, inputs: &[Id]) -> Result<Id, Why> {
+    fn apply(&mut self, op: &OpRef, inputs: &[Id]) -> Result<Id, Mismatch> {
         let term = Term { head: Head::Op(op.clone()), children: inputs.to_vec() };
         if let Some(id) = self.lookup(term.clone()) {
             return Ok(id);
         }
         if !op.def.inputs.admits(inputs.len()) {
-            return Err(other("the number of operands would be wrong"));
+            return Err(no_match("the number of operands would be wrong"));
         }
         let types: Vec<_> = inputs.iter().map(|&i| self[i].data.ty().clone()).collect();
-        let results = (op.def.infer)(&op.attrs, &types).map_err(|_| other("the shapes would not fit"))?;
+        let results = (op.def.infer)(&op.attrs, &types).map_err(|_| no_match("the shapes would not fit"))?;
         self.analysis.inferred = Some(results);
         Ok(self.add(term))
     }
@@ -204,16 +125,15 @@ impl Build for Classes {
     }
 
     fn tensor(&mut self, tensor: Tensor) -> Id {
-        let op = Op::new(Kind::Const, [("value", Attr::Tensor(tensor))]).expect("the row of `const`");
-        self.add(Term { head: Head::Op(OpRef::new(op)), children: vec![] })
+        self.add(Term::constant(tensor))
     }
 
-    fn number(&mut self, ty: Type, value: f64) -> Result<Id, Why> {
-        let tensor = crate::fact::number(ty, value).ok_or(other("the number is not one of the type"))?;
+    fn number(&mut self, ty: Type, value: f64) -> Result<Id, Mismatch> {
+        let tensor = crate::fact::number(ty, value).ok_or(no_match("the number is not one of the type"))?;
         Ok(self.tensor(tensor))
     }
 
-    fn reshape(&mut self, x: Id, shape: &[usize]) -> Result<Id, Why> {
+    fn reshape(&mut self, x: Id, shape: &[usize]) -> Result<Id, Mismatch> {
         if Build::shape(self, x) == shape {
             return Ok(x);
         }

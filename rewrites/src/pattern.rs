@@ -6,8 +6,10 @@
 //! and `(add x 2)` finds `x − (−2)`: so rules need no twin that says the same.
 //! On a right side a name that is no operator is a [`Make`] helper, also inside brackets, where it makes attributes.
 
-use crate::language::{Build, Classes, Head, OpRef, Why};
-use crate::rules::{Make, helper};
+use crate::fact::Classes;
+use crate::language::Build;
+use crate::mismatch::Mismatch;
+use crate::term::{Head, OpRef};
 use dnnc_ir::{Class, Kind};
 use egg::Id;
 
@@ -58,6 +60,9 @@ impl Arg {
         }
     }
 }
+
+/// A helper of right sides: makes values, lists of values or operators.
+pub type Make = fn(&mut Classes, &[Arg]) -> Result<Arg, Mismatch>;
 
 /// One side of a rule.
 #[derive(Clone, Debug)]
@@ -110,11 +115,13 @@ pub struct Reader<'a> {
     tokens: Vec<&'a str>,
     at: usize,
     names: &'a mut Names,
+    /// The helper of a name.
+    helper: fn(&str) -> Make,
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of `text`; variables get their slots from `names`.
-    pub fn new(text: &'a str, names: &'a mut Names) -> Reader<'a> {
+    /// A reader of `text`; variables get their slots from `names`, helpers come from the tables of rules.
+    pub fn new(text: &'a str, names: &'a mut Names, helper: fn(&str) -> Make) -> Reader<'a> {
         let mut tokens = Vec::new();
         let mut rest = text.trim_start();
         while let Some(first) = rest.chars().next() {
@@ -132,7 +139,7 @@ impl<'a> Reader<'a> {
             tokens.push(&rest[..len]);
             rest = rest[len..].trim_start();
         }
-        Reader { tokens, at: 0, names }
+        Reader { tokens, at: 0, names, helper }
     }
 
     /// Reads one pattern; panics with the text on what is none: rules are written by us and all are read by a test.
@@ -145,7 +152,7 @@ impl<'a> Reader<'a> {
                 let operands = self.until(")");
                 match what(&name) {
                     Some(what) => Pattern::Op(what, bracket, operands),
-                    None => Pattern::Call(helper(&name), operands),
+                    None => Pattern::Call((self.helper)(&name), operands),
                 }
             }
             ".." => match self.pattern() {
@@ -173,7 +180,7 @@ impl<'a> Reader<'a> {
         let name = self.next().to_string();
         let bracket = if self.peek() == Some("(") {
             self.next();
-            Bracket::Call(helper(&name), self.until(")"))
+            Bracket::Call((self.helper)(&name), self.until(")"))
         } else {
             Bracket::Var(self.names.slot(&name))
         };
@@ -266,7 +273,7 @@ impl Pattern {
     }
 
     /// Builds the pattern under the bindings of a match; a number takes element type `elem`.
-    pub fn build(&self, classes: &mut Classes, bound: &[Option<Arg>], elem: dnnc_ir::Type) -> Result<Arg, Why> {
+    pub fn build(&self, classes: &mut Classes, bound: &[Option<Arg>], elem: dnnc_ir::Type) -> Result<Arg, Mismatch> {
         Ok(match self {
             Pattern::Var(slot) | Pattern::Rest(slot) => bound[*slot].clone().expect("a right side uses what the left side binds"),
             Pattern::Number(value) => Arg::Value(classes.number(elem, *value)?),
@@ -287,7 +294,7 @@ impl Pattern {
                 })
             }
             Pattern::Call(make, args) => {
-                let args: Result<Vec<Arg>, Why> = args
+                let args: Result<Vec<Arg>, Mismatch> = args
                     .iter()
                     .map(|a| if let Pattern::Number(v) = a { Ok(Arg::Number(*v)) } else { a.build(classes, bound, elem) })
                     .collect();
@@ -297,7 +304,7 @@ impl Pattern {
     }
 }
 
-fn call(make: Make, args: &[Pattern], classes: &mut Classes, bound: &[Option<Arg>]) -> Result<Arg, Why> {
+fn call(make: Make, args: &[Pattern], classes: &mut Classes, bound: &[Option<Arg>]) -> Result<Arg, Mismatch> {
     let args: Vec<Arg> = arguments(args, bound);
     make(classes, &args)
 }

@@ -4,8 +4,9 @@ use crate::cost::Model;
 use crate::extract::{extract, map_bodies};
 use crate::fact::Facts;
 use crate::language::{Imported, import};
+use crate::options::Options;
+use crate::report::{NearMiss, Optimised, Report};
 use crate::rules::{self, PHASES, Phase, Rule, merge};
-use crate::{NearMiss, Optimised, Options, Report};
 use dnnc_ir::Graph;
 use dnnc_targets::Target;
 use std::collections::{BTreeSet, HashSet};
@@ -78,7 +79,7 @@ fn saturate(imported: &mut Imported, rules: &'static [Rule], report: &mut Report
                     }
                     Err(why) if why.near && misses.len() < 4 * MISSES => {
                         let node = classes[place.root].data.name(place.trail.first().map(|(k, _)| *k)).to_string();
-                        misses.insert(NearMiss { rule: rule.name, node, why: why.says });
+                        misses.insert(NearMiss { rule: rule.name, node, why: why.reason });
                     }
                     Err(_) => {}
                 }

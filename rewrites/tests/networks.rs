@@ -1,19 +1,14 @@
 //! Small networks before and after.
 
 use dnnc_ir::eval::eval;
+use dnnc_ir::random::Rng;
 use dnnc_ir::{Attr, Graph, Kind, Tensor, TensorType, Type, Value};
 use dnnc_rewrites::{Options, optimise};
 
-/// Numbers that look random and are the same everywhere.
+/// Random numbers from −½ to ½.
 fn noise(shape: &[usize], seed: u64) -> Tensor {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    let values: Vec<f32> = (0..shape.iter().product()).map(|_| next()).collect();
+    let mut rng = Rng::new(seed);
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| (rng.unit() / 2.0) as f32).collect();
     Tensor::new(shape, &values)
 }
 

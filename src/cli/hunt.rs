@@ -1,6 +1,6 @@
 use clap::Args;
 use dnnc::hunt::{self, Outcome};
-use dnnc::ir::instance::Rng;
+use dnnc::ir::random::Rng;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ fn one(seed: u64, whole: bool) -> bool {
                 say!("{}", small.graph);
                 for (name, t) in small.graph.input_names().iter().zip(&small.inputs) {
                     let n = t.len().min(16);
-                    say!("   {name} = {} {:?}", t.ty(), &dnnc::hunt::generate::numbers(t)[..n]);
+                    say!("   {name} = {} {:?}", t.ty(), &t.to_f64s()[..n]);
                 }
                 if let Some(r) = hunt::Reference::new(&small, hunt::noise::Effort::Little)
                     && let Err(f) = hunt::check(&small, &setting, &r)

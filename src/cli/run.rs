@@ -56,7 +56,7 @@ impl Run {
             let rows: Vec<serde_json::Value> = names
                 .iter()
                 .zip(&results)
-                .map(|(n, t)| serde_json::json!({"name": n, "type": t.ty().ty.name(), "shape": t.shape(), "values": dnnc::compare::numbers(t)}))
+                .map(|(n, t)| serde_json::json!({"name": n, "type": t.ty().ty.name(), "shape": t.shape(), "values": t.to_f64s()}))
                 .collect();
             print_json(&rows.into());
         } else if self.output_dir.is_none() || std::io::stdout().is_terminal() {
@@ -75,7 +75,7 @@ fn describe_inputs(model: &dnnc::Model) -> String {
 /// The largest values of a result with their places: what a person asks of a classifier first.
 fn show(name: &str, tensor: &Tensor) {
     say!("{name}: {}", tensor.ty());
-    let numbers = dnnc::compare::numbers(tensor);
+    let numbers = tensor.to_f64s();
     if numbers.len() <= SHOWN {
         say!("  {numbers:?}");
         return;

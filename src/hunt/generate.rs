@@ -1,7 +1,8 @@
 //! Random networks: operators of every kind on each other's results, with data on which they have a value.
 
 use dnnc_ir::eval::eval_op;
-use dnnc_ir::instance::{Rng, Wish, draw_like};
+use dnnc_ir::instance::{Wish, draw_like};
+use dnnc_ir::random::Rng;
 use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, TensorType, Type, Value};
 
 /// A graph, and data for its inputs.
@@ -222,11 +223,11 @@ impl Making {
         let tensor = |i: usize| &operands[i].1;
         let real = |i: usize| tensor(i).ty().ty.is_real();
         let given = |i: usize| matches!(self.graph.node(operands[i].0).op.kind(), Kind::Input | Kind::Const);
-        let has_zero = |i: usize| numbers(tensor(i)).contains(&0.0);
-        let largest = |i: usize| numbers(tensor(i)).iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        let has_zero = |i: usize| tensor(i).to_f64s().contains(&0.0);
+        let largest = |i: usize| tensor(i).to_f64s().iter().fold(0.0, |m: f64, v| m.max(v.abs()));
         let every = 0..operands.len();
         // Where nothing is multiplied (padding, zeros of weights) kernels multiply by 0, or do not: both are right for finite numbers.
-        if adds_products(op.kind()) && every.clone().any(|i| real(i) && numbers(tensor(i)).iter().any(|v| !v.is_finite())) {
+        if adds_products(op.kind()) && every.clone().any(|i| real(i) && tensor(i).to_f64s().iter().any(|v| !v.is_finite())) {
             return false;
         }
         match op.kind() {
@@ -234,7 +235,7 @@ impl Making {
             Kind::ReduceMean => real(0) || largest(0) <= LARGEST_SUMMED,
             // A part of a product may be infinite, where all of it is 0.
             Kind::ReduceProd | Kind::CumProd => {
-                !real(0) || numbers(tensor(0)).iter().filter(|v| **v != 0.0).map(|v| v.abs().ln().max(0.0)).sum::<f64>() <= 80.0
+                !real(0) || tensor(0).to_f64s().iter().filter(|v| **v != 0.0).map(|v| v.abs().ln().max(0.0)).sum::<f64>() <= 80.0
             }
             // What lies in the lanes of a block that are no elements.
             Kind::Pack => tensor(0).shape()[op.attrs.size("axis")].is_multiple_of(op.attrs.size("block")),
@@ -317,14 +318,8 @@ fn counted(op: Op, operands: &[Tensor]) -> Op {
     op.with("count", holds[0].values::<u8>().iter().map(|&b| i64::from(b)).sum::<i64>())
 }
 
-/// The elements as doubles.
-pub fn numbers(t: &Tensor) -> Vec<f64> {
-    let wide = Op::new(Kind::Cast, [("to", Type::F64.into())]).expect("the row of `cast`");
-    eval_op(&wide, std::slice::from_ref(t)).expect("every type casts to f64")[0].values::<f64>().to_vec()
-}
-
 fn is_moderate(t: &Tensor) -> bool {
-    !t.ty().ty.is_real() || numbers(t).iter().all(|v| v.abs() <= LARGEST)
+    !t.ty().ty.is_real() || t.to_f64s().iter().all(|v| v.abs() <= LARGEST)
 }
 
 /// The tensor with most of its numbers 0: anywhere, or in blocks of the last axis.

@@ -10,10 +10,10 @@ pub mod shrink;
 use crate::via::{Via, executor};
 use crate::{Error, Options};
 use dnnc_frontend::{Refusal, RefusalKind};
-use dnnc_ir::instance::Rng;
+use dnnc_ir::random::Rng;
 use dnnc_ir::{Graph, Tensor, Type};
 use dnnc_targets::Target;
-use generate::{Case, numbers};
+use generate::Case;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
@@ -89,7 +89,7 @@ impl Reference {
             if got.ty() != want.ty() {
                 return Err(format!("result {i} is {}, not {}", got.ty(), want.ty()));
             }
-            let (g, w) = (numbers(got), numbers(want));
+            let (g, w) = (got.to_f64s(), want.to_f64s());
             let width = want.ty().ty.bytes();
             let bits = |t: &Tensor, e: usize| t.bytes()[e * width..(e + 1) * width].to_vec();
             // Integers of 64 bits are not told apart as doubles.

@@ -1,9 +1,9 @@
 //! How much rounding moves the results of a network: the evaluator, with each result of a node rounded anew.
 
-use super::generate::{Case, numbers};
+use super::generate::Case;
 use super::is_exact;
 use dnnc_ir::eval::eval_op;
-use dnnc_ir::instance::Rng;
+use dnnc_ir::random::Rng;
 use dnnc_ir::{Class, Kind, Node, Op, Tensor, Type};
 
 /// How many noisy runs there are, and how loud they are.
@@ -37,7 +37,7 @@ pub fn allowed(case: &Case, want: &[Tensor], effort: Effort) -> Option<Vec<Vec<f
         Effort::Little => (3, 1.0),
         Effort::Great => (24, 4.0),
     };
-    let wanted: Vec<Vec<f64>> = want.iter().map(numbers).collect();
+    let wanted: Vec<Vec<f64>> = want.iter().map(Tensor::to_f64s).collect();
     let tops: Vec<f64> = wanted.iter().map(|w| w.iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs()))).collect();
     let mut allowed: Vec<Vec<f64>> =
         want.iter().zip(&tops).map(|(t, top)| vec![if is_exact(t.ty().ty) { 0.0 } else { base(t.ty().ty) * top }; t.len()]).collect();
@@ -47,7 +47,7 @@ pub fn allowed(case: &Case, want: &[Tensor], effort: Effort) -> Option<Vec<Vec<f
         let got = noisy(case, &mut Rng::new(run + 1), loud, cancelled).ok()?;
         for (i, got) in got.iter().enumerate() {
             let blunt = if is_exact(got.ty().ty) { 0.0 } else { BLUNT * tops[i] };
-            for ((g, w), a) in numbers(got).iter().zip(&wanted[i]).zip(&mut allowed[i]) {
+            for ((g, w), a) in got.to_f64s().iter().zip(&wanted[i]).zip(&mut allowed[i]) {
                 let moved = if g == w || g.is_nan() && w.is_nan() { 0.0 } else { (g - w).abs() };
                 let new = if moved <= blunt { MARGIN * moved } else { f64::INFINITY };
                 *a = a.max(new).max(least(got.ty().ty));
@@ -130,7 +130,7 @@ fn shaken(node: &Node, operands: &[Tensor], t: &Tensor, rng: &mut Rng, loud: f64
         return Ok(t.clone());
     }
     let kind = node.op.kind();
-    let largest = |t: &Tensor| numbers(t).iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs()));
+    let largest = |t: &Tensor| t.to_f64s().iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs()));
     // Sums are as exact as their largest summand; element-wise functions as their value, and what they are a part of as theirs.
     let top = match (kind, node.op.def.class) {
         (Kind::Add | Kind::Sub | Kind::Mod, _) => operands.iter().map(largest).fold(0.0, f64::max),
@@ -172,7 +172,7 @@ fn moved(t: &Tensor, rng: &mut Rng, zeros: Zeros, by: impl Fn(f64) -> f64) -> Te
         new if zeros == Zeros::Left && new.signum() != v.signum() => 0.0,
         new => new,
     };
-    let noise: Vec<f64> = numbers(t).into_iter().map(&mut noise).collect();
+    let noise: Vec<f64> = t.to_f64s().into_iter().map(&mut noise).collect();
     let cast = Op::new(Kind::Cast, [("to", ty.into())]).expect("the row of `cast`");
     eval_op(&cast, &[Tensor::new(t.shape(), &noise)]).expect("doubles cast to every type").swap_remove(0)
 }

@@ -2,7 +2,7 @@
 
 use super::generate::Case;
 use dnnc_ir::eval::{eval_op, eval_with};
-use dnnc_ir::instance::Rng;
+use dnnc_ir::random::Rng;
 use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, TensorType, Value};
 use std::collections::{BTreeMap, BTreeSet};
 

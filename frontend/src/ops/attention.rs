@@ -1,8 +1,8 @@
 //! Attention, written out as products, masks and a softmax: the rewriter finds the fused form.
 
 use super::expr::v;
-use super::kit::{Outputs, count, one, positive};
-use super::{OpImport, onnx};
+use super::helpers::{Outputs, count, one, positive};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, invalid, unsupported};
 use dnnc_ir::{Attr, Kind, Tensor, Type, Value};
 

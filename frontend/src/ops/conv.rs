@@ -1,8 +1,8 @@
 //! Convolutions and the geometry of windows.
 
 use super::expr::v;
-use super::kit::{Outputs, count, one, positive, sizes};
-use super::{OpImport, onnx};
+use super::helpers::{Outputs, count, one, positive, sizes};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, invalid, unsupported};
 use dnnc_ir::{Attr, Kind, Type, Value};
 

@@ -2,8 +2,8 @@
 
 use super::conv::spatial;
 use super::expr::{num, v};
-use super::kit::{Outputs, count, one, positive, size, sizes};
-use super::{OpImport, onnx};
+use super::helpers::{Outputs, count, one, positive, size, sizes};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, invalid};
 use dnnc_ir::{Attr, Kind, Type, Value};
 

@@ -1,8 +1,8 @@
 //! Arithmetic, comparisons, logic, conversions and activations.
 
 use super::expr::{Expr, num, v};
-use super::kit::{Outputs, count, one};
-use super::{OpImport, onnx};
+use super::helpers::{Outputs, count, one};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, invalid, unsupported};
 use dnnc_ir::{Attr, Kind, Type, Value, broadcast};
 
@@ -28,6 +28,7 @@ pub(super) const OPS: &[OpImport] = &[
     onnx("Exp", |b, n| map(b, n, Kind::Exp)),
     onnx("Floor", |b, n| map(b, n, Kind::Floor)),
     onnx("HardSwish", |b, n| map(b, n, Kind::HardSwish)),
+    OpImport { note: "tensors only", ..onnx("Identity", |_, n| Ok(vec![n.input(0)?])) },
     onnx("IsInf", is_inf),
     onnx("IsNaN", |b, n| {
         let x = compared(b, n.input(0)?)?;

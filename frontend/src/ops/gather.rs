@@ -1,9 +1,9 @@
 //! Picking and placing elements by index.
 
 use super::expr::v;
-use super::kit::{Outputs, count, one, size};
+use super::helpers::{Outputs, count, one, size};
 use super::reduce::how_many;
-use super::{OpImport, onnx};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, axis, invalid};
 use dnnc_ir::{Attr, Kind, Type, Value};
 

@@ -1,8 +1,8 @@
 //! Products of matrices and of tensors.
 
 use super::expr::v;
-use super::kit::{Outputs, count, one};
-use super::{OpImport, onnx};
+use super::helpers::{Outputs, count, one};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, invalid};
 use dnnc_ir::{Kind, Type, Value, broadcast};
 
@@ -155,7 +155,7 @@ fn diagonal(b: &mut Build, mut x: Labelled) -> Result<Labelled> {
         if shape[j] != size {
             return invalid!("axes of size {size} and {} have the same label", shape[j]);
         }
-        let moved = b.transpose(x.value, &super::kit::moved_last(rank, &[i, j]))?;
+        let moved = b.transpose(x.value, &super::helpers::moved_last(rank, &[i, j]))?;
         let mut flat: Vec<usize> = b.shape(moved)[..rank - 2].to_vec();
         flat.push(size * size);
         let moved = b.reshape(moved, &flat)?;

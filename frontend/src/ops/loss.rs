@@ -1,8 +1,8 @@
 //! Losses: the logarithm of the probability of the right class, negated and weighted.
 
 use super::expr::v;
-use super::kit::{Outputs, one};
-use super::{OpImport, onnx};
+use super::helpers::{Outputs, one};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, invalid};
 use dnnc_ir::{Attr, Kind, Type, Value};
 

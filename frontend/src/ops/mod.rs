@@ -7,7 +7,7 @@ mod detection;
 mod elementwise;
 mod expr;
 mod gather;
-mod kit;
+mod helpers;
 mod linear;
 mod loss;
 mod moving;
@@ -17,30 +17,13 @@ mod quant;
 pub(crate) mod recurrent;
 mod reduce;
 mod resize;
+mod row;
 mod signal;
 
-use crate::build::{Build, Node, Result};
-use dnnc_ir::Value;
-
-/// How one ONNX operator, in a range of opset versions, becomes operators of the IR.
-pub(crate) struct OpImport {
-    /// Domain; empty is ONNX's own.
-    pub domain: &'static str,
-    /// Operator type.
-    pub name: &'static str,
-    /// First opset version with this meaning.
-    pub since: i64,
-    /// Last opset version with this meaning, if there is a later one that differs.
-    pub until: Option<i64>,
-    /// Builds the operator; one value for each output that the node has (trailing ones may be left out).
-    pub import: fn(&mut Build, &Node) -> Result<Vec<Value>>,
-    /// What of it is supported; empty: all.
-    pub note: &'static str,
-}
+pub(crate) use row::OpImport;
 
 /// Every importer, a slice a family.
 pub(crate) const TABLE: &[&[OpImport]] = &[
-    crate::control::ROWS,
     elementwise::OPS,
     quant::OPS,
     linear::OPS,
@@ -63,17 +46,13 @@ pub(crate) const TABLE: &[&[OpImport]] = &[
     contrib::plain::OPS,
 ];
 
-type Import = fn(&mut Build, &Node) -> Result<Vec<Value>>;
-
-/// A row for an operator of ONNX's own domain whose importer knows every opset version.
-const fn onnx(name: &'static str, import: Import) -> OpImport {
-    OpImport { domain: "", name, since: 1, until: None, import, note: "" }
-}
-
-/// A row for an operator of ONNX Runtime.
-const fn microsoft(name: &'static str, import: Import) -> OpImport {
-    OpImport { domain: "com.microsoft", name, since: 1, until: None, import, note: "" }
-}
+/// Operators that the reader or the importer of control flow knows itself, and what of them is supported.
+pub(crate) const WITHOUT_ROW: &[(&str, &str)] = &[
+    ("Constant", "not: strings"),
+    ("If", "tensors only"),
+    ("Loop", "tensors only"),
+    ("Scan", "tensors only; opset 8: sequences of one length"),
+];
 
 /// The row of an operator at an opset version.
 pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Option<&'static OpImport> {

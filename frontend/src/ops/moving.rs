@@ -1,9 +1,9 @@
 //! Operators that move data: shapes, slices, paddings, tables of constants.
 
 use super::expr::v;
-use super::kit::{Outputs, count, one, positive, size, sizes};
-use super::{OpImport, onnx};
-use crate::build::{Build, Node, Result, axes, axis, floats, integers, invalid};
+use super::helpers::{Outputs, count, one, positive, size, sizes};
+use super::row::{OpImport, onnx};
+use crate::build::{Build, Node, Result, axes, axis, integers, invalid};
 use dnnc_ir::{Attr, Kind, Tensor, Type, Value, broadcast};
 
 pub(super) const OPS: &[OpImport] = &[
@@ -376,7 +376,7 @@ pub(super) fn range(b: &mut Build, n: &Node) -> Outputs {
         let list = b.konst(Tensor::new([len], &list));
         return one(b.cast(list, ty));
     }
-    let one_of = |t: &Tensor| floats(t).and_then(|f| f.first().copied());
+    let one_of = |t: &Tensor| t.to_f64s().first().copied();
     let (Some(s), Some(l), Some(d)) = (one_of(&start), one_of(&limit), one_of(&delta)) else { return invalid!("a range of {ty}") };
     let steps = ((l - s) / d).ceil();
     if d == 0.0 || !steps.is_finite() {

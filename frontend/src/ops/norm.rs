@@ -1,8 +1,8 @@
 //! Normalisation and softmax.
 
 use super::expr::v;
-use super::kit::{Outputs, count, one, positive};
-use super::{OpImport, onnx};
+use super::helpers::{Outputs, count, one, positive};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, axes, invalid, unsupported};
 use dnnc_ir::{Kind, Type, Value};
 

@@ -2,8 +2,8 @@
 
 use super::conv::{Window, spatial};
 use super::expr::v;
-use super::kit::{Outputs, count, one, positive};
-use super::{OpImport, onnx};
+use super::helpers::{Outputs, count, one, positive};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, invalid};
 use dnnc_ir::{Attr, Kind, Value};
 
@@ -116,7 +116,7 @@ fn max_unpool(b: &mut Build, n: &Node) -> Outputs {
     let list = |name: &str, default: usize, len: usize| -> Result<Vec<usize>> {
         match n.ints(name)? {
             None => Ok(vec![default; len]),
-            Some(list) if list.len() == len => super::kit::sizes(&list),
+            Some(list) if list.len() == len => super::helpers::sizes(&list),
             Some(list) => invalid!("attribute `{name}` has {} numbers, not {len}", list.len()),
         }
     };
@@ -128,7 +128,7 @@ fn max_unpool(b: &mut Build, n: &Node) -> Outputs {
         natural.push(size);
     }
     let wanted = match n.opt(2) {
-        Some(given) => super::kit::sizes(&b.need_i64s(given)?)?,
+        Some(given) => super::helpers::sizes(&b.need_i64s(given)?)?,
         None => natural.clone(),
     };
     if wanted.len() != natural.len() {

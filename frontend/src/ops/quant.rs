@@ -5,9 +5,9 @@
 
 use super::conv::convolution;
 use super::expr::v;
-use super::kit::{Outputs, count, one, positive};
+use super::helpers::{Outputs, count, one, positive};
 use super::linear::matmul;
-use super::{OpImport, onnx};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, axis, invalid};
 use dnnc_ir::{Kind, Type, Value};
 

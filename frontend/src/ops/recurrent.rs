@@ -1,8 +1,8 @@
 //! LSTM, GRU and RNN: the product of all inputs with their weights is taken at once, then each direction runs by itself.
 
 use super::expr::v;
-use super::kit::{Outputs, positive};
-use super::{OpImport, onnx};
+use super::helpers::{Outputs, positive};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, invalid, unsupported};
 use dnnc_ir::{Attr, Kind, Type, Value};
 

@@ -1,8 +1,8 @@
 //! Reductions, arguments of extremes, running sums.
 
 use super::expr::v;
-use super::kit::{Outputs, count, one, size};
-use super::{OpImport, onnx};
+use super::helpers::{Outputs, count, one, size};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, axes, axis, invalid};
 use dnnc_ir::{Attr, Kind, Type, Value};
 

@@ -1,7 +1,7 @@
 //! Resize and Upsample: along each axis an output element is a weighted sum of a few input elements, all known at import.
 
-use super::kit::{Outputs, count, one, size, sizes};
-use super::{OpImport, onnx};
+use super::helpers::{Outputs, count, one, size, sizes};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, axes, invalid, unsupported};
 use dnnc_ir::{Attr, Kind, Type, Value};
 

@@ -1,8 +1,8 @@
 //! Fourier transforms and the tables around them.
 
 use super::expr::v;
-use super::kit::{Outputs, count, inverse, moved_last, one, positive, size};
-use super::{OpImport, onnx};
+use super::helpers::{Outputs, count, inverse, moved_last, one, positive, size};
+use super::row::{OpImport, onnx};
 use crate::build::{Build, Node, Result, axis, invalid};
 use dnnc_ir::{Tensor, TensorType, Type, Value};
 use std::f64::consts::PI;

@@ -53,7 +53,7 @@ fn floats_of_8_bits_have_infinities_and_nan() {
 #[test]
 fn bits_of_numbers_narrower_than_a_byte_are_kept() {
     let cast = |from, to, values: &[u8]| {
-        let y = result("BitCast 26", vec![int("to", crate::build::type_code(to).into())], &[bytes(from, &[values.len()], values)]);
+        let y = result("BitCast 26", vec![int("to", crate::element::type_code(to).into())], &[bytes(from, &[values.len()], values)]);
         assert_eq!(y.ty().ty, to);
         y.bytes().to_vec()
     };

@@ -2,8 +2,9 @@
 
 use super::check::{self, Types};
 use super::data::{self, Number, Numbers, Results};
-use super::per_output;
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use super::work::per_output;
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
@@ -244,7 +245,7 @@ fn eval_select(_: &Attrs, x: &[Tensor]) -> Results {
 mod tests {
     use super::*;
     use crate::Attr;
-    use crate::op::Op;
+    use crate::graph::Op;
 
     fn run(kind: Kind, attrs: &[(&'static str, Attr)], x: &[Tensor]) -> Result<Tensor, String> {
         crate::eval::eval_op(&Op::new(kind, attrs.to_vec()).expect("attributes"), x).map(|mut y| y.remove(0))

@@ -2,9 +2,10 @@
 
 use super::check;
 use super::data::{self, Results, with_int};
-use super::{nothing, per_output};
+use super::work::{nothing, per_output};
 use crate::float8::{self, Round};
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
@@ -109,7 +110,7 @@ fn to_odd(v: i128) -> f64 {
 mod tests {
     use super::*;
     use crate::Attr;
-    use crate::op::Op;
+    use crate::graph::Op;
 
     fn to(ty: Type, x: Tensor) -> Tensor {
         let op = Op::new(Kind::Cast, [("to", Attr::Type(ty))]).expect("attributes");

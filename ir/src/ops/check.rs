@@ -1,6 +1,6 @@
 //! What shape rules ask of attributes and types; every answer "no" is a sentence.
 
-use crate::op::Attrs;
+use crate::graph::Attrs;
 use crate::types::{TensorType, Type, broadcast};
 
 /// What a shape rule answers.

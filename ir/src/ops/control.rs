@@ -3,7 +3,8 @@
 use super::check::{self, Types, ensure};
 use super::data::{self, Results, bools};
 use crate::graph::Graph;
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
@@ -130,7 +131,7 @@ fn eval_repeat(attrs: &Attrs, x: &[Tensor]) -> Results {
 mod tests {
     use super::*;
     use crate::Attr;
-    use crate::op::Op;
+    use crate::graph::Op;
 
     fn scalar(ty: Type) -> TensorType {
         TensorType::new(ty, [])

@@ -3,9 +3,10 @@
 use super::check::{self, Types, ensure};
 use super::data::{self, Number, Results};
 use super::linear::{from_low_bits, low_bits, product_type};
-use super::product;
 use super::window::{positions, spatial, taps, way};
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use super::work::product;
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
@@ -165,8 +166,8 @@ fn eval_conv(attrs: &Attrs, inputs: &[Tensor]) -> Results {
     let [x, w] = [&inputs[0], &inputs[1]];
     Ok(vec![match ty.ty.is_float() {
         true => {
-            let bias = inputs.get(2).map(data::reals);
-            data::from_reals(&ty, &convolve(attrs, x, w, &ty.shape, &data::reals(x), &data::reals(w), bias.as_deref()))
+            let bias = inputs.get(2).map(Tensor::to_f64s);
+            data::from_reals(&ty, &convolve(attrs, x, w, &ty.shape, &x.to_f64s(), &w.to_f64s(), bias.as_deref()))
         }
         false => {
             let bias = inputs.get(2).map(low_bits);
@@ -179,8 +180,8 @@ fn eval_conv_transpose(attrs: &Attrs, inputs: &[Tensor]) -> Results {
     let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
     let ty = conv_transpose(attrs, &types)?.remove(0);
     let [x, w] = [&inputs[0], &inputs[1]];
-    let bias = inputs.get(2).map(data::reals);
-    let (values, weights) = (data::reals(x), data::reals(w));
+    let bias = inputs.get(2).map(Tensor::to_f64s);
+    let (values, weights) = (x.to_f64s(), w.to_f64s());
     let axes = w.shape().len() - 2;
     let [sizes, counts] = [&x.shape()[2..], &ty.shape[2..]];
     let [from, to] = [data::strides(sizes), data::strides(counts)];
@@ -217,7 +218,7 @@ fn eval_conv_transpose(attrs: &Attrs, inputs: &[Tensor]) -> Results {
 mod tests {
     use super::*;
     use crate::Attr;
-    use crate::op::Op;
+    use crate::graph::Op;
 
     fn ints(v: &[i64]) -> Attr {
         Attr::Ints(v.to_vec())

@@ -84,17 +84,6 @@ macro_rules! with_bits {
 }
 pub(super) use with_bits;
 
-/// The elements of a tensor of a float type.
-pub fn reals(x: &Tensor) -> Vec<f64> {
-    match x.ty().ty {
-        Type::F64 => x.values::<f64>().to_vec(),
-        Type::F32 => x.values::<f32>().iter().map(|&v| v.into()).collect(),
-        Type::F16 => x.values::<half::f16>().iter().map(|v| v.to_f64()).collect(),
-        Type::BF16 => x.values::<half::bf16>().iter().map(|v| v.to_f64()).collect(),
-        small => x.values::<u8>().iter().map(|&v| float8::decode(small, v.into())).collect(),
-    }
-}
-
 /// A tensor of the float type `ty` from f16 on, each value rounded once.
 pub fn from_reals(ty: &TensorType, values: &[f64]) -> Tensor {
     match ty.ty {
@@ -116,7 +105,7 @@ pub fn from_ints(ty: &TensorType, values: &[i128]) -> Tensor {
 
 /// The elements of a tensor.
 pub fn numbers(x: &Tensor) -> Numbers {
-    if x.ty().ty.is_float() { Numbers::Reals(reals(x)) } else { Numbers::Ints(ints(x)) }
+    if x.ty().ty.is_float() { Numbers::Reals(x.to_f64s()) } else { Numbers::Ints(ints(x)) }
 }
 
 /// The elements of a tensor of i64, as indices of other tensors are.
@@ -361,6 +350,23 @@ pub fn place<T: Pod>(out: &mut [T], strides_out: &[isize], start: isize, x: &[T]
             out[(o + k * step_o) as usize] = x[(i + k * step_i) as usize];
         }
     });
+}
+
+/// Tensors one after the other along an axis.
+pub fn join(parts: &[Tensor], axis: usize) -> Tensor {
+    let mut shape = parts[0].shape().to_vec();
+    shape[axis] = parts.iter().map(|x| x.shape()[axis]).sum();
+    let to = strides(&shape);
+    let ty = TensorType::new(parts[0].ty().ty, shape);
+    with_bits!(ty.ty, T => {
+        let mut out = vec![T::default(); ty.len()];
+        let mut start = 0;
+        for part in parts {
+            place(&mut out, &to, start, part.values::<T>(), &strides(part.shape()), part.shape());
+            start += part.shape()[axis] as isize * to[axis];
+        }
+        Tensor::with_type(ty, &out)
+    })
 }
 
 /// Elements of `x` at `indices` of `shape` along `axis`, the other coordinates being their own.

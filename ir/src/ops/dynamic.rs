@@ -2,8 +2,9 @@
 
 use super::check::{self, Types, ensure};
 use super::data::{self, Number, Numbers, Results};
-use super::{per_input, product};
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use super::work::{per_input, product};
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
@@ -190,8 +191,7 @@ fn eval_unique(attrs: &Attrs, x: &[Tensor]) -> Results {
         let mut missing = x.shape().to_vec();
         missing[axis] = padded - found;
         let zeros = Tensor::zeros(TensorType::new(x.ty().ty, missing));
-        let concat = crate::Op::new(Kind::Concat, [("axis", (axis as i64).into())])?;
-        y = crate::eval::eval_op(&concat, &[y, zeros])?.remove(0);
+        y = data::join(&[y, zeros], axis);
         firsts.resize(padded, 0);
     }
     let firsts: Vec<i64> = firsts.into_iter().map(|i| i as i64).collect();
@@ -254,7 +254,7 @@ fn eval_non_max_suppression(attrs: &Attrs, x: &[Tensor]) -> Results {
 mod tests {
     use super::*;
     use crate::Attr;
-    use crate::op::Op;
+    use crate::graph::Op;
 
     fn run(kind: Kind, attrs: &[(&'static str, Attr)], x: &[Tensor]) -> Result<Vec<Tensor>, String> {
         crate::eval::eval_op(&Op::new(kind, attrs.to_vec()).expect("attributes"), x)

@@ -2,8 +2,9 @@
 
 use super::check::{self, Types, ensure};
 use super::data::{self, Number, Numbers, Results, with_bits};
-use super::{per_input, per_output};
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use super::work::{per_input, per_output};
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
@@ -208,7 +209,7 @@ fn eval_scatter_nd(attrs: &Attrs, x: &[Tensor]) -> Results {
 mod tests {
     use super::*;
     use crate::Attr;
-    use crate::op::Op;
+    use crate::graph::Op;
 
     fn try_run(kind: Kind, attrs: &[(&'static str, Attr)], x: &[Tensor]) -> Result<Tensor, String> {
         crate::eval::eval_op(&Op::new(kind, attrs.to_vec()).expect("attributes"), x).map(|mut y| y.remove(0))

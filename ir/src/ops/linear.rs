@@ -3,8 +3,9 @@
 use super::check::{self, Types, ensure};
 use super::data::{self, Number, Results};
 use super::norm::softmax_lane;
-use super::product;
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use super::work::product;
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type, broadcast};
 
@@ -176,7 +177,7 @@ pub fn from_low_bits(ty: &TensorType, values: &[i64]) -> Tensor {
 fn eval_matmul(attrs: &Attrs, x: &[Tensor]) -> Results {
     let ty = matmul(attrs, &[x[0].ty().clone(), x[1].ty().clone()])?.remove(0);
     Ok(vec![match ty.ty.is_float() {
-        true => data::from_reals(&ty, &multiply(attrs, x, &ty.shape, &data::reals(&x[0]), &data::reals(&x[1]))),
+        true => data::from_reals(&ty, &multiply(attrs, x, &ty.shape, &x[0].to_f64s(), &x[1].to_f64s())),
         false => from_low_bits(&ty, &multiply(attrs, x, &ty.shape, &low_bits(&x[0]), &low_bits(&x[1]))),
     }])
 }
@@ -186,7 +187,7 @@ fn eval_attention(attrs: &Attrs, x: &[Tensor]) -> Results {
     let ty = attention(attrs, &types)?.remove(0);
     let [[l, d], [s, e]] = [matrix(x[0].ty(), false), matrix(x[2].ty(), false)];
     let lead = &ty.shape[..ty.rank() - 2];
-    let values: Vec<Vec<f64>> = x.iter().map(data::reals).collect();
+    let values: Vec<Vec<f64>> = x.iter().map(Tensor::to_f64s).collect();
     let [q, k, v] = [&values[0], &values[1], &values[2]];
     let scores_shape = [lead, &[l, s]].concat();
     // Without a mask a single 0 is broadcast.
@@ -225,7 +226,7 @@ fn eval_det(attrs: &Attrs, x: &[Tensor]) -> Results {
     if n == 0 {
         return Ok(vec![data::from_reals(&ty, &vec![1.0; ty.len()])]);
     }
-    let determinants: Vec<f64> = data::reals(&x[0]).chunks_mut(n * n).map(|m| determinant(m, n)).collect();
+    let determinants: Vec<f64> = x[0].to_f64s().chunks_mut(n * n).map(|m| determinant(m, n)).collect();
     Ok(vec![data::from_reals(&ty, &determinants)])
 }
 
@@ -255,7 +256,7 @@ fn determinant(m: &mut [f64], n: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::Attr;
-    use crate::op::Op;
+    use crate::graph::Op;
 
     fn run(kind: Kind, attrs: &[(&'static str, Attr)], x: &[Tensor]) -> Tensor {
         crate::eval::eval_op(&Op::new(kind, attrs.to_vec()).expect("attributes"), x).expect("an answer").remove(0)

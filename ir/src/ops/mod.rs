@@ -17,9 +17,10 @@ mod sample;
 mod source;
 mod unary;
 mod window;
+mod work;
 
-use crate::op::{Attrs, Kind, OpDef};
-use crate::types::TensorType;
+use crate::graph::OpDef;
+use crate::kind::Kind;
 use std::sync::LazyLock;
 
 /// Every operator.
@@ -49,26 +50,6 @@ static BY_KIND: LazyLock<Vec<&'static OpDef>> = LazyLock::new(|| {
 /// The row of an operator.
 pub fn def(kind: Kind) -> &'static OpDef {
     BY_KIND[kind as usize]
-}
-
-/// Work: so many operations an element of the first result.
-fn per_output<const N: u64>(_: &Attrs, _: &[TensorType], results: &[TensorType]) -> u64 {
-    (results[0].len() as u64).saturating_mul(N)
-}
-
-/// Work: so many operations an element of the first input.
-fn per_input<const N: u64>(_: &Attrs, inputs: &[TensorType], _: &[TensorType]) -> u64 {
-    (inputs[0].len() as u64).saturating_mul(N)
-}
-
-/// Work of operators that compute nothing.
-fn nothing(_: &Attrs, _: &[TensorType], _: &[TensorType]) -> u64 {
-    0
-}
-
-/// The product of numbers that may be large.
-fn product(factors: &[usize]) -> u64 {
-    factors.iter().fold(1, |n, &f| n.saturating_mul(f as u64))
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use super::check::{self, Types, ensure};
 use super::data::{self, Results, with_bits};
-use super::{nothing, per_output};
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use super::work::{nothing, per_output};
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, broadcast};
 
@@ -207,20 +208,7 @@ fn eval_slice(attrs: &Attrs, x: &[Tensor]) -> Results {
 }
 
 fn eval_concat(attrs: &Attrs, x: &[Tensor]) -> Results {
-    let axis = attrs.size("axis");
-    let mut shape = x[0].shape().to_vec();
-    shape[axis] = x.iter().map(|x| x.shape()[axis]).sum();
-    let to = data::strides(&shape);
-    let ty = TensorType::new(x[0].ty().ty, shape);
-    with_bits!(ty.ty, T => {
-        let mut out = vec![T::default(); ty.len()];
-        let mut start = 0;
-        for part in x {
-            data::place(&mut out, &to, start, part.values::<T>(), &data::strides(part.shape()), part.shape());
-            start += part.shape()[axis] as isize * to[axis];
-        }
-        Ok(vec![Tensor::with_type(ty, &out)])
-    })
+    Ok(vec![data::join(x, attrs.size("axis"))])
 }
 
 fn eval_pad(attrs: &Attrs, x: &[Tensor]) -> Results {
@@ -311,7 +299,7 @@ fn eval_unpack(attrs: &Attrs, x: &[Tensor]) -> Results {
 mod tests {
     use super::*;
     use crate::Attr;
-    use crate::op::Op;
+    use crate::graph::Op;
     use crate::types::Type;
 
     fn run(kind: Kind, attrs: &[(&'static str, Attr)], x: &[Tensor]) -> Tensor {

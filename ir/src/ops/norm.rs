@@ -2,8 +2,9 @@
 
 use super::check::{self, Types};
 use super::data::{self, Lanes, Results};
-use super::per_output;
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use super::work::per_output;
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
@@ -50,7 +51,7 @@ fn along_axes(attrs: &Attrs, x: &[TensorType]) -> Types {
 
 fn softmax(attrs: &Attrs, x: &Tensor, log: bool) -> Results {
     let lanes = Lanes::new(x.shape(), attrs.size("axis"));
-    let mut values = data::reals(x);
+    let mut values = x.to_f64s();
     for start in lanes.starts() {
         let mut lane: Vec<f64> = (0..lanes.size).map(|i| values[start + i * lanes.inner]).collect();
         softmax_lane(&mut lane, log);
@@ -81,7 +82,7 @@ fn normalise(attrs: &Attrs, x: &Tensor, centred: bool) -> Results {
     let count = (x.len() / groups.max(1)) as f64;
     let from = data::strides(x.shape());
     let rows = data::Rows::new(x.shape(), [&from, &to]);
-    let mut values = data::reals(x);
+    let mut values = x.to_f64s();
     // Means of the values, or of their squares, of each group.
     let mean = |values: &[f64], square: bool| {
         let mut sums = vec![0.0; groups];
@@ -116,7 +117,7 @@ fn normalise(attrs: &Attrs, x: &Tensor, centred: bool) -> Results {
 mod tests {
     use super::*;
     use crate::Attr;
-    use crate::op::Op;
+    use crate::graph::Op;
 
     fn run(kind: Kind, attrs: &[(&'static str, Attr)], shape: &[usize], x: &[f64]) -> Vec<f64> {
         let op = Op::new(kind, attrs.to_vec()).expect("attributes");

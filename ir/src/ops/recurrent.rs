@@ -2,9 +2,10 @@
 
 use super::check::{self, Types, ensure};
 use super::data::{self, Results};
-use super::product;
 use super::unary::{sigmoid, softplus};
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use super::work::product;
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
@@ -226,7 +227,7 @@ impl Sequences {
             usize::try_from(len).ok().filter(|&l| l <= steps).ok_or_else(|| format!("a sequence of {steps} has no length {len}"))
         };
         let lens = lens.map_or(Ok(vec![steps; batch]), |l| data::i64s(l).iter().map(len).collect())?;
-        let [xw, r, h] = [0, 1, 2].map(|i| data::reals(&x[i]));
+        let [xw, r, h] = [0, 1, 2].map(|i| x[i].to_f64s());
         Ok(Sequences { steps, hidden: attrs.size("hidden"), batch, reverse: attrs.flag("reverse"), xw, r, h, lens })
     }
 
@@ -259,8 +260,8 @@ fn eval_lstm(attrs: &Attrs, x: &[Tensor]) -> Results {
     let lens = attrs.flag("has_lens").then(|| &x[4]);
     let sequences = Sequences::new(attrs, x, lens)?;
     let hidden = sequences.hidden;
-    let mut cells = data::reals(&x[3]);
-    let peepholes = if attrs.flag("has_peepholes") { data::reals(&x[x.len() - 1]) } else { vec![0.0; 3 * hidden] };
+    let mut cells = x[3].to_f64s();
+    let peepholes = if attrs.flag("has_peepholes") { x[x.len() - 1].to_f64s() } else { vec![0.0; 3 * hidden] };
     let f = activation(attrs, "act_f", ["alpha_f", "beta_f"]);
     let g = activation(attrs, "act_g", ["alpha_g", "beta_g"]);
     let h = activation(attrs, "act_h", ["alpha_h", "beta_h"]);
@@ -286,7 +287,7 @@ fn eval_gru(attrs: &Attrs, x: &[Tensor]) -> Results {
     let lens = attrs.flag("has_lens").then(|| &x[x.len() - 1]);
     let sequences = Sequences::new(attrs, x, lens)?;
     let hidden = sequences.hidden;
-    let rb = if attrs.flag("has_bias") { data::reals(&x[3]) } else { vec![0.0; 3 * hidden] };
+    let rb = if attrs.flag("has_bias") { x[3].to_f64s() } else { vec![0.0; 3 * hidden] };
     let f = activation(attrs, "act_f", ["alpha_f", "beta_f"]);
     let g = activation(attrs, "act_g", ["alpha_g", "beta_g"]);
     let (clip, linear_before_reset) = (clip(attrs), attrs.flag("linear_before_reset"));
@@ -319,7 +320,7 @@ fn eval_rnn(attrs: &Attrs, x: &[Tensor]) -> Results {
 mod tests {
     use super::*;
     use crate::Attr;
-    use crate::op::Op;
+    use crate::graph::Op;
 
     fn run(kind: Kind, attrs: &[(&'static str, Attr)], x: &[Tensor]) -> Vec<Vec<f64>> {
         let op = Op::new(kind, attrs.to_vec()).expect("attributes");

@@ -2,8 +2,9 @@
 
 use super::check::{self, Types};
 use super::data::{self, Lanes, Number, Numbers, Results};
-use super::per_input;
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use super::work::per_input;
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
@@ -293,7 +294,7 @@ fn eval_top_k(attrs: &Attrs, x: &[Tensor]) -> Results {
 mod tests {
     use super::*;
     use crate::Attr;
-    use crate::op::Op;
+    use crate::graph::Op;
 
     fn run(kind: Kind, attrs: &[(&'static str, Attr)], x: Tensor) -> Vec<Tensor> {
         crate::eval::eval_op(&Op::new(kind, attrs.to_vec()).expect("attributes"), &[x]).expect("an answer")

@@ -2,8 +2,9 @@
 
 use super::check::{self, Types, ensure};
 use super::data::{self, Lanes, Results};
-use super::product;
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use super::work::product;
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
@@ -105,7 +106,7 @@ fn eval_resample(attrs: &Attrs, x: &[Tensor]) -> Results {
     let axis = attrs.size("axis");
     let lanes = Lanes::new(x[0].shape(), axis);
     let [outputs, taps] = [x[1].shape()[0], x[1].shape()[1]];
-    let (values, weights) = (data::reals(&x[0]), data::reals(&x[2]));
+    let (values, weights) = (x[0].to_f64s(), x[2].to_f64s());
     let indices = data::i64s(&x[1]);
     if let Some(i) = indices.iter().find(|&&i| usize::try_from(i).map_or(true, |i| i >= lanes.size)) {
         return Err(format!("index {i} is out of range for {} elements", lanes.size));
@@ -199,7 +200,7 @@ fn outer(x: f64) -> f64 {
 
 fn eval_grid_sample(attrs: &Attrs, x: &[Tensor]) -> Results {
     let ty = grid_sample(attrs, &[x[0].ty().clone(), x[1].ty().clone()])?.remove(0);
-    let (values, grid) = (data::reals(&x[0]), data::reals(&x[1]));
+    let (values, grid) = (x[0].to_f64s(), x[1].to_f64s());
     let sampler = Sampler {
         mode: attrs.word("mode"),
         padding: attrs.word("padding"),
@@ -246,7 +247,7 @@ fn neighbours(v: f64, size: usize) -> Option<[(usize, f64); 2]> {
 
 fn eval_roi_align(attrs: &Attrs, x: &[Tensor]) -> Results {
     let [images, channels, height, width] = [0, 1, 2, 3].map(|i| x[0].shape()[i]);
-    let (values, boxes) = (data::reals(&x[0]), data::reals(&x[1]));
+    let (values, boxes) = (x[0].to_f64s(), x[1].to_f64s());
     let [out_h, out_w, ratio] = ["out_h", "out_w", "ratio"].map(|name| attrs.size(name));
     let [max, half_pixel] = [attrs.word("mode") == "max", attrs.flag("half_pixel")];
     let mut out = Vec::with_capacity(x[1].shape()[0] * channels * out_h * out_w);
@@ -296,7 +297,7 @@ fn eval_roi_align(attrs: &Attrs, x: &[Tensor]) -> Results {
 mod tests {
     use super::*;
     use crate::Attr;
-    use crate::op::Op;
+    use crate::graph::Op;
 
     fn run(kind: Kind, attrs: &[(&'static str, Attr)], x: &[Tensor]) -> Vec<f32> {
         let op = Op::new(kind, attrs.to_vec()).expect("attributes");

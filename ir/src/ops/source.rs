@@ -1,7 +1,9 @@
 //! Where values come from: inputs and constants.
 
-use super::{check, nothing};
-use crate::op::{Arity, AttrKind, Class, Kind, OpDef};
+use super::check;
+use super::work::nothing;
+use crate::graph::OpDef;
+use crate::kind::{Arity, AttrKind, Class, Kind};
 
 /// Rows of the family.
 pub const ROWS: &[OpDef] = &[

@@ -2,8 +2,9 @@
 
 use super::check::{self, Types};
 use super::data::{self, Results};
-use super::per_output;
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use super::work::per_output;
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
@@ -123,13 +124,13 @@ fn clamp(attrs: &Attrs, x: &[TensorType]) -> Types {
 
 /// A function of floats, for operators whose shape rule admits nothing else.
 fn of_reals(x: &Tensor, f: impl Fn(f64) -> f64) -> Tensor {
-    let mut values = data::reals(x);
+    let mut values = x.to_f64s();
     values.iter_mut().for_each(|v| *v = f(*v));
     data::from_reals(x.ty(), &values)
 }
 
 fn test(x: &Tensor, f: impl Fn(f64) -> bool) -> Tensor {
-    let values: Vec<u8> = data::reals(x).into_iter().map(|v| f(v).into()).collect();
+    let values: Vec<u8> = x.to_f64s().into_iter().map(|v| f(v).into()).collect();
     Tensor::with_type(TensorType::new(Type::Bool, x.shape()), &values)
 }
 
@@ -202,7 +203,7 @@ fn erfc(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::Op;
+    use crate::graph::Op;
 
     fn run<T: crate::Element>(kind: Kind, attrs: &[(&'static str, crate::Attr)], x: &[T]) -> Tensor {
         let op = Op::new(kind, attrs.to_vec()).expect("attributes");

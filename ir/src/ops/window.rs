@@ -2,7 +2,8 @@
 
 use super::check::{self, Types, ensure};
 use super::data::{self, Number, Numbers, Results, Rows};
-use crate::op::{Arity, AttrKind, Attrs, Class, Kind, OpDef};
+use crate::graph::{Attrs, OpDef};
+use crate::kind::{Arity, AttrKind, Class, Kind};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
@@ -233,7 +234,7 @@ fn eval_arg_max_pool(attrs: &Attrs, x: &[Tensor]) -> Results {
 fn eval_avg_pool(attrs: &Attrs, x: &[Tensor]) -> Results {
     let block = attrs.size("block");
     let (x, ty) = (&x[0], pool(attrs, x[0].ty(), x[0].ty().ty, block, true)?.remove(0));
-    let values = data::reals(x);
+    let values = x.to_f64s();
     let mut sums = pool_planes(attrs, x, &ty.shape, block, (0.0, 0.0), |(sum, count), i| (sum + values[i], count + 1.0));
     if attrs.flag("include_pad") {
         // What counts are the positions inside of the padded axes: pool a tensor that is that large.
@@ -257,7 +258,7 @@ fn eval_avg_pool(attrs: &Attrs, x: &[Tensor]) -> Results {
 mod tests {
     use super::*;
     use crate::Attr;
-    use crate::op::Op;
+    use crate::graph::Op;
 
     fn attrs(kernel: &[i64], strides: &[i64], pads: &[i64], dilations: &[i64]) -> Vec<(&'static str, Attr)> {
         let ints = |v: &[i64]| Attr::Ints(v.to_vec());

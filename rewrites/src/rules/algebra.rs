@@ -1,9 +1,12 @@
 //! Identities of element-wise operators.
 
 use super::facts::clamp;
-use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, Term, Why, near, other};
+use super::table::{Check, Make, named, rules};
+use crate::fact::Classes;
+use crate::language::Build;
+use crate::mismatch::{Mismatch, near_miss, no_match};
 use crate::pattern::Arg;
+use crate::term::Term;
 use dnnc_ir::{Kind, Type};
 use egg::Id;
 
@@ -81,77 +84,77 @@ rules! {
     "exp(x) − 1"             : (sub (exp x) 1)                      => (expm1 x)              if loose()
 }
 
-fn is_zero(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if g.splat(args[0].id()) == Some(0.0) { Ok(()) } else { Err(other("the operand is not 0")) }
+fn is_zero(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if g.splat(args[0].id()) == Some(0.0) { Ok(()) } else { Err(no_match("the operand is not 0")) }
 }
 
 /// No constant is added to the value already: constants are gathered once, not in every order.
-fn bare(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn bare(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     without_constant(g, args[0].id(), &[Kind::Add, Kind::Sub])
 }
 
 /// The value is not multiplied with a constant already.
-fn unscaled(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn unscaled(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     without_constant(g, args[0].id(), &[Kind::Mul])
 }
 
-fn without_constant(g: &Classes, x: Id, kinds: &[Kind]) -> Result<(), Why> {
+fn without_constant(g: &Classes, x: Id, kinds: &[Kind]) -> Result<(), Mismatch> {
     let gathered = |t: &Term| t.kind().is_some_and(|k| kinds.contains(&k)) && t.children.iter().any(|&c| g.constant(c));
-    if g.constant(x) || g[x].nodes.iter().any(gathered) { Err(other("constants are gathered already")) } else { Ok(()) }
+    if g.constant(x) || g[x].nodes.iter().any(gathered) { Err(no_match("constants are gathered already")) } else { Ok(()) }
 }
 
-fn unbounded(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if bounds(&args[0])? == (f64::NEG_INFINITY, f64::INFINITY) { Ok(()) } else { Err(other("there are bounds")) }
+fn unbounded(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if bounds(&args[0])? == (f64::NEG_INFINITY, f64::INFINITY) { Ok(()) } else { Err(no_match("there are bounds")) }
 }
 
-fn bounds(clamp: &Arg) -> Result<(f64, f64), Why> {
+fn bounds(clamp: &Arg) -> Result<(f64, f64), Mismatch> {
     let (lo, hi) = (clamp.op().attrs.float("lo"), clamp.op().attrs.float("hi"));
-    if lo <= hi { Ok((lo, hi)) } else { Err(near("the range is empty")) }
+    if lo <= hi { Ok((lo, hi)) } else { Err(near_miss("the range is empty")) }
 }
 
-fn is_relu(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if bounds(&args[0])? == (0.0, f64::INFINITY) { Ok(()) } else { Err(other("the range is not 0…∞")) }
+fn is_relu(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if bounds(&args[0])? == (0.0, f64::INFINITY) { Ok(()) } else { Err(no_match("the range is not 0…∞")) }
 }
 
 /// Integers are clamped to whole bounds, which an implicit rounding would not commute with.
-fn whole_bounds(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn whole_bounds(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let whole =
         |clamp: &Arg| ["lo", "hi"].iter().all(|n| clamp.op().attrs.float(n).is_infinite() || clamp.op().attrs.float(n).fract() == 0.0);
-    if g.elem(args[0].id()).is_real() || args[1..].iter().all(whole) { Ok(()) } else { Err(near("a bound is no integer")) }
+    if g.elem(args[0].id()).is_real() || args[1..].iter().all(whole) { Ok(()) } else { Err(near_miss("a bound is no integer")) }
 }
 
-fn at_least(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn at_least(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     match g.splat(args[0].id()) {
         Some(v) if !v.is_nan() => clamp(v, f64::INFINITY),
-        _ => Err(other("the bound is not one number")),
+        _ => Err(no_match("the bound is not one number")),
     }
 }
 
-fn at_most(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn at_most(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     match g.splat(args[0].id()) {
         Some(v) if !v.is_nan() => clamp(f64::NEG_INFINITY, v),
-        _ => Err(other("the bound is not one number")),
+        _ => Err(no_match("the bound is not one number")),
     }
 }
 
 /// The first clamp applied to the second.
-fn meet(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn meet(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let ((lo, hi), (a, b)) = (bounds(&args[0])?, bounds(&args[1])?);
     clamp(a.clamp(lo, hi), b.clamp(lo, hi))
 }
 
-fn above_zero_first(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn above_zero_first(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (lo, hi) = bounds(&args[0])?;
     clamp(0f64.clamp(lo, hi), hi)
 }
 
-fn above_zero_last(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn above_zero_last(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (lo, hi) = bounds(&args[0])?;
     clamp(lo.max(0.0), hi.max(0.0))
 }
 
-fn same_type(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.ty("to") == g.elem(args[1].id()) { Ok(()) } else { Err(other("the type changes")) }
+fn same_type(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args[0].op().attrs.ty("to") == g.elem(args[1].id()) { Ok(()) } else { Err(no_match("the type changes")) }
 }
 
 /// Whether `wide` has every value of `narrow`.
@@ -187,19 +190,19 @@ fn holds(wide: Type, narrow: Type) -> bool {
     }
 }
 
-fn widens(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn widens(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     same_type(g, &[args[0].clone(), args[2].clone()])?;
     keeps(g, args)
 }
 
-fn keeps(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn keeps(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let (to, between, from) = (args[0].op().attrs.ty("to"), args[1].op().attrs.ty("to"), g.elem(args[2].id()));
     if !holds(between, from) {
-        return Err(other("the type in between loses values"));
+        return Err(no_match("the type in between loses values"));
     }
     // Floats saturate where integers wrap.
     if between.is_float() && !from.is_float() && to.is_int() && !holds(to, from) {
-        return Err(other("a float in between saturates"));
+        return Err(no_match("a float in between saturates"));
     }
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! Convolutions as others that have faster kernels: dilated ones on grids of every d-th pixel, transposed ones phase by phase, volumes slice by
 //! slice. What moves pixels between the forms is reshapes and transposes, which meet those of neighbours and cancel.
 
-use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, OpRef, Why, near, other};
+use super::table::{Check, Make, named, rules};
+use crate::fact::Classes;
+use crate::language::{Build, Range, full_ranges};
+use crate::mismatch::{Mismatch, near_miss, no_match};
 use crate::pattern::Arg;
+use crate::term::OpRef;
 use dnnc_ir::{Attr, Kind};
 use egg::Id;
 
@@ -20,95 +23,60 @@ rules! {
 }
 
 /// A dilated convolution with windows for which there are shorter ways without gaps.
-fn dilated(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn dilated(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let (attrs, kernel) = (&args[0].op().attrs, &g.shape(args[1].id())[2..]);
     let gaps = attrs.ints("dilations").iter().any(|&d| d > 1) && attrs.ints("strides").iter().all(|&s| s == 1);
     let dense = attrs.int("groups") == 1 && attrs.int("block") == 0;
     if gaps && dense && matches!(kernel, [3, 3] | [5, 5] | [7, 7]) {
         Ok(())
     } else {
-        Err(other("the convolution is not dilated, dense and square"))
+        Err(no_match("the convolution is not dilated, dense and square"))
     }
 }
 
 /// A transposed convolution of few phases along axes that all have taps.
-fn phases(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn phases(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     const MOST: i64 = 16;
     let (attrs, shape, w) = (&args[0].op().attrs, g.shape(args[1].id()), g.shape(args[2].id()));
     let (strides, axes) = (attrs.ints("strides"), w.len() - 2);
     let all = strides.iter().zip(&w[2..]).all(|(&s, &k)| k as i64 >= s) && strides.iter().product::<i64>() <= MOST;
     let gaps = attrs.ints("dilations").iter().any(|&d| d > 1);
     let empty = shape.iter().chain(w).any(|&n| n == 0);
-    if axes <= 2 && all && !gaps && !empty { Ok(()) } else { Err(other("it has gaps, or phases without a tap")) }
+    if axes <= 2 && all && !gaps && !empty { Ok(()) } else { Err(no_match("it has gaps, or phases without a tap")) }
 }
 
 /// Images of three axes, one at a time, of one group.
-fn volumes(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn volumes(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let (attrs, shape) = (&args[0].op().attrs, g.shape(args[1].id()));
     let one = shape.len() == 5 && shape[0] == 1 && shape.iter().all(|&n| n > 0) && attrs.ints("strides").len() == 3;
     let dense = args[0].op().kind() != Kind::Conv || attrs.int("groups") == 1;
-    if one && dense && attrs.int("block") == 0 { Ok(()) } else { Err(other("the input is not one volume, without groups")) }
-}
-
-/// Slices of every axis: first element, number and step.
-fn slice(g: &mut Classes, x: Id, axes: &[(usize, usize, i64)]) -> Result<Id, Why> {
-    let whole = axes.iter().zip(g.shape(x)).all(|(&(start, size, step), &n)| start == 0 && size == n && step == 1);
-    if whole {
-        return Ok(x);
-    }
-    let list = |v: Vec<i64>| Attr::from(v);
-    let starts = list(axes.iter().map(|a| a.0 as i64).collect());
-    let sizes = list(axes.iter().map(|a| a.1 as i64).collect());
-    let steps = list(axes.iter().map(|a| a.2).collect());
-    g.op(Kind::Slice, [("starts", starts), ("sizes", sizes), ("steps", steps)], &[x])
-}
-
-/// All of every axis, for [`slice`].
-fn whole(shape: &[usize]) -> Vec<(usize, usize, i64)> {
-    shape.iter().map(|&n| (0, n, 1)).collect()
-}
-
-fn transpose(g: &mut Classes, x: Id, perm: &[i64]) -> Result<Id, Why> {
-    g.op(Kind::Transpose, [("perm", Attr::from(perm.to_vec()))], &[x])
-}
-
-fn concat(g: &mut Classes, axis: i64, parts: &[Id]) -> Result<Id, Why> {
-    if let [one] = parts { Ok(*one) } else { g.op(Kind::Concat, [("axis", Attr::Int(axis))], parts) }
-}
-
-/// `x` between so many elements of `value`, before and after each axis.
-fn pad(g: &mut Classes, x: Id, value: f64, pads: Vec<i64>) -> Result<Id, Why> {
-    if pads.iter().all(|&n| n == 0) {
-        return Ok(x);
-    }
-    let value = g.number(g.elem(x), value)?;
-    g.op(Kind::Pad, [("pads", Attr::from(pads))], &[x, value])
+    if one && dense && attrs.int("block") == 0 { Ok(()) } else { Err(no_match("the input is not one volume, without groups")) }
 }
 
 /// Every d-th pixel along an axis is a grid of its own, and a window with gaps of d one without gaps on a grid: all grids as a batch of images.
-fn on_grids(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn on_grids(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x, w, bias) = (args[0].op(), args[1].id(), args[2].id(), args[3].ids());
     let (d, pads) = (p.attrs.sizes("dilations"), p.attrs.ints("pads"));
     let (shape, kernel) = (g.shape(x).to_vec(), g.shape(w)[2..].to_vec());
     let output: Vec<usize> =
         (0..2).map(|i| (shape[2 + i] as i64 + pads[i] + pads[2 + i] - ((kernel[i] - 1) * d[i]) as i64).max(0) as usize).collect();
     if output.contains(&0) {
-        return Err(other("there is no result"));
+        return Err(no_match("there is no result"));
     }
     // Padding before the image is a multiple of d, or part of the image; behind it, grids are filled up to the same size.
     let inside: Vec<i64> = (0..2).map(|i| if pads[i] % d[i] as i64 == 0 { 0 } else { pads[i] }).collect();
     let size: Vec<usize> = (0..2).map(|i| (shape[2 + i] + inside[i] as usize).div_ceil(d[i])).collect();
     let fill = |i: usize| (size[i] * d[i] - shape[2 + i]) as i64 - inside[i];
-    let x = pad(g, x, 0.0, vec![0, 0, inside[0], inside[1], 0, 0, fill(0), fill(1)])?;
+    let x = g.pad(x, 0.0, vec![0, 0, inside[0], inside[1], 0, 0, fill(0), fill(1)])?;
     let x = g.reshape(x, &[shape[0], shape[1], size[0], d[0], size[1], d[1]])?;
-    let x = transpose(g, x, &[0, 3, 5, 1, 2, 4])?;
+    let x = g.transpose(x, &[0, 3, 5, 1, 2, 4])?;
     let x = g.reshape(x, &[shape[0] * d[0] * d[1], shape[1], size[0], size[1]])?;
 
     let before: Vec<i64> = (0..2).map(|i| (pads[i] - inside[i]) / d[i] as i64).collect();
     let made: Vec<usize> = (0..2).map(|i| output[i].div_ceil(d[i])).collect();
     let after: Vec<i64> = (0..2).map(|i| (made[i] + kernel[i] - 1) as i64 - size[i] as i64 - before[i]).collect();
     if after.iter().any(|&n| n < 0) {
-        return Err(near("a grid would be longer than what is read of it"));
+        return Err(near_miss("a grid would be longer than what is read of it"));
     }
     let op = p.with("dilations", vec![1i64, 1]).with("pads", [before, after].concat());
     let operands = [&[x, w], bias].concat();
@@ -119,15 +87,15 @@ fn on_grids(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 
 /// Images of batch × `steps` × channels whose pixels follow each other in turn, one of each step along an axis: as images of `output` pixels,
 /// without what the last turns make too many.
-fn interleaved(g: &mut Classes, y: Id, [batch, channels]: [usize; 2], steps: &[usize], output: &[usize]) -> Result<Id, Why> {
+fn interleaved(g: &mut Classes, y: Id, [batch, channels]: [usize; 2], steps: &[usize], output: &[usize]) -> Result<Id, Mismatch> {
     let made = g.shape(y)[2..].to_vec();
     let y = g.reshape(y, &[&[batch], steps, &[channels], &made[..]].concat())?;
-    let n = steps.len() as i64;
-    let perm: Vec<i64> = [0, 1 + n].into_iter().chain((0..n).flat_map(|i| [2 + n + i, 1 + i])).collect();
-    let y = transpose(g, y, &perm)?;
+    let n = steps.len();
+    let perm: Vec<usize> = [0, 1 + n].into_iter().chain((0..n).flat_map(|i| [2 + n + i, 1 + i])).collect();
+    let y = g.transpose(y, &perm)?;
     let full = made.iter().zip(steps).map(|(made, step)| made * step);
     let y = g.reshape(y, &[batch, channels].into_iter().chain(full).collect::<Vec<_>>())?;
-    slice(g, y, &whole(&[&[batch, channels], output].concat()))
+    g.slice(y, &full_ranges(&[&[batch, channels], output].concat()))
 }
 
 /// How the results `stride·m + phase` of an axis are a convolution of stride 1.
@@ -142,7 +110,7 @@ struct Phase {
 }
 
 /// The results of every phase of the stride, apart: each reads its own elements of the kernel.
-fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x, w, bias) = (args[0].op(), args[1].id(), args[2].id(), args[3].ids());
     let (strides, pads) = (p.attrs.sizes("strides"), p.attrs.ints("pads"));
     let (shape, weights) = (g.shape(x).to_vec(), g.shape(w).to_vec());
@@ -150,7 +118,7 @@ fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let result = g.apply(p, &[&[x, w], bias].concat())?;
     let output = g.shape(result)[2..].to_vec();
     if output.contains(&0) {
-        return Err(other("there is no result"));
+        return Err(no_match("there is no result"));
     }
     let made: Vec<usize> = (0..axes).map(|i| output[i].div_ceil(strides[i])).collect();
     let phase = |i: usize, r: usize| {
@@ -173,25 +141,26 @@ fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let mut parts = vec![];
     for together in all.chunk_by(|a, b| alike(a, b)) {
         let at = &together[0];
-        let mut axes_read = whole(&shape[..2]);
+        let mut axes_read = full_ranges(&shape[..2]);
         let cut = |n: i64| (-n).max(0) as usize;
         for (i, a) in at.iter().enumerate() {
-            let size = shape[2 + i].checked_sub(cut(a.before) + cut(a.after)).filter(|&n| n > 0).ok_or(near("a phase reads no pixel"))?;
-            axes_read.push((cut(a.before), size, 1));
+            let size =
+                shape[2 + i].checked_sub(cut(a.before) + cut(a.after)).filter(|&n| n > 0).ok_or(near_miss("a phase reads no pixel"))?;
+            axes_read.push(Range { start: cut(a.before), size, step: 1 });
         }
-        let read = slice(g, x, &axes_read)?;
+        let read = g.slice(x, &axes_read)?;
         let mut kernels = vec![];
         for phase in together {
-            let mut taken = whole(&weights[..2]);
-            taken.extend(phase.iter().zip(&strides).map(|(a, &s)| (a.last, a.taps, -(s as i64))));
-            let taken = slice(g, w, &taken)?;
+            let mut taken = full_ranges(&weights[..2]);
+            taken.extend(phase.iter().zip(&strides).map(|(a, &s)| Range { start: a.last, size: a.taps, step: -(s as i64) }));
+            let taken = g.slice(w, &taken)?;
             let taps: Vec<usize> = phase.iter().map(|a| a.taps).collect();
             let taken = g.reshape(taken, &[&[groups, weights[0] / groups, weights[1]], &taps[..]].concat())?;
-            let perm: Vec<i64> = [0, 2, 1].into_iter().chain(3..3 + axes as i64).collect();
-            let turned = transpose(g, taken, &perm)?;
+            let perm: Vec<usize> = [0, 2, 1].into_iter().chain(3..3 + axes).collect();
+            let turned = g.transpose(taken, &perm)?;
             kernels.push(g.reshape(turned, &[&[groups * weights[1], weights[0] / groups], &taps[..]].concat())?);
         }
-        let kernels = concat(g, 0, &kernels)?;
+        let kernels = g.concat(0, &kernels)?;
         let ones = vec![1i64; axes];
         let around = at.iter().map(|a| a.before.max(0)).chain(at.iter().map(|a| a.after.max(0))).collect::<Vec<i64>>();
         let attrs = [
@@ -202,11 +171,11 @@ fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         ];
         let mut operands = vec![read, kernels];
         if let [bias] = bias {
-            operands.push(concat(g, 0, &vec![*bias; together.len()])?);
+            operands.push(g.concat(0, &vec![*bias; together.len()])?);
         }
         parts.push(g.op(Kind::Conv, attrs, &operands)?);
     }
-    let y = concat(g, 1, &parts)?;
+    let y = g.concat(1, &parts)?;
     Ok(Arg::Value(interleaved(g, y, [shape[0], groups * weights[1]], &strides, &output)?))
 }
 
@@ -220,22 +189,26 @@ struct Depth {
 }
 
 impl Depth {
-    fn new(p: &OpRef, shape: &[usize], taps: usize) -> Result<Depth, Why> {
+    fn new(p: &OpRef, shape: &[usize], taps: usize) -> Result<Depth, Mismatch> {
         let (strides, dilations, pads) = (p.attrs.sizes("strides"), p.attrs.sizes("dilations"), p.attrs.ints("pads"));
         let pads = [pads[0], pads[3]];
         let padded = shape[2] as i64 + pads[0] + pads[1];
         let left = padded - ((taps - 1) * dilations[0]) as i64 - 1;
-        let output = usize::try_from(left).map_err(|_| other("there is no result"))? / strides[0] + 1;
+        let output = usize::try_from(left).map_err(|_| no_match("there is no result"))? / strides[0] + 1;
         Ok(Depth { taps, stride: strides[0], dilation: dilations[0], pads, output })
     }
 
     /// For each tap, the slices [output, C, H, W] of `x` (slices [D, C, H, W]) that it reads.
-    fn taken(&self, g: &mut Classes, x: Id, outside: f64) -> Result<Vec<Id>, Why> {
-        let x = pad(g, x, outside, vec![self.pads[0], 0, 0, 0, self.pads[1], 0, 0, 0])?;
+    fn taken(&self, g: &mut Classes, x: Id, outside: f64) -> Result<Vec<Id>, Mismatch> {
+        let x = g.pad(x, outside, vec![self.pads[0], 0, 0, 0, self.pads[1], 0, 0, 0])?;
         let shape = g.shape(x).to_vec();
-        let at =
-            |tap: usize| [(tap * self.dilation, self.output, self.stride as i64)].into_iter().chain(whole(&shape[1..])).collect::<Vec<_>>();
-        (0..self.taps).map(|tap| slice(g, x, &at(tap))).collect()
+        let at = |tap: usize| {
+            [Range { start: tap * self.dilation, size: self.output, step: self.stride as i64 }]
+                .into_iter()
+                .chain(full_ranges(&shape[1..]))
+                .collect::<Vec<_>>()
+        };
+        (0..self.taps).map(|tap| g.slice(x, &at(tap))).collect()
     }
 }
 
@@ -249,41 +222,41 @@ fn flat(p: &OpRef) -> OpRef {
 }
 
 /// A volume [1, C, D, H, W] as slices [D, C, H, W].
-fn slices(g: &mut Classes, x: Id) -> Result<Id, Why> {
+fn slices(g: &mut Classes, x: Id) -> Result<Id, Mismatch> {
     let shape = g.shape(x).to_vec();
-    let x = transpose(g, x, &[0, 2, 1, 3, 4])?;
+    let x = g.transpose(x, &[0, 2, 1, 3, 4])?;
     g.reshape(x, &[shape[2], shape[1], shape[3], shape[4]])
 }
 
 /// Slices [D, C, H, W] as a volume [1, C, D, H, W].
-fn volume(g: &mut Classes, y: Id) -> Result<Id, Why> {
+fn volume(g: &mut Classes, y: Id) -> Result<Id, Mismatch> {
     let shape = g.shape(y).to_vec();
     let y = g.reshape(y, &[1, shape[0], shape[1], shape[2], shape[3]])?;
-    transpose(g, y, &[0, 2, 1, 3, 4])
+    g.transpose(y, &[0, 2, 1, 3, 4])
 }
 
 /// Slices of a volume are images; those that a window reads lie side by side as channels.
-fn by_slices(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn by_slices(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x, w, bias) = (args[0].op(), args[1].id(), args[2].id(), args[3].ids());
     let weights = g.shape(w).to_vec();
     let depth = Depth::new(p, g.shape(x), weights[2])?;
     let x = slices(g, x)?;
     let taken = depth.taken(g, x, 0.0)?;
-    let x = concat(g, 1, &taken)?;
-    let w = transpose(g, w, &[0, 2, 1, 3, 4])?;
+    let x = g.concat(1, &taken)?;
+    let w = g.transpose(w, &[0, 2, 1, 3, 4])?;
     let w = g.reshape(w, &[weights[0], weights[2] * weights[1], weights[3], weights[4]])?;
     let y = g.apply(&flat(p), &[&[x, w], bias].concat())?;
     Ok(Arg::Value(volume(g, y)?))
 }
 
 /// The maximum of each slice, then of the slices.
-fn pooled_slices(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn pooled_slices(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x) = (args[0].op(), args[1].id());
     let depth = Depth::new(p, g.shape(x), p.attrs.sizes("kernel")[0])?;
     let x = slices(g, x)?;
     let x = g.apply(&flat(p), &[x])?;
     let taken = depth.taken(g, x, f64::NEG_INFINITY)?;
-    let (first, rest) = taken.split_first().ok_or(other("the window is empty"))?;
+    let (first, rest) = taken.split_first().ok_or(no_match("the window is empty"))?;
     let mut y = *first;
     for &slice in rest {
         y = g.op(Kind::Max, [], &[y, slice])?;

@@ -1,86 +1,89 @@
 //! Conditions and helpers that every theme uses.
 
-use super::{Check, Make, named};
-use crate::fact::numbers;
-use crate::language::{Build, Classes, OpRef, Why, near, other};
+use super::table::{Check, Make, named};
+use crate::fact::Classes;
+use crate::fact::exact_f64s;
+use crate::language::Build;
+use crate::mismatch::{Mismatch, near_miss, no_match};
 use crate::pattern::Arg;
+use crate::term::OpRef;
 use dnnc_ir::{Attr, Kind, Op};
 
 named! { #[doc = "Conditions."] CHECK: Check; constant, varying, real, relaxed, loose, exact_reciprocal, same, positive, splat, f32 }
 named! { #[doc = "Helpers."] MAKE: Make; range }
 
 /// Every argument is known when the model is compiled.
-fn constant(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args.iter().flat_map(Arg::ids).all(|&x| g.constant(x)) { Ok(()) } else { Err(other("an operand is not constant")) }
+fn constant(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args.iter().flat_map(Arg::ids).all(|&x| g.constant(x)) { Ok(()) } else { Err(no_match("an operand is not constant")) }
 }
 
 /// No argument is constant: for rules that would chase their tail on constants.
-fn varying(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args.iter().flat_map(Arg::ids).any(|&x| g.constant(x)) { Err(other("an operand is constant")) } else { Ok(()) }
+fn varying(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args.iter().flat_map(Arg::ids).any(|&x| g.constant(x)) { Err(no_match("an operand is constant")) } else { Ok(()) }
 }
 
 /// Values are f16, bf16, f32 or f64.
-fn real(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args.iter().all(|x| g.elem(x.id()).is_real()) { Ok(()) } else { Err(other("the elements are not real numbers")) }
+fn real(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args.iter().all(|x| g.elem(x.id()).is_real()) { Ok(()) } else { Err(no_match("the elements are not real numbers")) }
 }
 
 /// Values are f32.
-fn f32(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args.iter().all(|x| g.elem(x.id()) == dnnc_ir::Type::F32) { Ok(()) } else { Err(other("the elements are not f32")) }
+fn f32(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args.iter().all(|x| g.elem(x.id()) == dnnc_ir::Type::F32) { Ok(()) } else { Err(no_match("the elements are not f32")) }
 }
 
 /// The user allows rules that hold for finite numbers only.
-fn relaxed(g: &Classes, _: &[Arg]) -> Result<(), Why> {
-    if g.analysis.options.relaxed { Ok(()) } else { Err(near("it holds for finite numbers only: needs `relaxed`")) }
+fn relaxed(g: &Classes, _: &[Arg]) -> Result<(), Mismatch> {
+    if g.analysis.options.relaxed { Ok(()) } else { Err(near_miss("it holds for finite numbers only: needs `relaxed`")) }
 }
 
 /// The user does not insist on the rounding of the model as written.
-fn loose(g: &Classes, _: &[Arg]) -> Result<(), Why> {
-    if g.analysis.options.precise { Err(near("it rounds differently, and `precise` was asked for")) } else { Ok(()) }
+fn loose(g: &Classes, _: &[Arg]) -> Result<(), Mismatch> {
+    if g.analysis.options.precise { Err(near_miss("it rounds differently, and `precise` was asked for")) } else { Ok(()) }
 }
 
 /// Every element is one known number.
-fn splat(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args.iter().all(|x| g.splat(x.id()).is_some()) { Ok(()) } else { Err(other("an operand is not one constant number")) }
+fn splat(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args.iter().all(|x| g.splat(x.id()).is_some()) { Ok(()) } else { Err(no_match("an operand is not one constant number")) }
 }
 
 /// 1/x is a float for every element, without rounding: all are powers of two.
-fn exact_reciprocal(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn exact_reciprocal(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let fact = &g[args[0].id()].data;
     let values = match (&fact.value, fact.splat) {
         (_, Some(v)) => vec![v],
-        (Some(t), _) => numbers(t).ok_or(near("the elements are not real numbers"))?,
-        _ => return Err(near("the divisor is not a known constant")),
+        (Some(t), _) => exact_f64s(t).ok_or(near_miss("the elements are not real numbers"))?,
+        _ => return Err(near_miss("the divisor is not a known constant")),
     };
     let exact = |v: &f64| v.is_normal() && v.to_bits() << 12 == 0 && v.abs() < 1e30 && v.abs() > 1e-30;
     if g.analysis.options.relaxed || values.iter().all(exact) {
         Ok(())
     } else {
-        Err(near("the reciprocal of the divisor is rounded: needs `relaxed`"))
+        Err(near_miss("the reciprocal of the divisor is rounded: needs `relaxed`"))
     }
 }
 
 /// Both values have the same type and shape.
-fn same(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if g[args[0].id()].data.types == g[args[1].id()].data.types { Ok(()) } else { Err(other("the shapes differ")) }
+fn same(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if g[args[0].id()].data.types == g[args[1].id()].data.types { Ok(()) } else { Err(no_match("the shapes differ")) }
 }
 
 /// A known number above 0.
-fn positive(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args.iter().all(|x| g.splat(x.id()).is_some_and(|v| v > 0.0)) { Ok(()) } else { Err(other("an operand is not a number above 0")) }
+fn positive(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args.iter().all(|x| g.splat(x.id()).is_some_and(|v| v > 0.0)) { Ok(()) } else { Err(no_match("an operand is not a number above 0")) }
 }
 
 /// Attributes of `clamp` from two numbers.
-fn range(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn range(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let number = |a: &Arg| match a {
         Arg::Number(v) => Ok(*v),
-        other => g.splat(other.id()).ok_or(near("a bound is not one constant number")),
+        other => g.splat(other.id()).ok_or(near_miss("a bound is not one constant number")),
     };
     clamp(number(&args[0])?, number(&args[1])?)
 }
 
 /// The operator that clamps to a range.
-pub fn clamp(lo: f64, hi: f64) -> Result<Arg, Why> {
-    let op = Op::new(Kind::Clamp, [("lo", Attr::from(lo)), ("hi", Attr::from(hi))]).map_err(|_| near("the range is none"))?;
+pub fn clamp(lo: f64, hi: f64) -> Result<Arg, Mismatch> {
+    let op = Op::new(Kind::Clamp, [("lo", Attr::from(lo)), ("hi", Attr::from(hi))]).map_err(|_| near_miss("the range is none"))?;
     Ok(Arg::Op(OpRef::new(op)))
 }

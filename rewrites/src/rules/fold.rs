@@ -1,8 +1,11 @@
 //! Scales, shifts, padding and further linear operators folded into the weights of convolutions and matrix products.
 
-use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, OpRef, Term, Why, near, other};
+use super::table::{Check, Make, named, rules};
+use crate::fact::Classes;
+use crate::language::Build;
+use crate::mismatch::{Mismatch, near_miss, no_match};
 use crate::pattern::Arg;
+use crate::term::{OpRef, Term};
 use dnnc_ir::{Attr, Kind, Tensor, Type};
 use egg::Id;
 
@@ -39,60 +42,60 @@ rules! {
 }
 
 /// The value does not come from weights that would take what is done to it: then those do, and every user sees the same.
-fn settled(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn settled(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let linear = |t: &Term| matches!(t.kind(), Some(Kind::Conv | Kind::ConvTranspose | Kind::MatMul)) && g.constant(t.children[1]);
-    if g[args[0].id()].nodes.iter().any(linear) { Err(other("the weights before it take it")) } else { Ok(()) }
+    if g[args[0].id()].nodes.iter().any(linear) { Err(no_match("the weights before it take it")) } else { Ok(()) }
 }
 
-fn zero(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if g.splat(args[0].id()) == Some(0.0) { Ok(()) } else { Err(other("the padding is not 0")) }
+fn zero(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if g.splat(args[0].id()) == Some(0.0) { Ok(()) } else { Err(no_match("the padding is not 0")) }
 }
 
-fn lowest(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if g.splat(args[0].id()) == Some(f64::NEG_INFINITY) { Ok(()) } else { Err(other("the padding is not −∞")) }
+fn lowest(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if g.splat(args[0].id()) == Some(f64::NEG_INFINITY) { Ok(()) } else { Err(no_match("the padding is not −∞")) }
 }
 
 /// Constant padding of spatial axes only.
-fn spatial_pad(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn spatial_pad(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
     let pads = attrs.ints("pads");
     let rank = pads.len() / 2;
     let elsewhere = rank < 3 || [0, 1, rank, rank + 1].iter().any(|&i| pads[i] != 0);
-    if attrs.word("mode") != "constant" || elsewhere { Err(other("the padding is not constant, of spatial axes")) } else { Ok(()) }
+    if attrs.word("mode") != "constant" || elsewhere { Err(no_match("the padding is not constant, of spatial axes")) } else { Ok(()) }
 }
 
-fn unpadded(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.ints("pads").iter().all(|&p| p == 0) { Ok(()) } else { Err(near("there is padding")) }
+fn unpadded(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args[0].op().attrs.ints("pads").iter().all(|&p| p == 0) { Ok(()) } else { Err(near_miss("there is padding")) }
 }
 
 /// A dense convolution of 1×1 with stride 1 and without padding, whose result has the places of its input.
-fn pointwise(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn pointwise(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
     let one = attrs.ints("strides").iter().all(|&s| s == 1)
         && attrs.ints("pads").iter().all(|&p| p == 0)
         && g.shape(args[1].id())[2..].iter().all(|&k| k == 1);
-    if one && attrs.int("block") == 0 { Ok(()) } else { Err(other("the convolution is not pointwise")) }
+    if one && attrs.int("block") == 0 { Ok(()) } else { Err(no_match("the convolution is not pointwise")) }
 }
 
-pub fn dense(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+pub fn dense(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let plain = |a: &Arg| a.op().attrs.int("groups") == 1 && a.op().attrs.int("block") == 0;
-    if args.iter().all(plain) { Ok(()) } else { Err(other("a convolution has groups")) }
+    if args.iter().all(plain) { Ok(()) } else { Err(no_match("a convolution has groups")) }
 }
 
-fn matrix(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args.iter().all(|a| g.shape(a.id()).len() == 2) { Ok(()) } else { Err(other("an operand is not one matrix")) }
+fn matrix(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args.iter().all(|a| g.shape(a.id()).len() == 2) { Ok(()) } else { Err(no_match("an operand is not one matrix")) }
 }
 
-fn matrices(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn matrices(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     super::recognise::plain(g, args)?;
     matrix(g, &args[1..])
 }
 
 /// No window of the pool sees padding: the mean of a bias is the bias.
-fn whole_windows(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn whole_windows(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
     let none = |name| attrs.ints(name).iter().all(|&p| p == 0);
-    if none("pads") && none("extra") && attrs.int("block") == 0 { Ok(()) } else { Err(near("the pool has padding")) }
+    if none("pads") && none("extra") && attrs.int("block") == 0 { Ok(()) } else { Err(near_miss("the pool has padding")) }
 }
 
 /// `pads` of a window with those of a `pad` of all axes added.
@@ -102,21 +105,21 @@ fn sum_of_pads(p: &OpRef, q: &OpRef) -> Vec<i64> {
     (0..own.len()).map(|i| own[i] + if i < axes { more[2 + i] } else { more[rank + 2 + i - axes] }).collect()
 }
 
-fn padded(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn padded(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, q) = (args[0].op(), args[1].op());
     if p.attrs.int("block") != 0 {
-        return Err(other("the layout is packed"));
+        return Err(no_match("the layout is packed"));
     }
     Ok(Arg::Op(p.with("pads", sum_of_pads(p, q))))
 }
 
-fn padded_mean(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn padded_mean(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let p = args[0].op();
     let bare = p.attrs.ints("pads").iter().chain(p.attrs.ints("extra")).all(|&v| v == 0);
     if !bare && !p.attrs.flag("include_pad") {
-        return Err(near("the pool does not count its own padding"));
+        return Err(near_miss("the pool does not count its own padding"));
     }
-    let Arg::Op(op) = padded(g, args)? else { return Err(near("no operator")) };
+    let Arg::Op(op) = padded(g, args)? else { return Err(near_miss("no operator")) };
     Ok(Arg::Op(op.with("include_pad", true)))
 }
 
@@ -127,19 +130,19 @@ fn outputs(g: &Classes, p: &OpRef, w: Id) -> usize {
 }
 
 /// `s`, broadcast along all but axis 1 of a tensor of `rank` axes, as a vector of `channels`.
-fn per_channel(g: &mut Classes, s: Id, rank: usize, channels: usize) -> Result<Id, Why> {
+fn per_channel(g: &mut Classes, s: Id, rank: usize, channels: usize) -> Result<Id, Mismatch> {
     let shape = g.shape(s).to_vec();
     let axis = |i: usize| (i + rank).checked_sub(shape.len());
     let only_channels = shape.len() <= rank && (0..shape.len()).all(|i| shape[i] == 1 || axis(i) == Some(1));
     if !only_channels {
-        return Err(near("the operand is not one number a channel"));
+        return Err(near_miss("the operand is not one number a channel"));
     }
     if shape.iter().product::<usize>() == 1 {
         let one = g.reshape(s, &[1])?;
         return g.op(Kind::Expand, [("shape", Attr::from(&[channels][..]))], &[one]);
     }
     if shape.iter().product::<usize>() != channels {
-        return Err(near("the operand is not one number a channel"));
+        return Err(near_miss("the operand is not one number a channel"));
     }
     g.reshape(s, &[channels])
 }
@@ -149,12 +152,12 @@ fn along(axis: usize, size: usize, rank: usize) -> Vec<usize> {
     (0..rank).map(|i| if i == axis { size } else { 1 }).collect()
 }
 
-fn plain_layout(p: &OpRef) -> Result<(), Why> {
-    if p.kind() == Kind::Conv && p.attrs.int("block") != 0 { Err(other("the layout is packed")) } else { Ok(()) }
+fn plain_layout(p: &OpRef) -> Result<(), Mismatch> {
+    if p.kind() == Kind::Conv && p.attrs.int("block") != 0 { Err(no_match("the layout is packed")) } else { Ok(()) }
 }
 
 /// Weights with each output channel scaled.
-fn scale_outputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn scale_outputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w, s) = (args[0].op(), args[1].id(), args[2].id());
     plain_layout(p)?;
     let shape = g.shape(w).to_vec();
@@ -176,7 +179,7 @@ fn scale_outputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// The bias, if there is one, scaled with its channels.
-fn scale_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn scale_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w, s) = (args[0].op(), args[1].id(), args[3].id());
     let Some(&b) = args[2].ids().first() else { return Ok(Arg::Values(vec![])) };
     let (rank, channels) = (g.shape(w).len(), outputs(g, p, w));
@@ -185,7 +188,7 @@ fn scale_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// The bias, 0 if there is none, plus a shift of each channel.
-fn shift_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn shift_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w, s) = (args[0].op(), args[1].id(), args[3].id());
     plain_layout(p)?;
     let (rank, channels) = (g.shape(w).len(), outputs(g, p, w));
@@ -197,7 +200,7 @@ fn shift_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// Weights [O, C/groups, K…] as [groups, O/groups, C/groups, K…], and a number an input channel to multiply them with.
-fn by_input(g: &mut Classes, p: &OpRef, w: Id, s: Id) -> Result<(Id, Id), Why> {
+fn by_input(g: &mut Classes, p: &OpRef, w: Id, s: Id) -> Result<(Id, Id), Mismatch> {
     plain_layout(p)?;
     let shape = g.shape(w).to_vec();
     let groups = p.attrs.size("groups");
@@ -209,7 +212,7 @@ fn by_input(g: &mut Classes, p: &OpRef, w: Id, s: Id) -> Result<(Id, Id), Why> {
     Ok((g.reshape(w, &split)?, g.reshape(s, &factor)?))
 }
 
-fn scale_inputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn scale_inputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let w = args[1].id();
     let shape = g.shape(w).to_vec();
     let (wide, s) = by_input(g, args[0].op(), w, args[2].id())?;
@@ -218,7 +221,7 @@ fn scale_inputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// The bias plus what a shift of each input channel adds through the weights.
-fn shift_inputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn shift_inputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w, s) = (args[0].op(), args[1].id(), args[3].id());
     let channels = g.shape(w)[0];
     let (wide, s) = by_input(g, p, w, s)?;
@@ -233,27 +236,27 @@ fn shift_inputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// `s`, one number or one a last axis of `size`, as a vector or a number.
-fn per_last(g: &mut Classes, s: Id, size: usize) -> Result<Id, Why> {
+fn per_last(g: &mut Classes, s: Id, size: usize) -> Result<Id, Mismatch> {
     let shape = g.shape(s).to_vec();
     match shape.split_last() {
         _ if shape.iter().product::<usize>() == 1 => g.reshape(s, &[]),
         Some((last, others)) if *last == size && others.iter().all(|&d| d == 1) => g.reshape(s, &[size]),
-        _ => Err(other("the operand is not one number a column")),
+        _ => Err(no_match("the operand is not one number a column")),
     }
 }
 
 /// Sizes (k, n) of the right operand of a product.
-fn right_sizes(g: &Classes, p: &OpRef, w: Id) -> Result<(usize, usize), Why> {
+fn right_sizes(g: &Classes, p: &OpRef, w: Id) -> Result<(usize, usize), Mismatch> {
     match (g.shape(w), p.attrs.flag("trans_b")) {
         ([.., k, n], false) | ([.., n, k], true) => Ok((*k, *n)),
-        _ => Err(near("an operand is no matrix")),
+        _ => Err(near_miss("an operand is no matrix")),
     }
 }
 
 /// A vector or a number that scales the rows (`true`) or the columns of the right operand of a product.
-fn scale_right(g: &mut Classes, p: &OpRef, w: Id, s: Id, rows: bool) -> Result<Arg, Why> {
+fn scale_right(g: &mut Classes, p: &OpRef, w: Id, s: Id, rows: bool) -> Result<Arg, Mismatch> {
     if rows && p.attrs.flag("trans_a") {
-        return Err(near("the left operand is transposed"));
+        return Err(near_miss("the left operand is transposed"));
     }
     let (k, n) = right_sizes(g, p, w)?;
     let size = if rows { k } else { n };
@@ -264,19 +267,19 @@ fn scale_right(g: &mut Classes, p: &OpRef, w: Id, s: Id, rows: bool) -> Result<A
     Ok(Arg::Value(g.mul(w, s)?))
 }
 
-fn scale_columns(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn scale_columns(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     scale_right(g, args[0].op(), args[1].id(), args[2].id(), false)
 }
 
-fn scale_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn scale_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     scale_right(g, args[0].op(), args[1].id(), args[2].id(), true)
 }
 
 /// What a shift of each column of the left operand adds to each row of the product.
-fn shift_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn shift_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w) = (args[0].op(), args[1].id());
     if p.attrs.flag("trans_a") {
-        return Err(near("the left operand is transposed"));
+        return Err(near_miss("the left operand is transposed"));
     }
     let (k, n) = right_sizes(g, p, w)?;
     let s = per_last(g, args[2].id(), k)?;
@@ -289,7 +292,7 @@ fn shift_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// Weights of a convolution and of a pointwise one after it, in one: v [O, M, 1…], w [M, C, K…] → [O, C, K…].
-fn through(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn through(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (v, w) = (args[0].id(), args[1].id());
     let (o, shape) = (g.shape(v)[0], g.shape(w).to_vec());
     let m = shape[0];
@@ -300,7 +303,7 @@ fn through(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     Ok(Arg::Value(g.reshape(product, &result)?))
 }
 
-fn through_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn through_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let v = args[0].id();
     let (o, m) = (g.shape(v)[0], g.shape(v)[1]);
     let Some(&b) = args[1].ids().first() else { return Ok(args[2].clone()) };
@@ -314,14 +317,14 @@ fn through_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// Weights of two convolutions of one input in one: the smaller kernel stands inside the larger.
-fn merged(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn merged(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, q, w, v) = (args[0].op(), args[1].op(), args[2].id(), args[3].id());
     plain_layout(p)?;
     let same = |name| p.attrs.get(name) == q.attrs.get(name);
     let (large, small) = (g.shape(w).to_vec(), g.shape(v).to_vec());
     let axes = large.len() - 2;
     if !same("strides") || !same("groups") || !same("block") || large[..2] != small[..2] {
-        return Err(other("the convolutions differ in more than their kernels"));
+        return Err(no_match("the convolutions differ in more than their kernels"));
     }
     let (wide, narrow, dilations) = (p.attrs.ints("pads"), q.attrs.ints("pads"), p.attrs.ints("dilations"));
     let mut pads = vec![0; 2 * large.len()];
@@ -333,17 +336,16 @@ fn merged(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         let end = large[2 + i] as i64 - small[2 + i] as i64 - begin / d;
         // Equal at both ends: then both have the same places.
         if !aligned || end < 0 || wide[axes + i] - narrow[axes + i] != end * d {
-            return Err(other("the smaller kernel does not stand inside the larger"));
+            return Err(no_match("the smaller kernel does not stand inside the larger"));
         }
         pads[2 + i] = begin / d;
         pads[large.len() + 2 + i] = end;
     }
-    let zero = g.number(g.elem(v), 0.0)?;
-    let framed = g.op(Kind::Pad, [("pads", Attr::from(pads))], &[v, zero])?;
+    let framed = g.pad(v, 0.0, pads)?;
     Ok(Arg::Value(g.sum(w, framed)?))
 }
 
-fn merged_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn merged_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Values(match (args[0].ids(), args[1].ids()) {
         ([b], [c]) => vec![g.sum(*b, *c)?],
         ([b], []) | ([], [b]) => vec![*b],
@@ -352,19 +354,19 @@ fn merged_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// Weights that copy each channel: 1 where the input place is the output place. For f32.
-fn identity(g: &mut Classes, p: &OpRef, w: Id) -> Result<Id, Why> {
+fn identity(g: &mut Classes, p: &OpRef, w: Id) -> Result<Id, Mismatch> {
     plain_layout(p)?;
     let shape = g.shape(w).to_vec();
     let groups = p.attrs.size("groups");
     if g.elem(w) != Type::F32 || shape[0] != shape[1] * groups || p.attrs.ints("strides").iter().any(|&s| s != 1) {
-        return Err(other("the convolution cannot copy its input"));
+        return Err(no_match("the convolution cannot copy its input"));
     }
     let mut tap = 0;
     for (i, &k) in shape[2..].iter().enumerate() {
         let (pad, d) = (p.attrs.ints("pads")[i], p.attrs.ints("dilations")[i]);
         let end = p.attrs.ints("pads")[shape.len() - 2 + i];
         if pad % d != 0 || pad + end != d * (k as i64 - 1) {
-            return Err(other("the convolution cannot copy its input"));
+            return Err(no_match("the convolution cannot copy its input"));
         }
         tap = tap * k + (pad / d) as usize;
     }
@@ -376,13 +378,13 @@ fn identity(g: &mut Classes, p: &OpRef, w: Id) -> Result<Id, Why> {
     Ok(g.tensor(Tensor::new(shape, &values)))
 }
 
-fn with_identity(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn with_identity(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w) = (args[0].op(), args[1].id());
     let one = identity(g, p, w)?;
     Ok(Arg::Value(g.sum(w, one)?))
 }
 
-fn with_scale(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn with_scale(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w) = (args[0].op(), args[1].id());
     let one = identity(g, p, w)?;
     let scaled = scale_inputs(g, &[args[0].clone(), Arg::Value(one), args[2].clone()])?;

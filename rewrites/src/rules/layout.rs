@@ -4,9 +4,12 @@
 //! there) and unpacking drops them. So every rule here must keep them finite, and no other rule makes packed values.
 
 use super::moving::node;
-use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, OpRef, Why, near, other};
+use super::table::{Check, Make, named, rules};
+use crate::fact::Classes;
+use crate::language::Build;
+use crate::mismatch::{Mismatch, near_miss, no_match};
 use crate::pattern::Arg;
+use crate::term::OpRef;
 use dnnc_ir::{Attr, Kind, Op};
 use egg::Id;
 
@@ -53,63 +56,63 @@ rules! {
     "average of lines"        : (avg_pool[p] x)                     => (lines_of p (avg_pool[row(p)] (row_of x)))    if lines(p, x)
 }
 
-fn images(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args.iter().all(|a| g.shape(a.id()).len() == 4) { Ok(()) } else { Err(other("the input is not [N, C, H, W]")) }
+fn images(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args.iter().all(|a| g.shape(a.id()).len() == 4) { Ok(()) } else { Err(no_match("the input is not [N, C, H, W]")) }
 }
 
-fn planar(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn planar(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
     if attrs.int("block") == 0 && attrs.ints("strides").len() == 2 {
         Ok(())
     } else {
-        Err(other("the operator is packed, or not of two spatial axes"))
+        Err(no_match("the operator is packed, or not of two spatial axes"))
     }
 }
 
 /// Blocks of channels lie within one group: there is one, or each has one channel, or whole blocks.
-fn whole_groups(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn whole_groups(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let (groups, w, b) = (args[0].op().attrs.size("groups"), g.shape(args[1].id()), g.analysis.block);
     let depthwise = w[1] == 1 && w[0] == groups;
     let whole = w[1].is_multiple_of(b) && (w[0] / groups).is_multiple_of(b);
-    if groups == 1 || depthwise || whole { Ok(()) } else { Err(near("a block of channels would lie in two groups")) }
+    if groups == 1 || depthwise || whole { Ok(()) } else { Err(near_miss("a block of channels would lie in two groups")) }
 }
 
-fn inverse(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn inverse(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let (p, u) = (&args[0].op().attrs, &args[1].op().attrs);
-    if p.int("axis") == u.int("axis") && p.int("block") == u.int("block") { Ok(()) } else { Err(other("the blocks differ")) }
+    if p.int("axis") == u.int("axis") && p.int("block") == u.int("block") { Ok(()) } else { Err(no_match("the blocks differ")) }
 }
 
 /// Whether `u` unpacks the channels of images.
-fn of_channels(u: &OpRef) -> Result<(), Why> {
-    if u.attrs.int("axis") == 1 { Ok(()) } else { Err(other("other axes than channels are packed")) }
+fn of_channels(u: &OpRef) -> Result<(), Mismatch> {
+    if u.attrs.int("axis") == 1 { Ok(()) } else { Err(no_match("other axes than channels are packed")) }
 }
 
-fn spatial_axes(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn spatial_axes(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     of_channels(args[1].op())?;
     if args[0].op().attrs.ints("axes").iter().all(|&a| a == 2 || a == 3) {
         Ok(())
     } else {
-        Err(other("channels or images are reduced too"))
+        Err(no_match("channels or images are reduced too"))
     }
 }
 
-fn spatial_axis(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn spatial_axis(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     of_channels(args[1].op())?;
-    if (2..4).contains(&args[0].op().attrs.int("axis")) { Ok(()) } else { Err(other("the axis is not spatial")) }
+    if (2..4).contains(&args[0].op().attrs.int("axis")) { Ok(()) } else { Err(no_match("the axis is not spatial")) }
 }
 
-fn list(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if g.shape(args[0].id()).len() == 1 { Ok(()) } else { Err(other("the indices are no list")) }
+fn list(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if g.shape(args[0].id()).len() == 1 { Ok(()) } else { Err(no_match("the indices are no list")) }
 }
 
-fn keepdims(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.flag("keepdims") { Ok(()) } else { Err(other("the reduction drops its axes")) }
+fn keepdims(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args[0].op().attrs.flag("keepdims") { Ok(()) } else { Err(no_match("the reduction drops its axes")) }
 }
 
-fn lines(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn lines(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
     let one = attrs.int("block") == 0 && g.shape(args[1].id()).len() == 3;
-    if one { Ok(()) } else { Err(other("the input is not [N, C, L]")) }
+    if one { Ok(()) } else { Err(no_match("the input is not [N, C, L]")) }
 }
 
 fn pack_op(block: usize) -> OpRef {
@@ -121,13 +124,13 @@ fn unpack_op(block: usize, size: usize) -> OpRef {
     OpRef::new(Op::new(Kind::Unpack, attrs).expect("the row of `unpack`"))
 }
 
-fn packed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn packed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let block = g.analysis.block;
     Ok(Arg::Value(to_blocks(g, args[0].id(), block)?))
 }
 
 /// The packed form of an image: what was unpacked to it, or a packing.
-fn to_blocks(g: &mut Classes, x: Id, block: usize) -> Result<Id, Why> {
+fn to_blocks(g: &mut Classes, x: Id, block: usize) -> Result<Id, Mismatch> {
     match from_blocks(g, x) {
         Some((u, inner)) if u.attrs.size("block") == block => Ok(inner),
         _ => g.apply(&pack_op(block), &[x]),
@@ -142,14 +145,14 @@ fn from_blocks(g: &Classes, x: Id) -> Option<(OpRef, Id)> {
 }
 
 /// The unpacked result of a packed operator; `args[1]` are the weights of a convolution, else the input.
-fn unpacked(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn unpacked(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let shape = g.shape(args[1].id());
     let channels = if args[0].op().kind() == Kind::Conv { shape[0] } else { shape[1] };
     let op = unpack_op(g.analysis.block, channels);
     Ok(Arg::Value(g.apply(&op, &[args[2].id()])?))
 }
 
-fn blocked(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn blocked(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Op(args[0].op().with("block", g.analysis.block as i64)))
 }
 
@@ -194,18 +197,18 @@ fn keeps_finite(kind: Kind) -> bool {
 }
 
 /// An element-wise operator computed on blocks: when an operand is unpacked already, the others are packed.
-fn on_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn on_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (f, xs) = (args[0].op(), args[1].ids().to_vec());
-    let (u, _) = xs.iter().find_map(|&x| from_blocks(g, x)).ok_or(other("no operand is unpacked"))?;
+    let (u, _) = xs.iter().find_map(|&x| from_blocks(g, x)).ok_or(no_match("no operand is unpacked"))?;
     let (block, channels) = (u.attrs.size("block"), u.attrs.size("size"));
     if !channels.is_multiple_of(block) && !keeps_finite(f.kind()) {
-        return Err(near("dead lanes might become infinite"));
+        return Err(near_miss("dead lanes might become infinite"));
     }
     let mut operands = Vec::with_capacity(xs.len());
     for x in xs {
         let shape = g.shape(x).to_vec();
         if shape.len() > 4 {
-            return Err(near("an operand has more axes than an image"));
+            return Err(near_miss("an operand has more axes than an image"));
         }
         if shape.iter().product::<usize>() == 1 {
             operands.push(g.reshape(x, &[])?);
@@ -220,7 +223,7 @@ fn on_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
             image.push(1);
             g.reshape(x, &image)?
         } else {
-            return Err(near("the operands broadcast along channels"));
+            return Err(near_miss("the operands broadcast along channels"));
         });
     }
     let result = g.apply(f, &operands)?;
@@ -228,10 +231,10 @@ fn on_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// A reduction over places that drops its axes: reduced on blocks, unpacked, then the axes dropped.
-fn kept_axes(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn kept_axes(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (r, u, x) = (args[0].op(), args[1].op(), args[2].id());
     if r.attrs.flag("keepdims") {
-        return Err(other("the reduction keeps its axes"));
+        return Err(no_match("the reduction keeps its axes"));
     }
     let reduced = g.apply(&r.with("keepdims", true), &[x])?;
     let image = g.apply(u, &[reduced])?;
@@ -240,15 +243,15 @@ fn kept_axes(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     Ok(Arg::Value(g.reshape(image, &shape)?))
 }
 
-fn concat_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn concat_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (c, xs) = (args[0].op(), args[1].ids().to_vec());
-    let (u, _) = xs.iter().find_map(|&x| from_blocks(g, x)).ok_or(other("no part is unpacked"))?;
+    let (u, _) = xs.iter().find_map(|&x| from_blocks(g, x)).ok_or(no_match("no part is unpacked"))?;
     let block = u.attrs.size("block");
     let channels = |g: &Classes, x: Id| g.shape(x)[1];
     let along = c.attrs.int("axis") == 1;
-    let (last, others) = xs.split_last().ok_or(near("there are no parts"))?;
+    let (last, others) = xs.split_last().ok_or(near_miss("there are no parts"))?;
     if along && others.iter().any(|&x| !channels(g, x).is_multiple_of(block)) {
-        return Err(near("a part ends inside a block"));
+        return Err(near_miss("a part ends inside a block"));
     }
     let size = if along { xs.iter().map(|&x| channels(g, x)).sum() } else { channels(g, *last) };
     let mut parts = Vec::with_capacity(xs.len());
@@ -259,7 +262,7 @@ fn concat_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     Ok(Arg::Value(g.apply(&unpack_op(block, size), &[whole])?))
 }
 
-fn slice_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn slice_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (s, u, x) = (&args[0].op().attrs, args[1].op(), args[2].id());
     of_channels(u)?;
     let block = u.attrs.int("block");
@@ -271,7 +274,7 @@ fn slice_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     };
     let (start, size, step) = (s.ints("starts")[1], s.ints("sizes")[1], s.ints("steps")[1]);
     if start % block != 0 || size == 0 || step != 1 && size > 1 {
-        return Err(near("the slice does not begin with a block"));
+        return Err(near_miss("the slice does not begin with a block"));
     }
     let blocks = (size + block - 1) / block;
     let attrs = [with("starts", start / block, 0), with("sizes", blocks, block), with("steps", 1, 1)];
@@ -279,7 +282,7 @@ fn slice_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     Ok(Arg::Value(g.apply(&unpack_op(block as usize, size as usize), &[slice])?))
 }
 
-fn pad_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn pad_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (q, u, x, z) = (args[0].op(), args[1].op(), args[2].id(), args[3].id());
     of_channels(u)?;
     let (pads, block, size) = (q.attrs.ints("pads"), u.attrs.int("block"), u.attrs.int("size"));
@@ -288,10 +291,10 @@ fn pad_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let padded = size + front[1] + back[1];
     // Channels are padded by whole blocks, the last one perhaps in part; then no dead lane comes alive.
     if padded != size && (!constant || front[1] % block != 0 || size % block != 0) {
-        return Err(near("channels are padded by a part of a block"));
+        return Err(near_miss("channels are padded by a part of a block"));
     }
     if padded % block != 0 && constant && !g.splat(z).is_some_and(f64::is_finite) {
-        return Err(near("dead lanes might become infinite"));
+        return Err(near_miss("dead lanes might become infinite"));
     }
     let of_blocks = |pads: &[i64], channels: i64| [&[pads[0], channels], &pads[2..], &[0]].concat();
     let wide = [of_blocks(front, front[1] / block), of_blocks(back, (back[1] + block - 1) / block)].concat();
@@ -300,8 +303,8 @@ fn pad_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// Images whose pixels, or whole blocks of channels, are put elsewhere by way of more axes: the same with blocks.
-fn replaced(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    const NOT: Why = other("no images are reordered by way of more axes");
+fn replaced(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+    const NOT: Mismatch = no_match("no images are reordered by way of more axes");
     let (to, perm, split) = (args[0].op().attrs.sizes("shape"), args[1].op().attrs.sizes("perm"), args[2].op().attrs.sizes("shape"));
     let (u, x) = (args[3].op(), args[4].id());
     of_channels(u)?;
@@ -320,40 +323,40 @@ fn replaced(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     let place = perm.iter().position(|&i| i == last).ok_or(NOT)?;
     let ends = product(&ordered[..=place]) == to[0] * to[1];
     if !whole || !ends || !to[1].is_multiple_of(split[last]) || split[last] != to[1] && !split[last].is_multiple_of(block) {
-        return Err(near("a block of channels would be torn"));
+        return Err(near_miss("a block of channels would be torn"));
     }
     let in_blocks = |axes: &[usize], at: usize| -> Vec<usize> {
         axes.iter().enumerate().map(|(i, &n)| if i == at { n.div_ceil(block) } else { n }).chain([block]).collect()
     };
     let y = g.reshape(x, &in_blocks(&split, last))?;
-    let perm: Vec<i64> = perm.iter().chain([&perm.len()]).map(|&i| i as i64).collect();
-    let y = g.op(Kind::Transpose, [("perm", Attr::from(perm))], &[y])?;
+    let perm: Vec<usize> = perm.iter().copied().chain([perm.len()]).collect();
+    let y = g.transpose(y, &perm)?;
     let y = g.reshape(y, &[to[0], to[1].div_ceil(block), to[2], to[3], block])?;
     Ok(Arg::Value(g.apply(&unpack_op(block, to[1]), &[y])?))
 }
 
 /// One place and whole blocks: the bytes are the same.
-fn flat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn flat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (u, x) = (args[0].op(), args[1].id());
     let shape = g.shape(x).to_vec();
     let (size, block) = (u.attrs.size("size"), u.attrs.size("block"));
     if of_channels(u).is_err() || shape.len() != 5 || shape[2] * shape[3] != 1 || !size.is_multiple_of(block) {
-        return Err(other("there is more than one place, or a part of a block"));
+        return Err(no_match("there is more than one place, or a part of a block"));
     }
     Ok(Arg::Value(g.reshape(x, &[shape[0], size, 1, 1])?))
 }
 
-fn flat_pack(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn flat_pack(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x) = (args[0].op(), args[1].id());
     let (shape, block) = (g.shape(x).to_vec(), p.attrs.size("block"));
     if p.attrs.int("axis") != 1 || shape.len() != 4 || shape[2] * shape[3] != 1 || !shape[1].is_multiple_of(block) {
-        return Err(other("there is more than one place, or a part of a block"));
+        return Err(no_match("there is more than one place, or a part of a block"));
     }
     Ok(Arg::Value(g.reshape(x, &[shape[0], shape[1] / block, 1, 1, block])?))
 }
 
 /// The same operator on rows of images: an axis of size 1 before the one there is.
-fn row(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn row(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let op = args[0].op();
     let before = |name: &str, first: i64| vec![first, op.attrs.ints(name)[0]];
     let pads = op.attrs.ints("pads");
@@ -369,71 +372,63 @@ fn row(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// [A, B, L] as [A, B, 1, L].
-fn row_of(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn row_of(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let x = args[0].id();
     let shape = g.shape(x).to_vec();
     Ok(Arg::Value(g.reshape(x, &[shape[0], shape[1], 1, shape[2]])?))
 }
 
 /// [A, B, 1, L] as [A, B, L].
-fn lines_of(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn lines_of(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let y = args[1].id();
     let shape = g.shape(y).to_vec();
     Ok(Arg::Value(g.reshape(y, &[shape[0], shape[1], shape[3]])?))
 }
 
 /// A mean of a few neighbours along one axis, in steps of one.
-fn few(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn few(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
     let bare = attrs.ints("pads").iter().all(|&p| p == 0);
     let long: Vec<i64> = attrs.ints("kernel").iter().copied().filter(|&k| k != 1).collect();
     let one = |name| attrs.ints(name).iter().all(|&v| v == 1);
     let counted = (bare || attrs.flag("include_pad")) && attrs.ints("extra").iter().all(|&e| e == 0);
     let fits = matches!(long.as_slice(), [2..=9]) && one("strides") && counted && attrs.int("block") == 0;
-    if fits { Ok(()) } else { Err(other("the window is not a few neighbours along one axis")) }
+    if fits { Ok(()) } else { Err(no_match("the window is not a few neighbours along one axis")) }
 }
 
 /// A mean of neighbours as the sum of shifted slices, which is one element-wise kernel.
-fn sum_of_few(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    let (p, mut x) = (&args[0].op().attrs, args[1].id());
+fn sum_of_few(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+    let (p, x) = (&args[0].op().attrs, args[1].id());
     let pads = p.ints("pads");
     let axes = pads.len() / 2;
-    if pads.iter().any(|&n| n != 0) {
-        let all = [&[0, 0], &pads[..axes], &[0, 0], &pads[axes..]].concat();
-        let zero = g.number(g.elem(x), 0.0)?;
-        x = g.op(Kind::Pad, [("pads", Attr::from(all))], &[x, zero])?;
-    }
-    let along = p.ints("kernel").iter().position(|&k| k != 1).ok_or(other("the window is one element"))?;
-    let (k, d) = (p.ints("kernel")[along], p.ints("dilations")[along]);
-    let mut sizes: Vec<i64> = g.shape(x).iter().map(|&n| n as i64).collect();
-    sizes[2 + along] -= (k - 1) * d;
+    let x = g.pad(x, 0.0, [&[0, 0], &pads[..axes], &[0, 0], &pads[axes..]].concat())?;
+    let along = p.ints("kernel").iter().position(|&k| k != 1).ok_or(no_match("the window is one element"))?;
+    let (k, d) = (p.sizes("kernel")[along], p.sizes("dilations")[along]);
+    let size = g.shape(x)[2 + along] - (k - 1) * d;
     let mut sum = None;
     for t in 0..k {
-        let mut starts = vec![0; sizes.len()];
-        starts[2 + along] = t * d;
-        let attrs = [("starts", Attr::from(starts)), ("sizes", Attr::from(sizes.clone())), ("steps", Attr::from(vec![1i64; sizes.len()]))];
-        let slice = g.op(Kind::Slice, attrs, &[x])?;
+        let slice = g.slice_axis(x, 2 + along, t * d, size)?;
         sum = Some(match sum {
             Some(sum) => g.sum(sum, slice)?,
             None => slice,
         });
     }
     let factor = g.number(g.elem(x), 1.0 / k as f64)?;
-    let sum = sum.ok_or(other("the window is empty"))?;
+    let sum = sum.ok_or(no_match("the window is empty"))?;
     Ok(Arg::Value(g.mul(sum, factor)?))
 }
 
 /// Images of one column, and kernels too: rows are walked faster.
-fn column(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn column(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
     let narrow = args[1..].iter().all(|a| matches!(g.shape(a.id()), [_, _, h, 1] if *h > 1 || args.len() == 3));
     let (pads, kernel) = (attrs.ints("pads"), if args.len() == 2 { attrs.ints("kernel")[attrs.ints("kernel").len() - 1] } else { 1 });
     let still = pads.len() == 4 && pads[1] == 0 && pads[3] == 0 && kernel == 1 && attrs.int("block") == 0;
-    if narrow && still && g.shape(args[1].id())[2] > 1 { Ok(()) } else { Err(other("the images are no single columns")) }
+    if narrow && still && g.shape(args[1].id())[2] > 1 { Ok(()) } else { Err(no_match("the images are no single columns")) }
 }
 
 /// The operator for rows and columns exchanged.
-fn turned(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn turned(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let op = args[0].op();
     let swapped = |name: &str| op.attrs.ints(name).iter().rev().copied().collect::<Vec<_>>();
     let pads = op.attrs.ints("pads");
@@ -451,18 +446,18 @@ fn turned(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// [A, B, H, 1] as [A, B, 1, H].
-fn lying(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn lying(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let x = args[0].id();
     let shape = g.shape(x).to_vec();
     Ok(Arg::Value(g.reshape(x, &[shape[0], shape[1], shape[3], shape[2]])?))
 }
 
 /// [A, B, 1, H] as [A, B, H, 1].
-fn upright(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn upright(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let y = args[1].id();
     let shape = g.shape(y).to_vec();
     if shape[2] != 1 {
-        return Err(other("the images are no single columns"));
+        return Err(no_match("the images are no single columns"));
     }
     Ok(Arg::Value(g.reshape(y, &[shape[0], shape[1], shape[3], 1])?))
 }

@@ -3,9 +3,12 @@
 //! A rule of many left sides that share an operand is no pattern of one class, so it is code. Only the operand and constants
 //! are needed by the one, so it makes no circle. It pays for all siblings together or not at all: extraction is told the set.
 
-use crate::Options;
-use crate::language::{Build, Classes, Head, Imported, OpRef, Term, Why};
-use dnnc_ir::{Attr, Class, Kind, Op, TensorType};
+use crate::fact::Classes;
+use crate::language::{Build, Imported, Range, full_ranges, slice_attrs};
+use crate::mismatch::Mismatch;
+use crate::options::Options;
+use crate::term::{Head, OpRef, Term};
+use dnnc_ir::{Class, Kind, Op, TensorType};
 use egg::Id;
 use indexmap::IndexMap;
 
@@ -120,7 +123,7 @@ fn product(imported: &Imported, id: Id, term: &Term) -> Option<(Family, Sibling)
     (!is_part(imported, result)).then(|| ((term.children[0], op, inner, bias.is_some(), after), Sibling { name, weights, bias, result }))
 }
 
-fn merge(g: &mut Classes, (x, op, _, biased, after): &Family, siblings: &[Sibling]) -> Result<Vec<(Id, Term)>, Why> {
+fn merge(g: &mut Classes, (x, op, _, biased, after): &Family, siblings: &[Sibling]) -> Result<Vec<(Id, Term)>, Mismatch> {
     let axis = output_axis(op);
     let names: Vec<&str> = siblings.iter().map(|s| s.name.as_str()).filter(|n| !n.is_empty()).collect();
     g.analysis.origin = if names.is_empty() { vec![] } else { vec![(op.kind(), names.join(" + ").into())] };
@@ -138,10 +141,9 @@ fn build(
     after: Option<&OpRef>,
     siblings: &[Sibling],
     axis: usize,
-) -> Result<Vec<(Id, Term)>, Why> {
-    let concat = |axis: usize| [("axis", Attr::Int(axis as i64))];
+) -> Result<Vec<(Id, Term)>, Mismatch> {
     let parts: Vec<Id> = siblings.iter().map(|s| s.weights).collect();
-    let weights = g.op(Kind::Concat, concat(axis), &parts)?;
+    let weights = g.concat(axis, &parts)?;
     let mut bias = None;
     if biased && siblings.iter().any(|s| s.bias.is_some()) {
         let mut parts = Vec::with_capacity(siblings.len());
@@ -149,7 +151,7 @@ fn build(
             let none = TensorType::new(g.elem(s.weights), [g.shape(s.weights)[axis]]);
             parts.push(s.bias.unwrap_or_else(|| g.tensor(dnnc_ir::Tensor::zeros(none))));
         }
-        bias = Some(g.op(Kind::Concat, concat(0), &parts)?);
+        bias = Some(g.concat(0, &parts)?);
     }
     let mut y = match (op.kind(), bias) {
         (Kind::Conv, Some(b)) => g.apply(op, &[*x, weights, b])?,
@@ -167,13 +169,11 @@ fn build(
     let mut start = 0;
     let mut set = Vec::with_capacity(siblings.len());
     for s in siblings {
-        let size = g.shape(s.weights)[axis] as i64;
-        let mut starts = vec![0i64; shape.len()];
-        let mut sizes: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
-        (starts[along], sizes[along]) = (start, size);
+        let size = g.shape(s.weights)[axis];
+        let mut ranges = full_ranges(&shape);
+        ranges[along] = Range { start, size, step: 1 };
         start += size;
-        let attrs = [("starts", Attr::from(starts)), ("sizes", Attr::from(sizes)), ("steps", Attr::from(vec![1i64; shape.len()]))];
-        let slice = OpRef::new(Op::new(Kind::Slice, attrs).expect("the row of `slice`"));
+        let slice = OpRef::new(Op::new(Kind::Slice, slice_attrs(&ranges)).expect("the row of `slice`"));
         let made = g.apply(&slice, &[y])?;
         g.analysis.rule = "siblings in one";
         g.union(s.result, made);

@@ -13,24 +13,13 @@ mod moving;
 mod quantise;
 mod recognise;
 mod shuffle;
+mod table;
 
-use crate::language::{Classes, Why, near};
-use crate::pattern::{Arg, Match, Names, Pattern, Reader};
+use crate::fact::Classes;
+use crate::mismatch::{Mismatch, near_miss};
+use crate::pattern::{Match, Names, Pattern, Reader};
 use std::sync::OnceLock;
-
-/// A condition on what a left side has bound.
-pub type Check = fn(&Classes, &[Arg]) -> Result<(), Why>;
-/// A helper of right sides: makes values, lists of values or operators.
-pub type Make = fn(&mut Classes, &[Arg]) -> Result<Arg, Why>;
-
-/// A line of a table, as written.
-pub struct Line {
-    /// What the rule says.
-    pub name: &'static str,
-    left: &'static str,
-    right: &'static str,
-    conditions: &'static [(&'static str, &'static str)],
-}
+use table::{Check, Line, Make};
 
 /// A rule that is ready to run.
 #[derive(Debug)]
@@ -46,28 +35,6 @@ pub struct Rule {
     /// Names of the variables.
     pub names: Names,
 }
-
-/// A table of rules: `rules! { NAME "…" : (…) => (…) if fact(x) … }`.
-macro_rules! rules {
-    ($(#[$doc:meta])* $table:ident; $($name:literal : $left:tt => $right:tt $(if $($cond:ident $args:tt),+)?)*) => {
-        $(#[$doc])*
-        pub const $table: &[$crate::rules::Line] = &[$($crate::rules::Line {
-            name: $name,
-            left: stringify!($left),
-            right: stringify!($right),
-            conditions: &[$($((stringify!($cond), stringify!($args))),+)?],
-        }),*];
-    };
-}
-
-/// Functions by their names: what tables call.
-macro_rules! named {
-    ($(#[$doc:meta])* $table:ident : $ty:ty; $($function:ident),* $(,)?) => {
-        $(#[$doc])*
-        pub const $table: &[(&str, $ty)] = &[$((stringify!($function), $function)),*];
-    };
-}
-pub(crate) use {named, rules};
 
 /// Which rules run together.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -151,11 +118,11 @@ fn check(name: &str) -> Check {
 impl Rule {
     fn read(line: &Line) -> Rule {
         let mut names = Names::default();
-        let left = Reader::new(line.left, &mut names).pattern();
+        let left = Reader::new(line.left, &mut names, helper).pattern();
         let bound = names.0.len();
-        let right = Reader::new(line.right, &mut names).pattern();
+        let right = Reader::new(line.right, &mut names, helper).pattern();
         let conditions: Vec<_> =
-            line.conditions.iter().map(|(name, args)| (*name, check(name), Reader::new(args, &mut names).arguments())).collect();
+            line.conditions.iter().map(|(name, args)| (*name, check(name), Reader::new(args, &mut names, helper).arguments())).collect();
         assert_eq!(names.0.len(), bound, "rule \"{}\" uses a variable that its left side does not bind: {:?}", line.name, names.0);
         Rule { name: line.name, left, right, conditions, names }
     }
@@ -166,11 +133,11 @@ impl Rule {
     }
 
     /// Applies the rule at one place; answers whether the e-graph learned something, or why the rule does not hold there.
-    pub fn apply(&'static self, classes: &mut Classes, place: &Match) -> Result<bool, Why> {
+    pub fn apply(&'static self, classes: &mut Classes, place: &Match) -> Result<bool, Mismatch> {
         for (_, check, args) in &self.conditions {
             check(classes, &crate::pattern::arguments(args, &place.bound))?;
         }
-        let ty = classes[place.root].data.types.first().ok_or(near("the operator has no result"))?.clone();
+        let ty = classes[place.root].data.types.first().ok_or(near_miss("the operator has no result"))?.clone();
         let names = place.trail.iter().filter_map(|(kind, class)| {
             let fact = &classes[*class].data;
             fact.names.iter().find(|(k, _)| k == kind).cloned()
@@ -182,7 +149,7 @@ impl Rule {
         classes.analysis.origin.clear();
         let made = made?.id();
         if classes[made].data.types != [ty] {
-            return Err(near("the shape would change"));
+            return Err(near_miss("the shape would change"));
         }
         Ok(classes.union(place.root, made))
     }

@@ -1,8 +1,11 @@
 //! Transposes, reshapes, slices, concatenations: cancelled, combined, moved to where they meet.
 
-use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, OpRef, Term, Why, near, other};
+use super::table::{Check, Make, named, rules};
+use crate::fact::Classes;
+use crate::language::{Build, Range, full_ranges};
+use crate::mismatch::{Mismatch, near_miss, no_match};
 use crate::pattern::Arg;
+use crate::term::{OpRef, Term};
 use dnnc_ir::{Attr, Kind, Op};
 use egg::Id;
 
@@ -66,66 +69,66 @@ rules! {
     "gather of a range"           : (gather[p] x i)                                   => (slice_of_gather p x i)                        if constant(i)
 }
 
-fn order_kept(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn order_kept(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let perm = args[0].op().attrs.ints("perm");
-    if perm.iter().enumerate().all(|(i, &p)| i as i64 == p) { Ok(()) } else { Err(other("the order changes")) }
+    if perm.iter().enumerate().all(|(i, &p)| i as i64 == p) { Ok(()) } else { Err(no_match("the order changes")) }
 }
 
-fn same_rank(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if g.shape(args[0].id()).len() == g.shape(args[1].id()).len() { Ok(()) } else { Err(other("the numbers of axes differ")) }
+fn same_rank(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if g.shape(args[0].id()).len() == g.shape(args[1].id()).len() { Ok(()) } else { Err(no_match("the numbers of axes differ")) }
 }
 
-fn only_ones_move(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn only_ones_move(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let shape = g.shape(args[1].id());
     let kept: Vec<i64> = args[0].op().attrs.ints("perm").iter().copied().filter(|&p| shape[p as usize] != 1).collect();
-    if kept.is_sorted() { Ok(()) } else { Err(other("an axis longer than 1 moves")) }
+    if kept.is_sorted() { Ok(()) } else { Err(no_match("an axis longer than 1 moves")) }
 }
 
-fn only_last_axes(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn only_last_axes(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let perm = args[0].op().attrs.sizes("perm");
     let n = perm.len();
     let swaps = n >= 2 && perm[n - 2..] == [n - 1, n - 2] && perm[..n - 2].iter().enumerate().all(|(i, &p)| i == p);
-    if swaps { Ok(()) } else { Err(other("the transpose does more than swap the last two axes")) }
+    if swaps { Ok(()) } else { Err(no_match("the transpose does more than swap the last two axes")) }
 }
 
-fn no_padding(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.ints("pads").iter().all(|&p| p == 0) { Ok(()) } else { Err(other("there is padding")) }
+fn no_padding(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args[0].op().attrs.ints("pads").iter().all(|&p| p == 0) { Ok(()) } else { Err(no_match("there is padding")) }
 }
 
-fn constant_pads(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args.iter().all(|a| a.op().attrs.word("mode") == "constant") { Ok(()) } else { Err(other("the padding is not constant")) }
+fn constant_pads(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args.iter().all(|a| a.op().attrs.word("mode") == "constant") { Ok(()) } else { Err(no_match("the padding is not constant")) }
 }
 
-fn copies_all(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn copies_all(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let (attrs, shape) = (&args[0].op().attrs, g.shape(args[1].id()));
     let all = attrs.sizes("sizes") == shape && attrs.ints("steps").iter().zip(shape).all(|(&s, &n)| s == 1 || n <= 1);
-    if all { Ok(()) } else { Err(other("something is left out")) }
+    if all { Ok(()) } else { Err(no_match("something is left out")) }
 }
 
-fn made(kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>) -> Result<Arg, Why> {
-    Ok(Arg::Op(OpRef::new(Op::new(kind, attrs).map_err(|_| near("an attribute would be wrong"))?)))
+fn made(kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>) -> Result<Arg, Mismatch> {
+    Ok(Arg::Op(OpRef::new(Op::new(kind, attrs).map_err(|_| near_miss("an attribute would be wrong"))?)))
 }
 
 /// Transpose `p` of transpose `q`.
-fn after(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn after(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, q) = (args[0].op().attrs.ints("perm"), args[1].op().attrs.ints("perm"));
     made(Kind::Transpose, [("perm", Attr::from(p.iter().map(|&i| q[i as usize]).collect::<Vec<_>>()))])
 }
 
 /// `x` under the shape that operator `p` gives it: for operators that only change the shape.
-fn reshaped_as(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn reshaped_as(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x) = (args[0].op(), args[1].id());
     let shape: Vec<usize> = p.attrs.sizes("perm").iter().map(|&i| g.shape(x)[i]).collect();
     Ok(Arg::Value(g.reshape(x, &shape)?))
 }
 
 /// `x` itself if it has the shape already.
-fn sole(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    if args[0].op().attrs.sizes("shape") == g.shape(args[1].id()) { Ok(args[1].clone()) } else { Err(other("the shape changes")) }
+fn sole(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+    if args[0].op().attrs.sizes("shape") == g.shape(args[1].id()) { Ok(args[1].clone()) } else { Err(no_match("the shape changes")) }
 }
 
 /// A function of a concatenation as one of each part, which may then run on the registers of the kernel that makes the part.
-fn on_parts(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn on_parts(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let mut parts = Vec::new();
     for &x in args[2].ids() {
         parts.push(g.apply(args[0].op(), &[x])?);
@@ -134,16 +137,16 @@ fn on_parts(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// As [`transposed`], for a value of which at most one axis is longer than 1: its bytes do not move.
-fn reordered(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn reordered(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     if g.shape(args[1].id()).iter().filter(|&&n| n != 1).count() > 1 {
-        return Err(other("the other operand would have to be transposed"));
+        return Err(no_match("the other operand would have to be transposed"));
     }
     transposed(g, args)
 }
 
 /// A reshape of something padded that only adds or takes away ones: as padding of the reshaped.
-fn outside(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    const NOT: Why = other("the reshape does more than add or take away ones");
+fn outside(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+    const NOT: Mismatch = no_match("the reshape does more than add or take away ones");
     let (to, q, x, z) = (args[0].op().attrs.sizes("shape"), args[1].op(), args[2].id(), args[3].id());
     let from = g.shape(x).to_vec();
     let pads = q.attrs.ints("pads");
@@ -165,7 +168,7 @@ fn outside(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// A constant operand of something reshaped by `p`, as operand of what was not: when the reshape only adds or takes away ones.
-fn reshaped(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn reshaped(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (shape, from, c) = (args[0].op().attrs.sizes("shape"), g.shape(args[1].id()).to_vec(), args[2].id());
     let own = g.shape(c).to_vec();
     if own.iter().product::<usize>() == 1 {
@@ -173,25 +176,25 @@ fn reshaped(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
     }
     let long = |s: &[usize]| s.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
     if own.len() > shape.len() || long(&shape) != long(&from) {
-        return Err(other("the reshape does more than add or take away ones"));
+        return Err(no_match("the reshape does more than add or take away ones"));
     }
     let missing = shape.len() - own.len();
     let mut sizes = (0..shape.len()).filter(|&i| shape[i] != 1).map(|i| if i < missing { 1 } else { own[i - missing] });
     let new: Vec<usize> = from.iter().map(|&n| if n == 1 { 1 } else { sizes.next().unwrap_or(1) }).collect();
     if new.iter().product::<usize>() != own.iter().product::<usize>() {
-        return Err(other("the constant is longer than what it is combined with"));
+        return Err(no_match("the constant is longer than what it is combined with"));
     }
     Ok(Arg::Value(g.reshape(c, &new)?))
 }
 
-fn inverse(perm: &[usize]) -> Vec<i64> {
+fn inverse(perm: &[usize]) -> Vec<usize> {
     let mut inverse = vec![0; perm.len()];
-    perm.iter().enumerate().for_each(|(i, &p)| inverse[p] = i as i64);
+    perm.iter().enumerate().for_each(|(i, &p)| inverse[p] = i);
     inverse
 }
 
 /// A constant operand of something transposed by `p`, as operand of what was not.
-fn transposed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn transposed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, c) = (args[0].op(), args[1].id());
     let perm = p.attrs.sizes("perm");
     let shape = g.shape(c).to_vec();
@@ -199,40 +202,40 @@ fn transposed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         return Ok(Arg::Value(g.reshape(c, &[])?));
     }
     if shape.len() > perm.len() {
-        return Err(near("the constant has more axes"));
+        return Err(near_miss("the constant has more axes"));
     }
     let mut full = vec![1; perm.len() - shape.len()];
     full.extend(shape);
     let c = g.reshape(c, &full)?;
-    Ok(Arg::Value(g.op(Kind::Transpose, [("perm", Attr::from(inverse(&perm)))], &[c])?))
+    Ok(Arg::Value(g.transpose(c, &inverse(&perm))?))
 }
 
 /// Reduction `r` of transpose `p` of x: the reduction first, then what is left in order.
-fn reduced(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn reduced(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (r, perm, x) = (args[0].op(), args[1].op().attrs.sizes("perm"), args[2].id());
     let mut axes: Vec<i64> = r.attrs.sizes("axes").iter().map(|&a| perm[a] as i64).collect();
     axes.sort_unstable();
     let inner = g.apply(&r.with("axes", axes.clone()), &[x])?;
-    let order: Vec<i64> = if r.attrs.flag("keepdims") {
-        perm.iter().map(|&p| p as i64).collect()
+    let order: Vec<usize> = if r.attrs.flag("keepdims") {
+        perm
     } else {
-        let left: Vec<i64> = (0..perm.len() as i64).filter(|a| !axes.contains(a)).collect();
-        perm.iter().filter_map(|&p| left.iter().position(|&l| l == p as i64)).map(|i| i as i64).collect()
+        let left: Vec<usize> = (0..perm.len()).filter(|&a| !axes.contains(&(a as i64))).collect();
+        perm.iter().filter_map(|&p| left.iter().position(|&l| l == p)).collect()
     };
-    Ok(Arg::Value(g.op(Kind::Transpose, [("perm", Attr::from(order))], &[inner])?))
+    Ok(Arg::Value(g.transpose(inner, &order)?))
 }
 
 /// The operator along the axis that transpose `args[1]` moved to its own.
-fn on_axis(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn on_axis(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (s, perm) = (args[0].op(), args[1].op().attrs.ints("perm"));
     Ok(Arg::Op(s.with("axis", perm[s.attrs.size("axis")])))
 }
 
 /// A reduction that drops its axes, as one that keeps them: reshapes move outwards, and often meet another.
-fn dropped(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn dropped(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (r, x) = (args[0].op(), args[1].id());
     if r.attrs.flag("keepdims") {
-        return Err(other("the axes are kept"));
+        return Err(no_match("the axes are kept"));
     }
     let axes = r.attrs.sizes("axes");
     let kept = g.apply(&r.with("keepdims", true), &[x])?;
@@ -247,29 +250,29 @@ fn before(values: &[i64], perm: &[usize]) -> Vec<i64> {
     source
 }
 
-fn pads_before(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn pads_before(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (q, perm) = (args[0].op(), args[1].op().attrs.sizes("perm"));
     let (begins, ends) = q.attrs.ints("pads").split_at(perm.len());
     Ok(Arg::Op(q.with("pads", [before(begins, &perm), before(ends, &perm)].concat())))
 }
 
-fn slice_before(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn slice_before(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (s, perm) = (args[0].op(), args[1].op().attrs.sizes("perm"));
     let moved = |name: &'static str| (name, Attr::from(before(s.attrs.ints(name), &perm)));
     made(Kind::Slice, [moved("starts"), moved("sizes"), moved("steps")])
 }
 
-fn flip_a(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn flip_a(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let p = args[0].op();
     Ok(Arg::Op(p.with("trans_a", !p.attrs.flag("trans_a"))))
 }
 
-fn flip_b(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn flip_b(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let p = args[0].op();
     Ok(Arg::Op(p.with("trans_b", !p.attrs.flag("trans_b"))))
 }
 
-fn slice_of_slice(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn slice_of_slice(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, q) = (&args[0].op().attrs, &args[1].op().attrs);
     let sizes = p.ints("sizes");
     let each = |f: &dyn Fn(usize) -> i64| (0..sizes.len()).map(f).collect::<Vec<i64>>();
@@ -280,11 +283,11 @@ fn slice_of_slice(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
 }
 
 /// A slice that lies within one part of a concatenation, or is whole parts of it.
-fn slice_of_concat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn slice_of_concat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, axis) = (args[0].op(), args[1].op().attrs.size("axis"));
     let (start, size, step) = (p.attrs.ints("starts")[axis], p.attrs.ints("sizes")[axis], p.attrs.ints("steps")[axis]);
     if step != 1 || size == 0 {
-        return Err(other("the slice is not a range"));
+        return Err(no_match("the slice is not a range"));
     }
     let mut begin = 0;
     for (i, &x) in args[2].ids().iter().enumerate() {
@@ -307,7 +310,7 @@ fn slice_of_concat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
                 .collect();
             let covered: i64 = parts.iter().map(|&x| g.shape(x)[axis] as i64).sum();
             if covered != size {
-                return Err(other("the slice cuts a part"));
+                return Err(no_match("the slice cuts a part"));
             }
             let whole = g.apply(args[1].op(), &parts)?;
             let mut starts = p.attrs.ints("starts").to_vec();
@@ -316,7 +319,7 @@ fn slice_of_concat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         }
         begin += length;
     }
-    Err(other("the slice crosses parts"))
+    Err(no_match("the slice crosses parts"))
 }
 
 /// The term of a class that is an operator of this kind.
@@ -325,7 +328,7 @@ pub fn node(g: &Classes, x: Id, kind: Kind) -> Option<&Term> {
 }
 
 /// Neighbouring slices of one value put together again.
-fn joined(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn joined(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, xs) = (args[0].op(), args[1].ids());
     let axis = p.attrs.size("axis");
     if let [x] = xs {
@@ -340,7 +343,7 @@ fn joined(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         }
     }
     if parts.len() == xs.len() {
-        return Err(other("no two parts are neighbours in one value"));
+        return Err(no_match("no two parts are neighbours in one value"));
     }
     match parts.as_slice() {
         [one] => Ok(Arg::Value(*one)),
@@ -368,7 +371,7 @@ fn adjacent(g: &Classes, a: Id, b: Id, axis: usize) -> Option<(Id, OpRef)> {
 }
 
 /// Parts that are concatenations along the same axis, spelled out.
-fn flattened(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn flattened(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, xs) = (args[0].op(), args[1].ids());
     // A part that is read elsewhere, too, exists as it is.
     let inner = |x: Id| {
@@ -379,51 +382,49 @@ fn flattened(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
         }
     };
     if xs.iter().all(|&x| inner(x).is_none()) {
-        return Err(other("no part is a concatenation"));
+        return Err(no_match("no part is a concatenation"));
     }
     let parts: Vec<Id> = xs.iter().flat_map(|&x| inner(x).map_or(vec![x], |t| t.children.clone())).collect();
     if parts.len() > 256 {
-        return Err(other("there are too many parts"));
+        return Err(no_match("there are too many parts"));
     }
     Ok(Arg::Value(g.apply(p, &parts)?))
 }
 
 /// A concatenation of values that are all transposed alike.
-fn of_transposed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn of_transposed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (c, xs) = (args[0].op(), args[1].ids());
-    let first = node(g, xs[0], Kind::Transpose).and_then(Term::op).cloned().ok_or(other("a part is not transposed"))?;
+    let first = node(g, xs[0], Kind::Transpose).and_then(Term::op).cloned().ok_or(no_match("a part is not transposed"))?;
     let source = |x: Id| g[x].nodes.iter().find(|t| t.op() == Some(&first)).map(|t| t.children[0]);
     let sources: Option<Vec<Id>> = xs.iter().map(|&x| source(x)).collect();
-    let sources = sources.ok_or(other("the parts are not all transposed alike"))?;
+    let sources = sources.ok_or(no_match("the parts are not all transposed alike"))?;
     let inner = g.apply(&c.with("axis", first.attrs.ints("perm")[c.attrs.size("axis")]), &sources)?;
     Ok(Arg::Value(g.apply(&first, &[inner])?))
 }
 
-fn padded_twice(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn padded_twice(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, q) = (args[0].op(), args[1].op());
     let sum: Vec<i64> = p.attrs.ints("pads").iter().zip(q.attrs.ints("pads")).map(|(a, b)| a + b).collect();
     Ok(Arg::Op(p.with("pads", sum)))
 }
 
 /// A gather at known, evenly spaced places is a slice.
-fn slice_of_gather(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn slice_of_gather(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x, i) = (args[0].op(), args[1].id(), args[2].id());
-    let index = g[i].data.value.clone().filter(|t| t.ty().ty == dnnc_ir::Type::I64).ok_or(other("the indices are not known"))?;
+    let index = g[i].data.value.clone().filter(|t| t.ty().ty == dnnc_ir::Type::I64).ok_or(no_match("the indices are not known"))?;
     let (axis, shape) = (p.attrs.size("axis"), g.shape(x).to_vec());
     let size = shape[axis] as i64;
     let places: Vec<i64> = index.values::<i64>().iter().map(|&v| if v < 0 { v + size } else { v }).collect();
     if places.is_empty() || places.iter().any(|&v| v < 0 || v >= size) {
-        return Err(other("an index is out of range"));
+        return Err(no_match("an index is out of range"));
     }
     let step = if places.len() > 1 { places[1] - places[0] } else { 1 };
     if step == 0 || places.windows(2).any(|w| w[1] - w[0] != step) {
-        return Err(other("the indices are not evenly spaced"));
+        return Err(no_match("the indices are not evenly spaced"));
     }
-    let rank = shape.len();
-    let (mut starts, mut sizes, mut steps) = (vec![0; rank], shape.iter().map(|&n| n as i64).collect::<Vec<_>>(), vec![1; rank]);
-    (starts[axis], sizes[axis], steps[axis]) = (places[0], places.len() as i64, step);
-    let attrs = [("starts", Attr::from(starts)), ("sizes", Attr::from(sizes)), ("steps", Attr::from(steps))];
-    let slice = g.op(Kind::Slice, attrs, &[x])?;
+    let mut ranges = full_ranges(&shape);
+    ranges[axis] = Range { start: places[0] as usize, size: places.len(), step };
+    let slice = g.slice(x, &ranges)?;
     let result = [&shape[..axis], index.shape(), &shape[axis + 1..]].concat();
     Ok(Arg::Value(g.reshape(slice, &result)?))
 }

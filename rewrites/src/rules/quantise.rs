@@ -1,8 +1,10 @@
 //! Quantisation as it is written in floats: what cancels exactly. Casts from floats to integers saturate.
 
-use super::{Check, Make, named, rules};
-use crate::fact::numbers;
-use crate::language::{Build, Classes, Why, other};
+use super::table::{Check, Make, named, rules};
+use crate::fact::Classes;
+use crate::fact::exact_f64s;
+use crate::language::Build;
+use crate::mismatch::{Mismatch, no_match};
 use crate::pattern::Arg;
 use dnnc_ir::{Kind, Type};
 use egg::Id;
@@ -20,8 +22,8 @@ rules! {
 }
 
 /// Values are whole numbers of at most 17 bits: an integer type, or differences of such with constants.
-fn whole(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if is_whole(g, args[0].id(), 3) { Ok(()) } else { Err(other("the values are not known to be whole numbers")) }
+fn whole(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if is_whole(g, args[0].id(), 3) { Ok(()) } else { Err(no_match("the values are not known to be whole numbers")) }
 }
 
 fn is_whole(g: &Classes, x: Id, depth: usize) -> bool {
@@ -30,7 +32,7 @@ fn is_whole(g: &Classes, x: Id, depth: usize) -> bool {
     if let Some(v) = fact.splat {
         return small(&v);
     }
-    if let Some(values) = fact.value.as_ref().and_then(numbers) {
+    if let Some(values) = fact.value.as_ref().and_then(exact_f64s) {
         return values.iter().all(small);
     }
     depth > 0
@@ -45,24 +47,31 @@ fn is_whole(g: &Classes, x: Id, depth: usize) -> bool {
 }
 
 /// A scale whose products with small whole numbers neither overflow nor vanish.
-fn usable_scale(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn usable_scale(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let fact = &g[args[0].id()].data;
-    let values =
-        fact.splat.map(|v| vec![v]).or_else(|| fact.value.as_ref().and_then(numbers)).ok_or(other("the scale is not a known constant"))?;
+    let values = fact
+        .splat
+        .map(|v| vec![v])
+        .or_else(|| fact.value.as_ref().and_then(exact_f64s))
+        .ok_or(no_match("the scale is not a known constant"))?;
     let fits = fact.ty().ty == Type::F32 && values.iter().all(|v| v.abs() > 1e-30 && v.abs() < 1e30);
-    if fits { Ok(()) } else { Err(other("the scale is too small or too large")) }
+    if fits { Ok(()) } else { Err(no_match("the scale is too small or too large")) }
 }
 
-fn lowest_of(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn lowest_of(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let lowest = match args[0].op().attrs.ty("to") {
         Type::I8 => -128.0,
         Type::U8 | Type::U16 => 0.0,
         Type::I16 => -32768.0,
-        _ => return Err(other("the type is none that is quantised to")),
+        _ => return Err(no_match("the type is none that is quantised to")),
     };
-    if g.splat(args[1].id()) == Some(lowest) { Ok(()) } else { Err(other("the zero point is not the lowest value")) }
+    if g.splat(args[1].id()) == Some(lowest) { Ok(()) } else { Err(no_match("the zero point is not the lowest value")) }
 }
 
-fn lowest_zero(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if matches!(args[0].op().attrs.ty("to"), Type::U8 | Type::U16) { Ok(()) } else { Err(other("the zero point is not the lowest value")) }
+fn lowest_zero(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if matches!(args[0].op().attrs.ty("to"), Type::U8 | Type::U16) {
+        Ok(())
+    } else {
+        Err(no_match("the zero point is not the lowest value"))
+    }
 }

@@ -1,8 +1,11 @@
 //! Operators found again in what exporters made of them.
 
-use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, OpRef, Why, near, other};
+use super::table::{Check, Make, named, rules};
+use crate::fact::Classes;
+use crate::language::Build;
+use crate::mismatch::{Mismatch, near_miss, no_match};
 use crate::pattern::Arg;
+use crate::term::OpRef;
 use dnnc_ir::{Attr, Kind, Op};
 
 named! { #[doc = "Conditions."] CHECK: Check; is_clamp, same_axes, kept, plain, queries, last_axis }
@@ -58,138 +61,137 @@ rules! {
     "divisor of keys"         : (attention[p] q (div k c) v ..m)                                       => (attention[over(p, c)] q k v ..m)           if splat(c), loose()
 }
 
-fn is_clamp(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn is_clamp(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
-    let near = |name, v: f64| (attrs.float(name) - v).abs() < 1e-9;
-    if near("lo", args[1].number()) && near("hi", args[2].number()) { Ok(()) } else { Err(other("the range is another")) }
+    let bound_is = |name, v: f64| (attrs.float(name) - v).abs() < 1e-9;
+    if bound_is("lo", args[1].number()) && bound_is("hi", args[2].number()) { Ok(()) } else { Err(no_match("the range is another")) }
 }
 
-fn same_axes(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.ints("axes") == args[1].op().attrs.ints("axes") { Ok(()) } else { Err(other("the axes differ")) }
+fn same_axes(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args[0].op().attrs.ints("axes") == args[1].op().attrs.ints("axes") { Ok(()) } else { Err(no_match("the axes differ")) }
 }
 
-fn kept(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.flag("keepdims") { Ok(()) } else { Err(other("the reduction drops its axes")) }
+fn kept(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args[0].op().attrs.flag("keepdims") { Ok(()) } else { Err(no_match("the reduction drops its axes")) }
 }
 
 /// A product of two matrices as they stand.
-pub fn plain(_: &Classes, args: &[Arg]) -> Result<(), Why> {
+pub fn plain(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
-    if !attrs.flag("trans_a") && !attrs.flag("trans_b") { Ok(()) } else { Err(other("an operand is transposed")) }
+    if !attrs.flag("trans_a") && !attrs.flag("trans_b") { Ok(()) } else { Err(no_match("an operand is transposed")) }
 }
 
-fn queries(_: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if args[0].op().attrs.flag("trans_a") { Err(other("the queries are transposed")) } else { Ok(()) }
+fn queries(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args[0].op().attrs.flag("trans_a") { Err(no_match("the queries are transposed")) } else { Ok(()) }
 }
 
 /// Softmax `args[0]` runs along the last axis of the product of the other two.
-fn last_axis(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn last_axis(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let rank = args[1..].iter().map(|a| g.shape(a.id()).len()).max().unwrap_or(0);
-    if args[0].op().attrs.size("axis") + 1 == rank { Ok(()) } else { Err(other("softmax is not along the last axis")) }
+    if args[0].op().attrs.size("axis") + 1 == rank { Ok(()) } else { Err(no_match("softmax is not along the last axis")) }
 }
 
-fn made(kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>) -> Result<Arg, Why> {
-    Ok(Arg::Op(OpRef::new(Op::new(kind, attrs).map_err(|_| near("an attribute would be wrong"))?)))
+fn made(kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>) -> Result<Arg, Mismatch> {
+    Ok(Arg::Op(OpRef::new(Op::new(kind, attrs).map_err(|_| near_miss("an attribute would be wrong"))?)))
 }
 
-fn over_axes(g: &Classes, kind: Kind, args: &[Arg]) -> Result<Arg, Why> {
-    let eps = g.splat(args[1].id()).ok_or(near("epsilon is not one constant number"))?;
+fn over_axes(g: &Classes, kind: Kind, args: &[Arg]) -> Result<Arg, Mismatch> {
+    let eps = g.splat(args[1].id()).ok_or(near_miss("epsilon is not one constant number"))?;
     made(kind, [("axes", args[0].op().attrs.get("axes").clone()), ("eps", Attr::from(eps))])
 }
 
 /// A sum times one over the number of its terms.
-fn mean(g: &mut Classes, r: &Arg, x: &Arg, factor: f64) -> Result<Arg, Why> {
+fn mean(g: &mut Classes, r: &Arg, x: &Arg, factor: f64) -> Result<Arg, Mismatch> {
     let (r, x) = (r.op(), x.id());
     let count: usize = r.attrs.sizes("axes").iter().map(|&a| g.shape(x)[a]).product();
     if count == 0 || (factor * count as f64 - 1.0).abs() > 1e-6 {
-        return Err(other("the sum is not divided by the number of its terms"));
+        return Err(no_match("the sum is not divided by the number of its terms"));
     }
     let attrs = [("axes", r.attrs.get("axes").clone()), ("keepdims", r.attrs.get("keepdims").clone())];
     Ok(Arg::Value(g.op(Kind::ReduceMean, attrs, &[x])?))
 }
 
-fn mean_of(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn mean_of(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let factor = number(g, &args[2])?;
     mean(g, &args[0], &args[1], factor)
 }
 
-fn mean_of_over(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn mean_of_over(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let factor = 1.0 / number(g, &args[2])?;
     mean(g, &args[0], &args[1], factor)
 }
 
-fn norm_over(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn norm_over(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     over_axes(g, Kind::Norm, args)
 }
 
-fn rms_over(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn rms_over(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     over_axes(g, Kind::RmsNorm, args)
 }
 
-fn norm_like(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn norm_like(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let attrs = &args[0].op().attrs;
     made(Kind::Norm, [("axes", attrs.get("axes").clone()), ("eps", attrs.get("eps").clone())])
 }
 
-fn over_axis(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn over_axis(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     match args[0].op().attrs.ints("axes") {
         [axis] => made(Kind::Softmax, [("axis", Attr::Int(*axis))]),
-        _ => Err(near("there is more than one axis")),
+        _ => Err(near_miss("there is more than one axis")),
     }
 }
 
-fn log_of(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn log_of(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     made(Kind::LogSoftmax, [("axis", args[0].op().attrs.get("axis").clone())])
 }
 
-fn exp_of(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn exp_of(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     made(Kind::Softmax, [("axis", args[0].op().attrs.get("axis").clone())])
 }
 
 /// The keys [.., S, D] of a product with queries, which has them as [.., D, S] unless its attributes say otherwise.
-fn keys(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn keys(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let k = args[1].id();
     if args[0].op().attrs.flag("trans_b") {
         return Ok(Arg::Value(k));
     }
-    let rank = g.shape(k).len() as i64;
-    let mut perm: Vec<i64> = (0..rank).collect();
-    let last = perm.len().checked_sub(2).ok_or(near("the keys are no matrix"))?;
+    let mut perm: Vec<usize> = (0..g.shape(k).len()).collect();
+    let last = perm.len().checked_sub(2).ok_or(near_miss("the keys are no matrix"))?;
     perm.swap(last, last + 1);
-    Ok(Arg::Value(g.op(Kind::Transpose, [("perm", Attr::from(perm))], &[k])?))
+    Ok(Arg::Value(g.transpose(k, &perm)?))
 }
 
-fn number(g: &Classes, arg: &Arg) -> Result<f64, Why> {
+fn number(g: &Classes, arg: &Arg) -> Result<f64, Mismatch> {
     match arg {
         Arg::Number(v) => Ok(*v),
-        other => g.splat(other.id()).ok_or(near("the scale is not one constant number")),
+        other => g.splat(other.id()).ok_or(near_miss("the scale is not one constant number")),
     }
 }
 
-fn attention(scale: f64) -> Result<Arg, Why> {
+fn attention(scale: f64) -> Result<Arg, Mismatch> {
     if !scale.is_finite() {
-        return Err(near("the scale is not finite"));
+        return Err(near_miss("the scale is not finite"));
     }
     made(Kind::Attention, [("scale", Attr::from(scale))])
 }
 
-fn scaled(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn scaled(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     attention(number(g, &args[0])?)
 }
 
-fn divided(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn divided(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     attention(1.0 / number(g, &args[0])?)
 }
 
-fn rescaled(op: &OpRef, factor: f64) -> Result<Arg, Why> {
+fn rescaled(op: &OpRef, factor: f64) -> Result<Arg, Mismatch> {
     let scale = op.attrs.float("scale") * factor;
-    if scale.is_finite() { Ok(Arg::Op(op.with("scale", scale))) } else { Err(near("the scale is not finite")) }
+    if scale.is_finite() { Ok(Arg::Op(op.with("scale", scale))) } else { Err(near_miss("the scale is not finite")) }
 }
 
-fn times(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn times(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     rescaled(args[0].op(), number(g, &args[1])?)
 }
 
-fn over(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn over(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     rescaled(args[0].op(), 1.0 / number(g, &args[1])?)
 }

@@ -1,8 +1,11 @@
 //! Channels in another order: shuffles moved to the weights of convolutions, where they cost nothing.
 
-use super::{Check, Make, named, rules};
-use crate::language::{Build, Classes, OpRef, Why, near, other};
+use super::table::{Check, Make, named, rules};
+use crate::fact::Classes;
+use crate::language::Build;
+use crate::mismatch::{Mismatch, near_miss, no_match};
 use crate::pattern::Arg;
+use crate::term::OpRef;
 use dnnc_ir::{Attr, Kind, Op, Tensor, Type};
 use egg::Id;
 
@@ -25,28 +28,28 @@ rules! {
     "narrow groups as wider ones"  : (conv[p] x w ..b)                          => (conv[wider(p, w)] x (widened p w) ..b)             if narrow_groups(p, w), constant(w), loose()
 }
 
-fn vector(g: &Classes, args: &[Arg]) -> Result<(), Why> {
-    if g.shape(args[0].id()).len() == 1 { Ok(()) } else { Err(other("the indices are no list")) }
+fn vector(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if g.shape(args[0].id()).len() == 1 { Ok(()) } else { Err(no_match("the indices are no list")) }
 }
 
 /// Every index is its own place.
-fn in_order(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn in_order(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let size = g.shape(args[1].id())[args[0].op().attrs.size("axis")];
     let order = order(g, args[2].id())?;
-    if order.len() == size && order.is_sorted() { Ok(()) } else { Err(other("the order changes")) }
+    if order.len() == size && order.is_sorted() { Ok(()) } else { Err(no_match("the order changes")) }
 }
 
-fn first_axis(_: &mut Classes, _: &[Arg]) -> Result<Arg, Why> {
-    Ok(Arg::Op(OpRef::new(Op::new(Kind::Gather, [("axis", Attr::Int(0))]).map_err(|_| near("an attribute would be wrong"))?)))
+fn first_axis(_: &mut Classes, _: &[Arg]) -> Result<Arg, Mismatch> {
+    Ok(Arg::Op(OpRef::new(Op::new(Kind::Gather, [("axis", Attr::Int(0))]).map_err(|_| near_miss("an attribute would be wrong"))?)))
 }
 
 /// The indices are each of 0…n−1 once.
-fn permutation(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn permutation(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     order(g, args[0].id()).map(|_| ())
 }
 
-fn order(g: &Classes, i: Id) -> Result<Vec<usize>, Why> {
-    const NOT: Why = other("the indices are not each channel once");
+fn order(g: &Classes, i: Id) -> Result<Vec<usize>, Mismatch> {
+    const NOT: Mismatch = no_match("the indices are not each channel once");
     let value = g[i].data.value.as_ref().filter(|t| t.ty().ty == Type::I64 && t.ty().rank() == 1).ok_or(NOT)?;
     let places: Vec<usize> = value.values::<i64>().iter().map(|&v| usize::try_from(v).unwrap_or(usize::MAX)).collect();
     let mut sorted = places.clone();
@@ -55,30 +58,30 @@ fn order(g: &Classes, i: Id) -> Result<Vec<usize>, Why> {
 }
 
 /// A gather of channels at places known in advance.
-fn channels(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn channels(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let known = g[args[1].id()].data.value.as_ref().is_some_and(|t| t.ty().rank() == 1);
-    if args[0].op().attrs.int("axis") == 1 && known { Ok(()) } else { Err(other("it is no gather of channels at known places")) }
+    if args[0].op().attrs.int("axis") == 1 && known { Ok(()) } else { Err(no_match("it is no gather of channels at known places")) }
 }
 
-fn depthwise(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn depthwise(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let (attrs, w) = (&args[0].op().attrs, g.shape(args[1].id()));
     if w[1] == 1 && w[0] == attrs.size("groups") && attrs.int("block") == 0 {
         Ok(())
     } else {
-        Err(other("the convolution is not depthwise"))
+        Err(no_match("the convolution is not depthwise"))
     }
 }
 
 /// A few groups of several channels: more would multiply the work too often.
-fn few_groups(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn few_groups(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let (attrs, w) = (&args[0].op().attrs, g.shape(args[1].id()));
     let few = (2..=8).contains(&attrs.int("groups")) && w[1] > 1 && attrs.int("block") == 0;
-    if few { Ok(()) } else { Err(other("there are not a few groups of several channels")) }
+    if few { Ok(()) } else { Err(no_match("there are not a few groups of several channels")) }
 }
 
 /// Reshape, transpose and reshape back that only reorder channels, as a gather.
-fn shuffled(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    const NOT: Why = other("more than channels is reordered");
+fn shuffled(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+    const NOT: Mismatch = no_match("more than channels is reordered");
     let (a, perm, split) = (args[0].op().attrs.sizes("shape"), args[1].op().attrs.sizes("perm"), args[2].op().attrs.sizes("shape"));
     let x = args[3].id();
     let shape = g.shape(x).to_vec();
@@ -97,52 +100,48 @@ fn shuffled(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
             places.iter().flat_map(|&at| (0..sizes[p - 1]).map(move |k| (at, k))).map(|(at, k)| at + (k * strides[p - 1]) as i64).collect();
     }
     let index = g.tensor(Tensor::new([places.len()], &places));
-    Ok(Arg::Value(g.op(Kind::Gather, [("axis", Attr::Int(1))], &[x, index])?))
-}
-
-fn pick(g: &mut Classes, x: Id, i: Id, axis: i64) -> Result<Id, Why> {
-    g.op(Kind::Gather, [("axis", Attr::Int(axis))], &[x, i])
+    Ok(Arg::Value(g.gather(x, index, 1)?))
 }
 
 /// The inverse of the order of `i`.
-fn back(g: &mut Classes, i: Id) -> Result<Id, Why> {
+fn back(g: &mut Classes, i: Id) -> Result<Id, Mismatch> {
     let order = order(g, i)?;
     let mut inverse = vec![0i64; order.len()];
     order.iter().enumerate().for_each(|(a, &b)| inverse[b] = a as i64);
     Ok(g.tensor(Tensor::new([inverse.len()], &inverse)))
 }
 
-fn rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    Ok(Arg::Value(pick(g, args[0].id(), args[1].id(), 0)?))
+fn rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+    Ok(Arg::Value(g.gather(args[0].id(), args[1].id(), 0)?))
 }
 
-fn list_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    let picked: Result<Vec<Id>, Why> = args[0].ids().iter().map(|&b| pick(g, b, args[1].id(), 0)).collect();
+fn list_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+    let picked: Result<Vec<Id>, Mismatch> = args[0].ids().iter().map(|&b| g.gather(b, args[1].id(), 0)).collect();
     Ok(Arg::Values(picked?))
 }
 
 /// Weights for inputs in the order before `i`.
-fn columns(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn columns(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let inverse = back(g, args[1].id())?;
-    Ok(Arg::Value(pick(g, args[0].id(), inverse, 1)?))
+    Ok(Arg::Value(g.gather(args[0].id(), inverse, 1)?))
 }
 
-fn rows_back(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn rows_back(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let inverse = back(g, args[1].id())?;
-    Ok(Arg::Value(pick(g, args[0].id(), inverse, 0)?))
+    Ok(Arg::Value(g.gather(args[0].id(), inverse, 0)?))
 }
 
-fn list_rows_back(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn list_rows_back(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let inverse = back(g, args[1].id())?;
     list_rows(g, &[args[0].clone(), Arg::Value(inverse)])
 }
 
-fn ungrouped(_: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn ungrouped(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Op(args[0].op().with("groups", 1i64)))
 }
 
 /// Weights [O, C/groups, …] as [O, C, …], 0 where a channel is of another group.
-fn spread(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
+fn spread(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let groups = args[0].op().attrs.size("groups");
     joined(g, args[1].id(), groups, groups)
 }
@@ -159,39 +158,34 @@ fn neighbours(g: &Classes, p: &Arg, w: &Arg) -> Option<usize> {
 }
 
 /// Groups that are no whole blocks of channels, but a few neighbours together are.
-fn narrow_groups(g: &Classes, args: &[Arg]) -> Result<(), Why> {
+fn narrow_groups(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let found = neighbours(g, &args[0], &args[1]).map(|_| ());
-    found.ok_or(other("the groups are whole blocks already, or too many would have to be one"))
+    found.ok_or(no_match("the groups are whole blocks already, or too many would have to be one"))
 }
 
-fn wider(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    let n = neighbours(g, &args[0], &args[1]).ok_or(other("the groups do not fit"))?;
+fn wider(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+    let n = neighbours(g, &args[0], &args[1]).ok_or(no_match("the groups do not fit"))?;
     let groups = args[0].op().attrs.size("groups") / n;
     Ok(Arg::Op(args[0].op().with("groups", groups as i64)))
 }
 
-fn widened(g: &mut Classes, args: &[Arg]) -> Result<Arg, Why> {
-    let n = neighbours(g, &args[0], &args[1]).ok_or(other("the groups do not fit"))?;
+fn widened(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+    let n = neighbours(g, &args[0], &args[1]).ok_or(no_match("the groups do not fit"))?;
     joined(g, args[1].id(), args[0].op().attrs.size("groups"), n)
 }
 
 /// Weights [O, C/groups, …] for `n` neighbouring groups at a time: [O, n·C/groups, …], 0 where a channel is of another group.
-fn joined(g: &mut Classes, w: Id, groups: usize, n: usize) -> Result<Arg, Why> {
+fn joined(g: &mut Classes, w: Id, groups: usize, n: usize) -> Result<Arg, Mismatch> {
     let shape = g.shape(w).to_vec();
-    let ints = |sizes: &[usize]| Attr::from(sizes.iter().map(|&s| s as i64).collect::<Vec<i64>>());
     let apart = [groups / n, n, shape[0] / groups, shape[1], shape[2..].iter().product()];
-    let apart_w = g.op(Kind::Reshape, [("shape", ints(&apart))], &[w])?;
-    let zero = g.number(g.elem(w), 0.0)?;
+    let apart_w = g.reshape(w, &apart)?;
     let mut parts = Vec::with_capacity(n);
     for k in 0..n {
-        let one = [apart[0], 1, apart[2], apart[3], apart[4]];
-        let attrs = [("starts", ints(&[0, k, 0, 0, 0])), ("sizes", ints(&one)), ("steps", ints(&[1; 5]))];
-        let part = g.op(Kind::Slice, attrs, &[apart_w])?;
-        let pads = ints(&[0, 0, 0, k * shape[1], 0, 0, 0, 0, (n - 1 - k) * shape[1], 0]);
-        parts.push(g.op(Kind::Pad, [("pads", pads)], &[part, zero])?);
+        let part = g.slice_axis(apart_w, 1, k, 1)?;
+        let [before, after] = [k, n - 1 - k].map(|groups| (groups * shape[1]) as i64);
+        parts.push(g.pad(part, 0.0, vec![0, 0, 0, before, 0, 0, 0, 0, after, 0])?);
     }
-    let op = OpRef::new(Op::new(Kind::Concat, [("axis", Attr::Int(1))]).map_err(|_| near("an attribute would be wrong"))?);
-    let all = g.apply(&op, &parts)?;
+    let all = g.concat(1, &parts)?;
     let wide = [&[shape[0], n * shape[1]], &shape[2..]].concat();
-    Ok(Arg::Value(g.op(Kind::Reshape, [("shape", ints(&wide))], &[all])?))
+    Ok(Arg::Value(g.reshape(all, &wide)?))
 }

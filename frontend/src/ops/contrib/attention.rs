@@ -3,13 +3,13 @@
 use crate::build::{Build, Node, Result, invalid, unsupported};
 use crate::ops::attention::{bias_of, heads, joined, linear_attention, repeat_heads, rotate};
 use crate::ops::expr::v;
-use crate::ops::kit::{Outputs, count, one, positive};
+use crate::ops::helpers::{Outputs, count, one, positive};
 use crate::ops::linear::matmul;
 use crate::ops::quant::integer_matmul;
-use crate::ops::{OpImport, microsoft};
+use crate::ops::row::{OpImport, microsoft};
 use dnnc_ir::{Attr, Kind, Type, Value};
 
-pub(in crate::ops) const OPS: &[OpImport] = &[
+pub(crate) const OPS: &[OpImport] = &[
     OpImport { note: "not: rotary embeddings inside, shared buffers", ..microsoft("Attention", attention) },
     microsoft("MultiHeadAttention", multi_head_attention),
     OpImport { note: "not: quantised or sliding caches, norms inside", ..microsoft("GroupQueryAttention", group_query_attention) },
@@ -131,7 +131,7 @@ fn attention(b: &mut Build, n: &Node) -> Outputs {
     }
     let &[_, width] = &b.shape(w)[..] else { return invalid!("weights {}", b.ty(w)) };
     let widths = match n.ints("qkv_hidden_sizes")? {
-        Some(list) if !list.is_empty() => crate::ops::kit::sizes(&list)?,
+        Some(list) if !list.is_empty() => crate::ops::helpers::sizes(&list)?,
         _ => vec![width / 3; 3],
     };
     if widths.len() != 3 || widths.iter().try_fold(0usize, |s, &w| s.checked_add(w)) != Some(width) {
@@ -286,7 +286,7 @@ fn decoder_attention(b: &mut Build, n: &Node) -> Outputs {
         for (i, now) in now.iter_mut().enumerate() {
             let Some(past) = n.opt(5 + i) else { continue };
             let room = b.shape(past).get(2).copied().unwrap_or(0);
-            let filled = if shared { crate::ops::kit::size(b.need_i64(n.input(7)?)?)? } else { room };
+            let filled = if shared { crate::ops::helpers::size(b.need_i64(n.input(7)?)?)? } else { room };
             if filled + usize::from(shared) > room {
                 return invalid!("{filled} past keys in a buffer of {room}");
             }
@@ -333,7 +333,7 @@ fn group_query_attention(b: &mut Build, n: &Node) -> Outputs {
     };
     let past = [n.opt(3), n.opt(4)].map(|p| p.filter(|&p| b.rank(p) == 4));
     let room = past[0].map_or(0, |p| b.shape(p)[2]);
-    let total = crate::ops::kit::size(b.need_i64(n.input(6)?)?)?;
+    let total = crate::ops::helpers::size(b.need_i64(n.input(6)?)?)?;
     if total < len || past[0].is_none() && total > len {
         return invalid!("{total} keys for {len} queries and {room} past keys");
     }

@@ -3,12 +3,12 @@
 use super::quantised::unpacked;
 use crate::build::{Build, Node, Result, invalid, unsupported};
 use crate::ops::expr::v;
-use crate::ops::kit::{Outputs, count, one, positive};
+use crate::ops::helpers::{Outputs, count, one, positive};
 use crate::ops::quant::dequantize;
-use crate::ops::{OpImport, microsoft};
+use crate::ops::row::{OpImport, microsoft};
 use dnnc_ir::{Attr, Kind, Type, Value};
 
-pub(in crate::ops) const OPS: &[OpImport] = &[
+pub(crate) const OPS: &[OpImport] = &[
     OpImport { note: "every expert computes every token; SwiGLU interleaved or with fc3; no sparse mixer", ..microsoft("MoE", moe) },
     OpImport { note: "as MoE, weights of 2, 4 or 8 bits as they are (quant_type int, not prepacked)", ..microsoft("QMoE", qmoe) },
 ];

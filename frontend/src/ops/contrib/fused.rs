@@ -1,16 +1,16 @@
 //! Operators that stand for a few of ONNX's own.
 
-use super::quantised::channels_first;
 use crate::build::{Build, Node, Result, invalid, unsupported};
 use crate::ops::conv::convolution;
 use crate::ops::expr::{Expr, v};
-use crate::ops::kit::{Outputs, count, one, positive};
+use crate::ops::helpers::{Outputs, channels_first, count, one, positive};
 use crate::ops::linear::{gemm_product, matmul};
 use crate::ops::norm::{layer_norm_of, rms_norm_of};
-use crate::ops::{OpImport, microsoft, moving, reduce};
+use crate::ops::row::{OpImport, microsoft};
+use crate::ops::{moving, reduce};
 use dnnc_ir::{Kind, Type, Value};
 
-pub(in crate::ops) const OPS: &[OpImport] = &[
+pub(crate) const OPS: &[OpImport] = &[
     microsoft("FusedConv", fused_conv),
     microsoft("NhwcConv", nhwc_conv),
     microsoft("NhwcFusedConv", nhwc_conv),
@@ -291,7 +291,7 @@ fn group_norm(b: &mut Build, n: &Node, x: Value) -> Outputs {
         1 => scaled.silu(),
         other => return unsupported!("GroupNorm with activation={other}"),
     })?;
-    let y = if last { b.transpose(y, &crate::ops::kit::inverse(&to_first))? } else { y };
+    let y = if last { b.transpose(y, &crate::ops::helpers::inverse(&to_first))? } else { y };
     one(b.cast(y, ty))
 }
 

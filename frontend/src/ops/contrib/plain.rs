@@ -2,11 +2,12 @@
 
 use crate::build::{Build, Node, Result, invalid};
 use crate::ops::expr::v;
-use crate::ops::kit::{Outputs, count, one, positive, size};
-use crate::ops::{Import, OpImport, conv, detection, gather, microsoft};
+use crate::ops::helpers::{Outputs, count, one, positive, size};
+use crate::ops::row::{Importer, OpImport, microsoft};
+use crate::ops::{conv, detection, gather};
 use dnnc_ir::{Attr, Kind, Tensor, TensorType, Type, Value};
 
-pub(in crate::ops) const OPS: &[OpImport] = &[
+pub(crate) const OPS: &[OpImport] = &[
     microsoft("GridSample", detection::grid_sample),
     microsoft("GatherND", gather::gather_nd),
     OpImport { note: "one axis, without dilation", ..microsoft("CausalConvWithState", conv::causal_conv_with_state) },
@@ -36,7 +37,7 @@ pub(in crate::ops) const OPS: &[OpImport] = &[
 ];
 
 /// A row for an operator that ONNX had as an experiment, and ONNX Runtime still has.
-const fn experimental(name: &'static str, import: Import) -> OpImport {
+const fn experimental(name: &'static str, import: Importer) -> OpImport {
     OpImport { domain: "", name, since: 1, until: None, import, note: "an experiment of ONNX, kept by ONNX Runtime" }
 }
 
@@ -58,7 +59,7 @@ fn unfold(b: &mut Build, n: &Node) -> Outputs {
     let places: Vec<i64> = (0..windows * width).map(|i| (i / width * step + i % width) as i64).collect();
     let places = b.konst(Tensor::new([windows, width], &places));
     let y = b.gather(x, places, axis)?;
-    let perm = crate::ops::kit::moved_last(shape.len() + 1, &[axis + 1]);
+    let perm = crate::ops::helpers::moved_last(shape.len() + 1, &[axis + 1]);
     one(b.transpose(y, &perm))
 }
 
@@ -70,7 +71,7 @@ fn crop_and_resize(b: &mut Build, n: &Node) -> Outputs {
         "nearest" => true,
         other => return invalid!("attribute `mode` is {other:?}"),
     };
-    let out = crate::ops::kit::sizes(&b.need_i64s(n.input(3)?)?)?;
+    let out = crate::ops::helpers::sizes(&b.need_i64s(n.input(3)?)?)?;
     let (&[_, channels, height, width], &[regions, 4], &[rows, columns]) = (&b.shape(x)[..], &b.shape(rois)[..], &out[..]) else {
         return invalid!("{} cropped to {} in {out:?}", b.ty(x), b.ty(rois));
     };
@@ -206,7 +207,7 @@ fn image_scaler(b: &mut Build, n: &Node) -> Outputs {
 /// Images without borders (left, top, right, bottom), or of a given size from the left and top border on.
 fn crop(b: &mut Build, n: &Node) -> Outputs {
     let x = n.input(0)?;
-    let border = crate::ops::kit::sizes(&n.req_ints("border")?)?;
+    let border = crate::ops::helpers::sizes(&n.req_ints("border")?)?;
     let (&[_, _, height, width], &[left, top, right, bottom]) = (&b.shape(x)[..], &border[..]) else {
         return invalid!("{} cropped by {border:?}", b.ty(x));
     };

@@ -2,12 +2,13 @@
 
 use crate::build::{Build, Node, Result, axis, invalid, unsupported};
 use crate::ops::expr::v;
-use crate::ops::kit::{Outputs, count, one, positive};
+use crate::ops::helpers::{Outputs, channels_first, count, one, positive};
 use crate::ops::quant::{dequantize, integer_matmul, quantize, quantize_dynamically, requantize, spread};
-use crate::ops::{OpImport, microsoft, pool, quant, recurrent};
+use crate::ops::row::{OpImport, microsoft};
+use crate::ops::{pool, quant, recurrent};
 use dnnc_ir::{Kind, Tensor, TensorType, Type, Value};
 
-pub(in crate::ops) const OPS: &[OpImport] = &[
+pub(crate) const OPS: &[OpImport] = &[
     microsoft("QuantizeLinear", quant::quantize_linear),
     microsoft("DequantizeLinear", quant::dequantize_linear),
     microsoft("QLinearConv", qlinear_conv),
@@ -89,17 +90,6 @@ fn unary(b: &mut Build, n: &Node, f: impl FnOnce(&mut Build, Value) -> Result<Va
 fn pooled(b: &mut Build, n: &Node, f: impl FnOnce(&mut Build, Value) -> Result<Value>) -> Outputs {
     let last = n.flag("channels_last", false)?;
     unary(b, n, |b, x| channels_first(b, x, last, f))
-}
-
-pub(super) fn channels_first(b: &mut Build, x: Value, last: bool, f: impl FnOnce(&mut Build, Value) -> Result<Value>) -> Result<Value> {
-    let rank = b.rank(x);
-    if !last || rank < 3 {
-        return f(b, x);
-    }
-    let perm: Vec<usize> = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
-    let x = b.transpose(x, &perm)?;
-    let y = f(b, x)?;
-    b.transpose(y, &crate::ops::kit::inverse(&perm))
 }
 
 fn qlinear_conv(b: &mut Build, n: &Node) -> Outputs {

@@ -1,6 +1,6 @@
 //! Where constants are not 0: a fact of their class, computed along with rules, long before the constants themselves.
 
-use crate::language::OpRef;
+use crate::term::OpRef;
 use dnnc_ir::eval::eval_op;
 use dnnc_ir::{Kind, Tensor, TensorType, Type};
 use std::sync::{Arc, OnceLock};
@@ -12,7 +12,7 @@ const SAMPLE: usize = 4096;
 
 /// Where a constant of f32 is not 0.
 #[derive(Clone, Debug)]
-pub struct Filled(Arc<Inner>);
+pub struct SparsityPattern(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -23,9 +23,9 @@ struct Inner {
     columns: OnceLock<f64>,
 }
 
-impl Filled {
+impl SparsityPattern {
     /// Of a literal; none when it is dense.
-    pub fn of(value: &Tensor) -> Option<Filled> {
+    pub fn of(value: &Tensor) -> Option<SparsityPattern> {
         let ty = value.ty();
         if ty.ty != Type::F32 || ty.rank() < 2 {
             return None;
@@ -36,11 +36,15 @@ impl Filled {
             return None;
         }
         let mask: Vec<u8> = values.iter().map(|&v| u8::from(v != 0.0)).collect();
-        Filled::new(Tensor::new(ty.shape.clone(), &mask))
+        SparsityPattern::new(Tensor::new(ty.shape.clone(), &mask))
     }
 
     /// Of what an operator makes of constants of which some have zeros (the others give only their types); none when it is dense or not known.
-    pub fn through(op: &OpRef, inputs: &[(&TensorType, Option<&Filled>, Option<&Tensor>)], result: &TensorType) -> Option<Filled> {
+    pub fn through(
+        op: &OpRef,
+        inputs: &[(&TensorType, Option<&SparsityPattern>, Option<&Tensor>)],
+        result: &TensorType,
+    ) -> Option<SparsityPattern> {
         if result.ty != Type::F32 || result.rank() < 2 {
             return None;
         }
@@ -54,7 +58,7 @@ impl Filled {
         if !moves {
             return None;
         }
-        let mask = |(ty, filled, value): &(&TensorType, Option<&Filled>, Option<&Tensor>)| match (filled, value) {
+        let mask = |(ty, filled, value): &(&TensorType, Option<&SparsityPattern>, Option<&Tensor>)| match (filled, value) {
             (Some(filled), _) => Some(filled.0.mask.clone()),
             // Indices; zeros that pad.
             (None, Some(value)) if ty.ty != Type::F32 => Some((*value).clone()),
@@ -63,13 +67,13 @@ impl Filled {
             _ => None,
         };
         let masks: Option<Vec<Tensor>> = inputs.iter().map(mask).collect();
-        Filled::new(eval_op(op, &masks?).ok()?.pop()?)
+        SparsityPattern::new(eval_op(op, &masks?).ok()?.pop()?)
     }
 
-    fn new(mask: Tensor) -> Option<Filled> {
+    fn new(mask: Tensor) -> Option<SparsityPattern> {
         let filled = mask.values::<u8>().iter().map(|&v| usize::from(v)).sum::<usize>();
         let density = filled as f64 / mask.len().max(1) as f64;
-        (density <= DENSE).then(|| Filled(Arc::new(Inner { mask, density, rows: OnceLock::new(), columns: OnceLock::new() })))
+        (density <= DENSE).then(|| SparsityPattern(Arc::new(Inner { mask, density, rows: OnceLock::new(), columns: OnceLock::new() })))
     }
 
     /// Share of elements that are not 0.
@@ -131,23 +135,23 @@ mod tests {
 
     #[test]
     fn blocks_of_groups_are_counted() {
-        assert!(Filled::of(&Tensor::new([4, 4], &[1.0f32; 16])).is_none());
-        let filled = Filled::of(&spread(4, 16, 3)).expect("three quarters are 0");
+        assert!(SparsityPattern::of(&Tensor::new([4, 4], &[1.0f32; 16])).is_none());
+        let filled = SparsityPattern::of(&spread(4, 16, 3)).expect("three quarters are 0");
         assert_eq!((filled.density(), filled.rows(8)), (0.25, 0.25));
         // 12 outputs a group: every third block of 8 has two groups.
-        let filled = Filled::of(&spread(4, 12, 3)).expect("three quarters are 0");
+        let filled = SparsityPattern::of(&spread(4, 12, 3)).expect("three quarters are 0");
         assert_eq!(filled.rows(8), 8.0 / 24.0);
     }
 
     #[test]
     fn an_order_of_inputs_keeps_blocks_and_one_of_outputs_does_not() {
         let w = spread(4, 16, 4);
-        let filled = Filled::of(&w).expect("three quarters are 0");
+        let filled = SparsityPattern::of(&w).expect("three quarters are 0");
         let gathered = |axis: i64, count: usize| {
             let order: Vec<i64> = (0..count).map(|i| (i % 4 * (count / 4) + i / 4) as i64).collect();
             let index = Tensor::new([count], &order);
             let inputs = [(w.ty(), Some(&filled), None), (index.ty(), None, Some(&index))];
-            Filled::through(&op(Kind::Gather, vec![("axis", Attr::Int(axis))]), &inputs, w.ty()).expect("zeros are only moved")
+            SparsityPattern::through(&op(Kind::Gather, vec![("axis", Attr::Int(axis))]), &inputs, w.ty()).expect("zeros are only moved")
         };
         assert_eq!(gathered(1, 16).rows(8), 0.25);
         assert_eq!(gathered(0, 64).rows(8), 1.0);
@@ -158,13 +162,14 @@ mod tests {
         let (w, zero, one) = (TensorType::new(Type::F32, [4, 2]), Tensor::scalar(0.0f32), Tensor::scalar(1.0f32));
         let pads = vec![("pads", Attr::from(vec![0i64, 0, 0, 6])), ("mode", Attr::Word("constant"))];
         let wide = TensorType::new(Type::F32, [4, 8]);
-        let padded =
-            |value: &Tensor| Filled::through(&op(Kind::Pad, pads.clone()), &[(&w, None, None), (value.ty(), None, Some(value))], &wide);
+        let padded = |value: &Tensor| {
+            SparsityPattern::through(&op(Kind::Pad, pads.clone()), &[(&w, None, None), (value.ty(), None, Some(value))], &wide)
+        };
         assert!(padded(&one).is_none());
         let filled = padded(&zero).expect("three quarters are 0");
         assert_eq!((filled.density(), filled.columns(8)), (0.25, 1.0));
         let scale = TensorType::new(Type::F32, [4, 1]);
-        let scaled = Filled::through(&op(Kind::Mul, vec![]), &[(&wide, Some(&filled), None), (&scale, None, None)], &wide);
+        let scaled = SparsityPattern::through(&op(Kind::Mul, vec![]), &[(&wide, Some(&filled), None), (&scale, None, None)], &wide);
         assert_eq!(scaled.expect("zeros stay").density(), 0.25);
     }
 }

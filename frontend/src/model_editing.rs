@@ -1,14 +1,14 @@
 //! A model that is taken apart: what smaller models are made of.
 
-use crate::Limits;
-use crate::build::type_code;
-use crate::order::{initialised, uses};
+use crate::element::type_code;
+use crate::encoded_size::check_parts;
+use crate::limits::Limits;
 use crate::proto::{
     DimensionProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
     ValueInfoProto,
 };
 use crate::tensor_file::{dense, encode_tensor, read_file};
-use crate::wire::check_parts;
+use crate::topological_sort::{initialised, uses};
 use dnnc_ir::{Tensor, TensorType};
 use prost::Message;
 use prost::bytes::Bytes;

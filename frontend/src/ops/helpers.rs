@@ -50,6 +50,17 @@ pub(super) fn inverse(perm: &[usize]) -> Vec<usize> {
     back
 }
 
+pub(super) fn channels_first(b: &mut Build, x: Value, last: bool, f: impl FnOnce(&mut Build, Value) -> Result<Value>) -> Result<Value> {
+    let rank = b.rank(x);
+    if !last || rank < 3 {
+        return f(b, x);
+    }
+    let perm: Vec<usize> = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
+    let x = b.transpose(x, &perm)?;
+    let y = f(b, x)?;
+    b.transpose(y, &inverse(&perm))
+}
+
 impl Node<'_> {
     /// An axis given as an attribute.
     pub(super) fn axis(&self, name: &str, default: i64, rank: usize) -> Result<usize> {
@@ -86,7 +97,7 @@ impl Build {
 
     /// The number behind a tensor of one element, where it is known.
     pub(super) fn known_f64(&mut self, x: Value) -> Option<f64> {
-        match self.known(x).and_then(|t| crate::build::floats(&t))?[..] {
+        match self.known(x)?.to_f64s()[..] {
             [n] => Some(n),
             _ => None,
         }

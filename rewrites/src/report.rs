@@ -1,0 +1,41 @@
+//! The result of optimising a graph, and what happened on the way.
+
+use dnnc_ir::Graph;
+use indexmap::IndexMap;
+
+/// A graph and how it was found.
+#[derive(Clone, Debug)]
+pub struct Optimised {
+    /// The graph: same inputs, same outputs.
+    pub graph: Graph,
+    /// What happened.
+    pub report: Report,
+}
+
+/// What happened while a graph was optimised, bodies of control flow included.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Predicted time of the graph as written, nanoseconds.
+    pub before: f64,
+    /// Predicted time of the graph found, nanoseconds.
+    pub after: f64,
+    /// Rules that said something new, and how often.
+    pub fired: IndexMap<&'static str, usize>,
+    /// Places where a rule would have applied but for a condition.
+    pub near_misses: Vec<NearMiss>,
+    /// Iterations over the rules, of all phases.
+    pub iterations: usize,
+    /// Nodes of the largest e-graph.
+    pub nodes: usize,
+}
+
+/// A place where a rule would have applied but for a condition.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct NearMiss {
+    /// What the rule says.
+    pub rule: &'static str,
+    /// Name of the node; may be empty.
+    pub node: String,
+    /// Why it did not apply.
+    pub why: &'static str,
+}
