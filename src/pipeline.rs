@@ -19,6 +19,9 @@ pub struct Options {
     pub threads: usize,
     /// Keep to the order of operations of the network: no Winograd, no reassociation of constants.
     pub precise: bool,
+    /// Allow rewrites that hold for finite numbers only, and products with rounded reciprocals instead of quotients; [`precise`](Options::precise)
+    /// takes precedence.
+    pub relaxed: bool,
     /// Skip the e-graph: code of the graph as it was read.
     pub plain: bool,
     /// Bounds on what a model may ask for.
@@ -42,6 +45,7 @@ impl Default for Options {
             target: dnnc_targets::native(),
             threads: 1,
             precise: false,
+            relaxed: false,
             plain: false,
             limits: Limits::default(),
             tuner: None,
@@ -121,7 +125,7 @@ fn rewritten(graph: Graph, options: &Options) -> Result<(Graph, Option<Report>),
     if options.plain {
         return Ok((graph, None));
     }
-    let asked = dnnc_rewrites::Options { precise: options.precise, dense: !options.sparse, ..Default::default() };
+    let asked = dnnc_rewrites::Options { precise: options.precise, relaxed: options.relaxed, dense: !options.sparse };
     let done = dnnc_rewrites::optimise(&graph, options.target, &asked).map_err(Error::Internal)?;
     Ok((done.graph, Some(done.report)))
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use dnnc::ir::instance::draw;
+use dnnc::ir::instance::generate;
 use dnnc::ir::random::Rng;
 use dnnc::ir::{Graph, Kind};
 use dnnc::via::{Via, executor};
@@ -18,8 +18,8 @@ struct Uses {
 }
 
 impl Uses {
-    fn draw(&mut self, kind: Kind, rng: &mut Rng) {
-        let Some((op, inputs)) = draw(kind, rng) else { return };
+    fn generate(&mut self, kind: Kind, rng: &mut Rng) {
+        let Some((op, inputs)) = generate(kind, rng) else { return };
         let first = self.inputs.len();
         let operands: Vec<_> =
             inputs.iter().enumerate().map(|(i, x)| self.graph.input(&format!("x{}", first + i), x.ty().clone())).collect();
@@ -79,7 +79,7 @@ fn one_operator_at_a_time() {
     for &kind in Kind::ALL {
         for seed in 0..12 {
             let mut uses = Uses::default();
-            uses.draw(kind, &mut rng(kind, seed));
+            uses.generate(kind, &mut rng(kind, seed));
             uses.check(Via::Jit, &Options { plain: seed % 2 == 0, ..Options::default() });
             if seed < 4 {
                 uses.check(Via::Kir, &Options { plain: seed % 2 == 0, ..Options::default() });
@@ -92,7 +92,7 @@ fn one_operator_at_a_time() {
 fn all_operators(seed: u64) -> Uses {
     let mut uses = Uses::default();
     for &kind in Kind::ALL {
-        uses.draw(kind, &mut rng(kind, seed));
+        uses.generate(kind, &mut rng(kind, seed));
     }
     uses
 }

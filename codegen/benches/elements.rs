@@ -41,7 +41,7 @@ impl Case {
         let result = self.result();
         let unit =
             Unit { op: &self.op, inputs, results: vec![result.clone()], epilogue: None, stored: result.clone(), target, options: &options };
-        if self.op.def.class == Class::Map {
+        if self.op.def.class == Class::Elementwise {
             let mut nodes: Vec<ExprNode> = (0..self.operands.len()).map(|i| ExprNode { what: What::Operand(i), ty: Type::F32 }).collect();
             nodes.push(ExprNode { what: What::Apply(self.op.clone(), (0..self.operands.len()).collect()), ty: Type::F32 });
             return Ok(alone(&unit, map::lower(&Expr { nodes }, &unit.inputs, &result, target, &options)?));

@@ -1,4 +1,4 @@
-//! Element-wise expressions: what fusion makes of trees of `Class::Map` operators.
+//! Element-wise expressions: what fusion makes of trees of `Class::Elementwise` operators.
 
 use crate::math;
 use dnnc_ir::{Kind, Op, Tensor, Type, float8};
@@ -27,7 +27,7 @@ pub enum What {
     Operand(usize),
     /// A constant of one element.
     Const(Tensor),
-    /// An operator of `Class::Map` on earlier nodes.
+    /// An operator of `Class::Elementwise` on earlier nodes.
     Apply(Op, Vec<usize>),
 }
 

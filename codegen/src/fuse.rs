@@ -127,7 +127,7 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
     }
     let mut out = vec![];
     for (n, node) in graph.nodes().iter().enumerate() {
-        let whole = !matches!(node.op.def.class, Class::Source | Class::Map) && !taken.contains(&n);
+        let whole = !matches!(node.op.def.class, Class::Source | Class::Elementwise) && !taken.contains(&n);
         if whole {
             out.push(Group::Node { node: n, epilogue: None, result: Value { node: n as u32, index: 0 } });
         }
@@ -248,7 +248,7 @@ fn roots(graph: &Graph, users: &[Vec<usize>]) -> Vec<Option<usize>> {
     let mut root_of: Vec<Option<usize>> = vec![None; graph.nodes().len()];
     let mut size: HashMap<usize, (usize, usize)> = HashMap::new(); // root → (nodes, operands at most)
     for (n, node) in graph.nodes().iter().enumerate().rev() {
-        if node.op.def.class != Class::Map {
+        if node.op.def.class != Class::Elementwise {
             continue;
         }
         let mut root = n;

@@ -1,4 +1,4 @@
-//! The graph under construction: what an operator importer works with.
+//! The graph under construction, with the operations that importers use.
 
 use crate::limits::Limits;
 use dnnc_ir::eval::eval_op;
@@ -26,12 +26,12 @@ pub(crate) struct Build {
     graph: Graph,
     /// Node of an operator on inputs.
     made: HashMap<(Op, Vec<Value>), Value>,
-    /// Constants that are not `const` nodes: folded on demand, or learnt from a cut.
+    /// Values of constants that are not `const` nodes: folded on demand, or computed by an earlier stage.
     values: HashMap<Value, Tensor>,
     /// For each node, whether it depends on constants only.
     constant: Vec<bool>,
-    /// Constants of this stage that the model computes: values of the stage before.
-    found: HashSet<Value>,
+    /// Constants of this stage that an earlier stage computes when the model runs.
+    runtime_constants: HashSet<Value>,
     /// Name given to new nodes.
     name: String,
     limits: Limits,
@@ -43,7 +43,7 @@ impl Build {
     /// An empty graph within limits.
     pub fn new(limits: Limits) -> Build {
         let (graph, made, values) = (Graph::new(), HashMap::new(), HashMap::new());
-        Build { graph, made, values, constant: vec![], found: HashSet::new(), name: String::new(), limits, folded: 0 }
+        Build { graph, made, values, constant: vec![], runtime_constants: HashSet::new(), name: String::new(), limits, folded: 0 }
     }
 
     /// About how much memory it holds beside the constants of the model: nodes, and what was folded.
@@ -67,7 +67,7 @@ impl Build {
 
     /// As [`op`](Build::op), for an operator with its attributes.
     pub fn apply(&mut self, op: Op, inputs: &[Value]) -> Result<Value> {
-        let inputs: Vec<Value> = inputs.iter().map(|&v| self.values.get(&v).cloned().map_or(v, |t| self.small_konst(v, t))).collect();
+        let inputs: Vec<Value> = inputs.iter().map(|&v| self.values.get(&v).cloned().map_or(v, |t| self.small_constant(v, t))).collect();
         let key = (op, inputs);
         if let Some(&v) = self.made.get(&key) {
             return Ok(v);
@@ -88,7 +88,7 @@ impl Build {
                 let folded = eval_op(op, &tensors).map_err(Fail::Invalid)?;
                 if let Some(tensor) = folded.into_iter().next() {
                     self.folded += tensor.ty().bytes();
-                    let value = self.konst(tensor);
+                    let value = self.constant(tensor);
                     self.made.insert(key, value);
                     return Ok(value);
                 }
@@ -103,9 +103,9 @@ impl Build {
         Ok(value)
     }
 
-    /// A small constant in the place of `v`; a big one stays where it is computed.
-    fn small_konst(&mut self, v: Value, tensor: Tensor) -> Value {
-        if tensor.ty().bytes() <= FOLD_BYTES { self.konst(tensor) } else { v }
+    /// A small constant in place of `v`; a large one stays where it is computed.
+    fn small_constant(&mut self, v: Value, tensor: Tensor) -> Value {
+        if tensor.ty().bytes() <= FOLD_BYTES { self.constant(tensor) } else { v }
     }
 
     fn worth_folding(&self, op: &Op, inputs: &[TensorType], result: &TensorType) -> bool {
@@ -129,7 +129,7 @@ impl Build {
     }
 
     /// A constant.
-    pub fn konst(&mut self, tensor: Tensor) -> Value {
+    pub fn constant(&mut self, tensor: Tensor) -> Value {
         let op = Op::new(Kind::Const, [("value", Attr::Tensor(tensor.clone()))]).expect("the row of `const`");
         let key = (op, vec![]);
         if let Some(&v) = self.made.get(&key) {
@@ -141,21 +141,21 @@ impl Build {
         value
     }
 
-    /// A value that the stage before has computed.
-    pub fn found(&mut self, tensor: Tensor) -> Value {
-        let value = self.konst(tensor);
-        self.found.insert(value);
+    /// A constant that an earlier stage has computed.
+    pub fn runtime_constant(&mut self, tensor: Tensor) -> Value {
+        let value = self.constant(tensor);
+        self.runtime_constants.insert(value);
         value
     }
 
     /// Whether a value is a constant of the model, not one that an earlier stage has computed.
     pub fn is_given(&self, v: Value) -> bool {
-        self.is_constant(v) && !self.found.contains(&v)
+        self.is_constant(v) && !self.runtime_constants.contains(&v)
     }
 
-    /// A constant with the name that a person knows it by.
-    pub fn named_konst(&mut self, name: &str, tensor: Tensor) -> Value {
-        let value = self.konst(tensor);
+    /// A constant with its name in the model.
+    pub fn named_constant(&mut self, name: &str, tensor: Tensor) -> Value {
+        let value = self.constant(tensor);
         if self.graph.node(value).name.is_empty() {
             self.graph.set_name(value, name);
         }
@@ -165,17 +165,17 @@ impl Build {
     /// A constant of rank 0: `value` as element type `ty` (rounded; saturating for integers).
     pub fn scalar(&mut self, ty: Type, value: f64) -> Value {
         let tensor = scalar(ty, value);
-        self.konst(tensor)
+        self.constant(tensor)
     }
 
     /// A constant vector of i64.
     pub fn i64s(&mut self, values: &[i64]) -> Value {
-        self.konst(Tensor::new([values.len()], values))
+        self.constant(Tensor::new([values.len()], values))
     }
 
     /// A constant i64 of rank 0.
     pub fn i64(&mut self, value: i64) -> Value {
-        self.konst(Tensor::scalar(value))
+        self.constant(Tensor::scalar(value))
     }
 
     /// A new input of the graph.
@@ -209,7 +209,7 @@ impl Build {
         self.graph.node(v).types.len() as u32
     }
 
-    /// The number behind a value, where it is known at compile time; computed on demand when it was left a node, unless that is too much.
+    /// The tensor of a value that is known at compile time; computed on demand if it was left a node, unless that takes too much work.
     pub fn known(&mut self, v: Value) -> Option<Tensor> {
         if let Some(t) = self.graph.const_of(v).or_else(|| self.values.get(&v)) {
             return Some(t.clone());
@@ -244,7 +244,7 @@ impl Build {
         self.values.get(&v).cloned()
     }
 
-    /// The number behind a value; where it depends on an input of the model, import of the node waits for it.
+    /// The tensor of a value; if it depends on an input of the model, import of the node waits for it.
     pub fn need(&mut self, v: Value) -> Result<Tensor> {
         self.known(v).ok_or(Fail::NeedsValue(v))
     }
@@ -335,7 +335,7 @@ impl Build {
         if same { Ok(x) } else { self.op(Kind::Transpose, [("perm", perm.into())], &[x]) }
     }
 
-    /// Element `i` of the result is `x[starts + i · steps]`, one number an axis.
+    /// Element `i` of the result is `x[starts + i · steps]`; one number per axis.
     pub fn slice(&mut self, x: Value, starts: &[i64], sizes: &[usize], steps: &[i64]) -> Result<Value> {
         let all = starts.iter().all(|&s| s == 0) && steps.iter().all(|&s| s == 1) && self.graph.ty(x).shape == sizes;
         if all && steps.len() == sizes.len() {
@@ -349,7 +349,7 @@ impl Build {
         self.op(Kind::Slice, [("starts", starts.into()), ("sizes", sizes.into()), ("steps", steps.into())], &[x])
     }
 
-    /// `size` places of one axis from `start` on.
+    /// `size` elements of one axis from `start` on.
     pub fn slice_axis(&mut self, x: Value, axis: usize, start: usize, size: usize) -> Result<Value> {
         let mut sizes = self.shape(x);
         let mut starts = vec![0; sizes.len()];
@@ -429,7 +429,7 @@ impl Build {
             }
             let node = self.graph.node(top);
             if let Some(tensor) = self.graph.const_of(top) {
-                let again = to.named_konst(&node.name, tensor.clone());
+                let again = to.named_constant(&node.name, tensor.clone());
                 map.insert(top, again);
                 continue;
             }
@@ -501,8 +501,8 @@ impl Build {
         self.name = name.to_string();
     }
 
-    /// States that `v` has this value: what a cut has found.
-    pub fn learn(&mut self, v: Value, tensor: Tensor) {
+    /// Binds `v` to a value that an earlier stage has computed.
+    pub fn bind_value(&mut self, v: Value, tensor: Tensor) {
         self.values.insert(v, tensor);
     }
 }

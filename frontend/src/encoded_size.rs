@@ -1,4 +1,4 @@
-//! The size of an ONNX file in memory, found before it is decoded: two bytes of a file may become hundreds when they are a message.
+//! The size of an ONNX file in memory, estimated before it is decoded: two bytes of a file may become hundreds when they are a message.
 
 /// Messages and strings that a file may hold. A node has about ten, so this is far beyond any network, and still fits in memory.
 const MOST: usize = 3_000_000;
@@ -17,7 +17,7 @@ enum Message {
     TensorType,
     Shape,
     Function,
-    /// Something with few parts: a string, bytes, numbers, a small message.
+    /// A field with few parts: a string, bytes, numbers, a small message.
     Leaf,
 }
 

@@ -1,6 +1,6 @@
 //! How big a model may be.
 
-/// Bounds on what a file may make the compiler do, so that a hostile one is refused and not obeyed.
+/// Limits on what a file may make the compiler do, so that a hostile file is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Bytes of the model file.

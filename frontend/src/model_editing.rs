@@ -1,4 +1,4 @@
-//! A model that is taken apart: what smaller models are made of.
+//! Model editing: smaller models made from parts of a model.
 
 use crate::element::type_code;
 use crate::encoded_size::check_parts;
@@ -23,7 +23,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Reads a file and the data that lies beside it. An error is a sentence.
+    /// Reads a file and its external data. An error is a sentence.
     pub fn load(path: &Path, limits: &Limits) -> Result<Draft, String> {
         let mut draft = Draft::decode(read_file(path, limits)?).map_err(|e| format!("{}: {e}", path.display()))?;
         for tensor in draft.graph.initializer.iter_mut().filter(|t| t.data_location == 1) {
@@ -109,7 +109,7 @@ impl Draft {
         draft.tidied()
     }
 
-    /// The model with values given from outside, and without what they make needless.
+    /// The model with values that become inputs, and without what they make unnecessary.
     pub fn with_inputs(&self, values: &[(String, TensorType)]) -> Draft {
         let mut draft = self.clone();
         for (name, ty) in values {
@@ -157,7 +157,7 @@ impl Draft {
         draft
     }
 
-    /// Takes a name from whatever makes it; a node keeps its other results.
+    /// Removes a name from the node or constant that makes it; a node keeps its other results.
     fn forget(&mut self, name: &str) {
         let g = &mut self.graph;
         g.node.iter_mut().flat_map(|n| &mut n.output).filter(|o| *o == name).for_each(String::clear);
@@ -171,7 +171,7 @@ impl Draft {
         let g = &mut self.graph;
         let mut needed: HashSet<String> = g.output.iter().map(|o| o.name.clone()).collect();
         let mut kept = vec![false; g.node.len()];
-        // Nodes may stand in any order.
+        // Nodes may be in any order.
         let mut progress = true;
         while progress {
             progress = false;

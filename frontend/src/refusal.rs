@@ -1,4 +1,4 @@
-//! Why a model cannot be compiled: every reason at once, each with its culprit.
+//! Reasons why a model cannot be compiled, all at once, each with the node or tensor that it concerns.
 
 use std::fmt;
 
@@ -18,9 +18,9 @@ pub enum RefusalKind {
 pub struct Refusal {
     /// Which kind of reason.
     pub kind: RefusalKind,
-    /// What the culprit is: `node`, `tensor`, `input`, `output`, `function` or `model`.
+    /// What it concerns: `node`, `tensor`, `input`, `output`, `function` or `model`.
     pub what: &'static str,
-    /// The culprit's name; may be empty.
+    /// Its name; may be empty.
     pub name: String,
     /// Operator type of a node, else empty.
     pub op: String,
@@ -49,7 +49,7 @@ impl Refusal {
 /// Every reason why a model cannot be compiled, in the order of the model; at least one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusals {
-    /// The model, as the person called it: mostly a file name.
+    /// The model as the user named it: mostly a file name.
     pub model: String,
     /// The reasons.
     pub list: Vec<Refusal>,
@@ -88,7 +88,7 @@ impl fmt::Display for Refusals {
 
 impl std::error::Error for Refusals {}
 
-/// Text of a file made fit for a terminal: no control characters, not endless.
+/// Text of a file made safe for a terminal: no control characters, a bounded length.
 fn clip(text: &str) -> String {
     const LONGEST: usize = 400;
     let clean: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(LONGEST).collect();

@@ -23,7 +23,7 @@ pub(crate) struct Schema {
 struct Port {
     /// Type variable; empty for fixed types.
     variable: &'static str,
-    /// A letter an element type.
+    /// One letter per element type.
     types: &'static str,
     optional: bool,
     /// For a variadic port, how many there are at least.

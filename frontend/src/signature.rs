@@ -8,9 +8,9 @@ use std::fmt;
 pub enum Dim {
     /// A number.
     Known(usize),
-    /// A symbol: the same number wherever it stands.
+    /// A symbol: the same number in every use.
     Symbol(String),
-    /// Not said.
+    /// Not declared.
     Unknown,
 }
 
@@ -31,6 +31,6 @@ pub struct Port {
     pub name: String,
     /// Element type; `None` for an output whose type the file leaves out.
     pub ty: Option<Type>,
-    /// Sizes; `None` where the file does not even say how many there are.
+    /// Sizes; `None` where the file does not declare the number of axes.
     pub dims: Option<Vec<Dim>>,
 }

@@ -1,4 +1,4 @@
-//! Runs a model stage by stage with any executor of graphs.
+//! Staged execution: runs a model stage by stage with any executor of graphs.
 
 use crate::model::Model;
 use crate::refusal::Refusals;
@@ -31,7 +31,7 @@ impl From<Refusals> for RunError {
     }
 }
 
-/// The outputs of a graph that computes nothing: a stage before a size that an input gives.
+/// The outputs of a graph that computes nothing: the stage before a size that an input decides.
 fn passed_through(graph: &Graph, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
     let source = |v: Value| match graph.const_of(v) {
         Some(tensor) => Some(tensor.clone()),

@@ -1,4 +1,4 @@
-//! What can be compiled, read off the tables of importers and schemas.
+//! Supported operators, derived from the tables of importers and schemas.
 
 use crate::{ops, schema};
 use dnnc_ir::Type;

@@ -1,4 +1,4 @@
-//! Tensors as ONNX keeps them (`TensorProto`), in model files and in `.pb` files of their own.
+//! Tensors as ONNX stores them (`TensorProto`), in model files and in `.pb` files of their own.
 
 use crate::element::{element_type, type_code};
 use crate::limits::Limits;
@@ -96,7 +96,7 @@ pub(crate) fn tensor_type(code: i32, dims: &[i64], limits: &Limits) -> Result<Te
 
 /// The dense tensor of a message. An error is a sentence that does not name the tensor.
 ///
-/// `folder` is where the model lies: data outside the file is read from inside it only.
+/// `folder` is the folder of the model: external data is read from inside it only.
 pub(crate) fn dense(proto: &TensorProto, folder: Option<&Path>, limits: &Limits) -> Result<Tensor, String> {
     let ty = tensor_type(proto.data_type, &proto.dims, limits)?;
     if proto.segment.is_some() {
@@ -154,7 +154,7 @@ fn from_raw(ty: TensorType, raw: &[u8]) -> Result<Tensor, String> {
     tensor.ok_or_else(|| "raw data does not fit its type".into())
 }
 
-/// Elements of less than a byte, one a byte; signed ones with their sign extended.
+/// Elements of less than a byte, one per byte; signed ones are sign-extended.
 fn unpack(ty: Type, len: usize, packed: &[u8]) -> Vec<u8> {
     let bits = packed_bits(ty);
     let per_byte = 8 / bits;
@@ -278,7 +278,7 @@ pub(crate) fn sparse(proto: &SparseTensorProto, folder: Option<&Path>, limits: &
     let mut bytes = vec![0u8; ty.bytes()];
     for (i, value) in values.bytes().chunks_exact(width).enumerate() {
         let index = &indices.values::<i64>()[i * per_value..(i + 1) * per_value];
-        let place = if let ([flat], true) = (index, indices.shape().len() == 1) {
+        let offset = if let ([flat], true) = (index, indices.shape().len() == 1) {
             usize::try_from(*flat).ok().filter(|p| *p < ty.len())
         } else {
             index
@@ -287,8 +287,8 @@ pub(crate) fn sparse(proto: &SparseTensorProto, folder: Option<&Path>, limits: &
                 .zip(&strides)
                 .try_fold(0, |sum, ((&k, &size), &stride)| usize::try_from(k).ok().filter(|k| *k < size).map(|k| sum + k * stride))
         };
-        let place = place.ok_or_else(|| format!("index {index:?} is outside a sparse tensor of size {:?}", ty.shape))?;
-        bytes[place * width..(place + 1) * width].copy_from_slice(value);
+        let offset = offset.ok_or_else(|| format!("index {index:?} is outside a sparse tensor of size {:?}", ty.shape))?;
+        bytes[offset * width..(offset + 1) * width].copy_from_slice(value);
     }
     Tensor::from_bytes(ty, &bytes).ok_or_else(|| "sparse data does not fit its type".into())
 }

@@ -573,7 +573,7 @@ fn broken_bytes_never_panic() {
     assert!(accepted > 100, "{accepted} mutants were accepted: the rest of the way is not tested");
 }
 
-/// A wrong number for each place where a file has one.
+/// Wrong numbers, for every field of a file that holds one.
 const ODD: [i64; 14] = [0, 1, -1, 2, 3, -2, 7, 64, -64, 1 << 20, 1 << 31, -(1 << 31), i64::MAX, i64::MIN];
 
 /// Changes one thing of a model that is well-formed before and after.

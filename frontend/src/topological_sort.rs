@@ -1,4 +1,4 @@
-//! Which node of a graph can run when.
+//! Topological sort of the nodes of a graph, and the names that nodes use.
 
 use crate::proto::{GraphProto, NodeProto};
 use std::cmp::Reverse;

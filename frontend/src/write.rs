@@ -522,12 +522,12 @@ impl Writer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dnnc_ir::instance::{Wish, draw_like};
+    use dnnc_ir::instance::{Preferences, generate_like};
     use dnnc_ir::random::Rng;
 
     /// A graph of one node, its operands inputs.
     fn alone(kind: Kind, rng: &mut Rng) -> Option<Graph> {
-        let (op, operands) = draw_like(kind, rng, &Wish { like: None, large: false })?;
+        let (op, operands) = generate_like(kind, rng, &Preferences { like: None, large: false })?;
         let mut graph = Graph::new();
         let inputs = operands.iter().enumerate().map(|(i, t)| graph.input(&format!("x{i}"), t.ty().clone())).collect();
         let node = graph.add(op, inputs, "").ok()?;

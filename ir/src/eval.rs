@@ -48,7 +48,7 @@ pub fn eval_with(graph: &Graph, inputs: &[Tensor], mut seen: impl FnMut(usize, &
         let list = |types: Vec<&TensorType>| types.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", ");
         return Err(EvalError::Inputs { wanted: list(wanted().collect()), given: list(inputs.iter().map(Tensor::ty).collect()) });
     }
-    // After its last reader a value is dropped; values nobody reads are not computed.
+    // A value is dropped after its last reader; values without readers are not computed.
     let mut readers = graph.uses();
     let mut values: Vec<Vec<Option<Tensor>>> = graph.nodes().iter().map(|node| vec![None; node.types.len()]).collect();
     let needed = graph.live();
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn only_what_is_needed_runs() {
         let mut ran = vec![];
-        // The index is out of range, but nobody asks for that element.
+        // The index is out of range, but that element is not needed.
         let inputs = [Tensor::new([2], &[3f32, 4.0]), Tensor::scalar(9i64)];
         let y = eval_with(&graph(), &inputs, |n, results| ran.push((n, results.len()))).expect("an answer");
         assert_eq!(y, [Tensor::new([2], &[9f32, 16.0])]);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_could_hold_is_refused() {
+    fn results_beyond_memory_are_refused() {
         let expand = Op::new(Kind::Expand, [("shape", vec![1 << 40].into())]).expect("attributes");
         let error = eval_op(&expand, &[Tensor::scalar(1f32)]).unwrap_err();
         assert_eq!(error, "a result f32[1099511627776] is too large to be computed");

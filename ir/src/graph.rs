@@ -14,11 +14,11 @@ use std::sync::Arc;
 /// The value of an attribute.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Attr {
-    /// A whole number; a switch is 0 or 1.
+    /// An integer; a switch is 0 or 1.
     Int(i64),
     /// A number, by its bits: so that attributes can be compared and hashed.
     Float(u64),
-    /// Whole numbers, often one an axis.
+    /// Integers, often one per axis.
     Ints(Vec<i64>),
     /// One of a few words.
     Word(&'static str),
@@ -91,11 +91,11 @@ pub struct OpDef {
     pub inputs: Arity,
     /// Attributes in the order of the text form.
     pub attrs: &'static [(&'static str, AttrKind)],
-    /// How data is touched.
+    /// How data is accessed.
     pub class: Class,
     /// Shape rule.
     pub infer: Infer,
-    /// The obvious implementation.
+    /// The reference implementation.
     pub eval: Eval,
     /// Multiply-accumulates, or scalar operations where there are none, from attributes, input and result types.
     pub work: fn(&Attrs, &[TensorType], &[TensorType]) -> u64,
@@ -111,7 +111,7 @@ impl Attrs {
         self.0.iter().find(|(n, _)| *n == name).map(|(_, a)| a).unwrap_or_else(|| panic!("no attribute `{name}`"))
     }
 
-    /// A whole number.
+    /// An integer.
     pub fn int(&self, name: &str) -> i64 {
         match self.get(name) {
             Attr::Int(v) => *v,
@@ -137,7 +137,7 @@ impl Attrs {
         }
     }
 
-    /// Whole numbers.
+    /// Integers.
     pub fn ints(&self, name: &str) -> &[i64] {
         match self.get(name) {
             Attr::Ints(v) => v,
@@ -145,7 +145,7 @@ impl Attrs {
         }
     }
 
-    /// Whole numbers that the shape rule has checked not to be negative.
+    /// Integers that the shape rule has checked not to be negative.
     pub fn sizes(&self, name: &str) -> Vec<usize> {
         self.ints(name).iter().map(|&v| usize::try_from(v).unwrap_or_else(|_| panic!("attribute `{name}` is negative"))).collect()
     }
@@ -264,7 +264,7 @@ pub struct Node {
 
 /// A typed graph in single-assignment form; nodes stand in an order in which they can run.
 ///
-/// Every size is a number: symbols are bound where a model is specialised, at the reader's door.
+/// Every size is a number: symbolic dimensions are bound when a model is specialised, before the graph is built.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug)]
 pub struct Graph {
     pub(crate) nodes: Vec<Node>,

@@ -1,4 +1,4 @@
-//! Random valid uses of every operator: what tests of operators, rules, kernels and text draw from.
+//! Random valid uses of every operator, for tests of operators, rules, kernels and text, and for fuzzing.
 
 use crate::eval;
 use crate::graph::{Attr, Op};
@@ -9,44 +9,44 @@ use crate::random::{MOST_ELEMENTS, Rng};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
-/// What a random use of an operator should be like.
+/// Preferences for a random use of an operator.
 #[derive(Clone, Default, Debug)]
-pub struct Wish {
+pub struct Preferences {
     /// Type of the first operand, where the operator can have it.
     pub like: Option<TensorType>,
     /// Whether channels, images and matrices may be so large that every kernel is reached.
     pub large: bool,
 }
 
-impl Wish {
-    /// A size from 1 to `small`, or to `large` where that is wished.
+impl Preferences {
+    /// A size from 1 to `small`, or to `large` if large sizes are preferred.
     fn size(&self, rng: &mut Rng, small: usize, large: usize) -> usize {
         if self.large { 1 + rng.below(large) } else { rng.size(small) }
     }
 
-    /// The wished sizes, where there are so many.
+    /// The preferred sizes, if their number is one of `ranks`.
     fn shape(&self, ranks: std::ops::RangeInclusive<usize>) -> Option<&[usize]> {
         self.like.as_ref().map(|ty| ty.shape.as_slice()).filter(|shape| ranks.contains(&shape.len()))
     }
 }
 
 /// A valid use of operator `kind` and data for it that gives no error; `None` for `input`, which has no value of its own.
-pub fn draw(kind: Kind, rng: &mut Rng) -> Option<(Op, Vec<Tensor>)> {
+pub fn generate(kind: Kind, rng: &mut Rng) -> Option<(Op, Vec<Tensor>)> {
     if kind == Kind::Input {
         return None;
     }
-    // Most proposals fit; the others are drawn again.
-    let drawn = (0..10_000).find_map(|_| attempt(kind, rng, &Wish::default()));
-    Some(drawn.unwrap_or_else(|| unreachable!("no proposal for `{}` fits", kind.name())))
+    // Most proposals fit; the others are repeated.
+    let random = (0..10_000).find_map(|_| attempt(kind, rng, &Preferences::default()));
+    Some(random.unwrap_or_else(|| unreachable!("no proposal for `{}` fits", kind.name())))
 }
 
-/// As [`draw`], of the kind that is wished for; `None` where chance found nothing that fits.
-pub fn draw_like(kind: Kind, rng: &mut Rng, wish: &Wish) -> Option<(Op, Vec<Tensor>)> {
-    if kind == Kind::Input { None } else { (0..12).find_map(|_| attempt(kind, rng, wish)) }
+/// As [`generate`], with preferences; `None` if no attempt fits.
+pub fn generate_like(kind: Kind, rng: &mut Rng, preferences: &Preferences) -> Option<(Op, Vec<Tensor>)> {
+    if kind == Kind::Input { None } else { (0..12).find_map(|_| attempt(kind, rng, preferences)) }
 }
 
-fn attempt(kind: Kind, rng: &mut Rng, wish: &Wish) -> Option<(Op, Vec<Tensor>)> {
-    let (attrs, inputs) = propose(kind, rng, wish);
+fn attempt(kind: Kind, rng: &mut Rng, preferences: &Preferences) -> Option<(Op, Vec<Tensor>)> {
+    let (attrs, inputs) = propose(kind, rng, preferences);
     let op = Op::new(kind, attrs).expect("proposals name the attributes of the row");
     let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
     let results = (def(kind).infer)(&op.attrs, &types).ok()?;
@@ -55,8 +55,8 @@ fn attempt(kind: Kind, rng: &mut Rng, wish: &Wish) -> Option<(Op, Vec<Tensor>)> 
 }
 
 /// A graph of one use of operator `kind` whose operands are inputs, and data for it.
-pub fn draw_graph(kind: Kind, rng: &mut Rng) -> Option<(Graph, Vec<Tensor>)> {
-    let (op, inputs) = draw(kind, rng)?;
+pub fn generate_graph(kind: Kind, rng: &mut Rng) -> Option<(Graph, Vec<Tensor>)> {
+    let (op, inputs) = generate(kind, rng)?;
     let mut graph = Graph::new();
     let operands: Vec<Value> = inputs.iter().enumerate().map(|(i, x)| graph.input(&format!("x{i}"), x.ty().clone())).collect();
     let first = graph.add(op, operands, "").expect("the shape rule has held");
@@ -75,20 +75,21 @@ fn ints(values: impl IntoIterator<Item = i64>) -> Attr {
     Attr::Ints(values.into_iter().collect())
 }
 
-fn propose(kind: Kind, rng: &mut Rng, wish: &Wish) -> Proposal {
+fn propose(kind: Kind, rng: &mut Rng, preferences: &Preferences) -> Proposal {
     use Kind::*;
-    let (rank, shape, any) = match &wish.like {
+    let (rank, shape, any) = match &preferences.like {
         Some(ty) => (ty.rank(), ty.shape.clone(), ty.ty),
         None => {
             let rank = rng.rank();
             (rank, rng.shape(rank), rng.pick(Type::ALL))
         }
     };
-    let real = if wish.like.is_some() && any.is_real() { any } else { rng.pick(&[Type::F32, Type::F32, Type::F64, Type::F16, Type::BF16]) };
+    let real =
+        if preferences.like.is_some() && any.is_real() { any } else { rng.pick(&[Type::F32, Type::F32, Type::F64, Type::F16, Type::BF16]) };
     let some = |rng: &mut Rng, ty, shape: &[usize]| rng.tensor(&TensorType::new(ty, shape));
     let axis = rng.below(rank.max(1)) as i64;
     match kind {
-        Input => unreachable!("inputs are not drawn"),
+        Input => unreachable!("inputs are not generated"),
         Const => (vec![("value", rng.tensor(&TensorType::new(any, shape)).into())], vec![]),
         Clamp => {
             let lo = rng.unit() * 2.0;
@@ -133,29 +134,29 @@ fn propose(kind: Kind, rng: &mut Rng, wish: &Wish) -> Proposal {
         }
         Softmax | LogSoftmax => (vec![("axis", axis.into())], vec![some(rng, real, &shape)]),
         MatMul => {
-            let drawn_lead = rng.lead(&shape);
+            let random_lead = rng.lead(&shape);
             let [ta, tb] = [rng.flip(), rng.flip()];
-            let (lead, m, k) = match wish.shape(2..=8) {
+            let (lead, m, k) = match preferences.shape(2..=8) {
                 Some([lead @ .., m, k]) => (lead, if ta { *k } else { *m }, if ta { *m } else { *k }),
-                _ => (&drawn_lead[..], wish.size(rng, 4, 40), wish.size(rng, 5, 70)),
+                _ => (&random_lead[..], preferences.size(rng, 4, 40), preferences.size(rng, 5, 70)),
             };
-            let n = wish.size(rng, 4, 70);
+            let n = preferences.size(rng, 4, 70);
             let a = [lead, &if ta { [k, m] } else { [m, k] }].concat();
             let b = [&lead[rng.below(lead.len() + 1)..], &if tb { [n, k] } else { [k, n] }].concat();
             let types = match any {
-                ty if wish.like.is_some() && (ty.is_real() || matches!(ty, Type::I32 | Type::I64)) => (ty, ty),
-                ty @ (Type::I8 | Type::U8) if wish.like.is_some() => (ty, rng.pick(&[Type::I8, Type::U8])),
+                ty if preferences.like.is_some() && (ty.is_real() || matches!(ty, Type::I32 | Type::I64)) => (ty, ty),
+                ty @ (Type::I8 | Type::U8) if preferences.like.is_some() => (ty, rng.pick(&[Type::I8, Type::U8])),
                 _ => rng.pick(&[(real, real), (Type::I8, Type::U8), (Type::I32, Type::I32), (Type::I64, Type::I64)]),
             };
             (vec![("trans_a", ta.into()), ("trans_b", tb.into())], vec![some(rng, types.0, &a), some(rng, types.1, &b)])
         }
         Attention => {
-            let drawn_lead = rng.lead(&shape);
-            let (lead, l, d) = match wish.shape(2..=4) {
+            let random_lead = rng.lead(&shape);
+            let (lead, l, d) = match preferences.shape(2..=4) {
                 Some([lead @ .., l, d]) => (lead, *l, *d),
-                _ => (&drawn_lead[..], wish.size(rng, 4, 40), wish.size(rng, 4, 24)),
+                _ => (&random_lead[..], preferences.size(rng, 4, 40), preferences.size(rng, 4, 24)),
             };
-            let [s, e] = [wish.size(rng, 4, 80), wish.size(rng, 4, 24)];
+            let [s, e] = [preferences.size(rng, 4, 80), preferences.size(rng, 4, 24)];
             let mut x = [[l, d], [s, d], [s, e]].map(|m| some(rng, real, &[lead, &m].concat())).to_vec();
             if rng.flip() {
                 x.push(some(rng, real, &[l, s]));
@@ -163,13 +164,13 @@ fn propose(kind: Kind, rng: &mut Rng, wish: &Wish) -> Proposal {
             (vec![("scale", 0.5.into()), ("causal", rng.flip().into())], x)
         }
         Det => {
-            let drawn_lead = rng.lead(&shape);
+            let random_lead = rng.lead(&shape);
             let n = rng.size(4);
-            let square = wish.shape(2..=8).filter(|s| s[rank - 1] == s[rank - 2]);
-            let shape = square.map_or_else(|| [&drawn_lead[..], &[n, n]].concat(), <[usize]>::to_vec);
+            let square = preferences.shape(2..=8).filter(|s| s[rank - 1] == s[rank - 2]);
+            let shape = square.map_or_else(|| [&random_lead[..], &[n, n]].concat(), <[usize]>::to_vec);
             (vec![], vec![some(rng, real, &shape)])
         }
-        Conv | ConvTranspose | MaxPool | AvgPool | ArgMaxPool => windows(kind, rng, real, wish),
+        Conv | ConvTranspose | MaxPool | AvgPool | ArgMaxPool => windows(kind, rng, real, preferences),
         Reshape => {
             let mut turned: Vec<i64> = shape.iter().map(|&s| s as i64).collect();
             turned.rotate_left(rank / 2);
@@ -259,8 +260,8 @@ fn propose(kind: Kind, rng: &mut Rng, wish: &Wish) -> Proposal {
         }
         GridSample => {
             let axes = 2 + rng.below(2);
-            let [drawn, out] = [rng.shape(2 + axes), rng.shape(axes)];
-            let x = wish.shape(2 + axes..=2 + axes).map_or(drawn, <[usize]>::to_vec);
+            let [random, out] = [rng.shape(2 + axes), rng.shape(axes)];
+            let x = preferences.shape(2 + axes..=2 + axes).map_or(random, <[usize]>::to_vec);
             let grid = [&x[..1], &out, &[axes]].concat();
             let attrs = vec![
                 ("mode", rng.pick(&["linear", "nearest", "cubic"]).into()),
@@ -270,8 +271,8 @@ fn propose(kind: Kind, rng: &mut Rng, wish: &Wish) -> Proposal {
             (attrs, vec![some(rng, real, &x), some(rng, rng.clone().pick(&[real, Type::F32]), &grid)])
         }
         RoiAlign => {
-            let drawn: Vec<usize> = (0..4).map(|_| rng.size(6)).collect();
-            let x = wish.shape(4..=4).map_or(drawn, <[usize]>::to_vec);
+            let random: Vec<usize> = (0..4).map(|_| rng.size(6)).collect();
+            let x = preferences.shape(4..=4).map_or(random, <[usize]>::to_vec);
             let rois = rng.size(3);
             let images: Vec<i64> = (0..rois).map(|_| rng.below(x[0].max(1)) as i64).collect();
             let attrs = vec![
@@ -303,7 +304,7 @@ fn propose(kind: Kind, rng: &mut Rng, wish: &Wish) -> Proposal {
             let inputs = [&[some(rng, Type::F32, &[n, b, 4]), some(rng, Type::F32, &[n, c, b])], &scalars[..]].concat();
             (vec![("center", rng.flip().into())], inputs)
         }
-        Lstm | Gru | Rnn => layers(kind, rng, real, wish),
+        Lstm | Gru | Rnn => layers(kind, rng, real, preferences),
         If => {
             let ty = TensorType::new(real, shape);
             let branch = |rng: &mut Rng| {
@@ -387,23 +388,23 @@ fn steps(g: &mut Graph, values: &mut Vec<Value>, rng: &mut Rng) {
     }
 }
 
-fn windows(kind: Kind, rng: &mut Rng, real: Type, wish: &Wish) -> Proposal {
+fn windows(kind: Kind, rng: &mut Rng, real: Type, preferences: &Preferences) -> Proposal {
     let packed = rng.below(3) == 0 && !matches!(kind, Kind::ArgMaxPool | Kind::ConvTranspose);
-    let given = wish.shape(if packed { 4..=6 } else { 3..=5 });
+    let given = preferences.shape(if packed { 4..=6 } else { 3..=5 });
     let axes = given.map_or_else(|| 1 + rng.below(3), |shape| shape.len() - 2 - usize::from(packed));
     let mut list = |n: usize, low: i64, high: i64| ints((0..n).map(|_| rng.within(low, high)).collect::<Vec<_>>());
     let mut attrs = vec![("strides", list(axes, 1, 3)), ("pads", list(2 * axes, 0, 2)), ("dilations", list(axes, 1, 2))];
-    if wish.large && rng.flip() {
+    if preferences.large && rng.flip() {
         // What most layers of networks are: the faster algorithms want it.
         (attrs[0].1, attrs[2].1) = (ints(vec![1 + rng.below(5) as i64 / 4; axes]), ints(vec![1; axes]));
     }
     let mut kernel: Vec<usize> = (0..axes).map(|_| 1 + rng.below(3)).collect();
-    if wish.large && rng.flip() {
+    if preferences.large && rng.flip() {
         kernel = vec![rng.pick(&[1, 3, 3, 5]); axes];
     }
     let largest = [40, 20, 6][axes - 1];
     let spatial: Vec<usize> =
-        given.map_or_else(|| (0..axes).map(|_| wish.size(rng, 6, largest)).collect(), |shape| shape[2..2 + axes].to_vec());
+        given.map_or_else(|| (0..axes).map(|_| preferences.size(rng, 6, largest)).collect(), |shape| shape[2..2 + axes].to_vec());
     let images = given.map_or_else(|| rng.size(2), |shape| shape[0]);
     let block = match given {
         Some(shape) if packed => shape[shape.len() - 1].max(1),
@@ -422,14 +423,14 @@ fn windows(kind: Kind, rng: &mut Rng, real: Type, wish: &Wish) -> Proposal {
         }
     }
     let given_channels = given.map(|shape| if packed { shape[1] * block } else { shape[1] });
-    let channels = given_channels.unwrap_or_else(|| (1 + rng.below(2)) * wish.size(rng, 3, 40));
+    let channels = given_channels.unwrap_or_else(|| (1 + rng.below(2)) * preferences.size(rng, 3, 40));
     let groups = match rng.below(4) {
         0 if channels % 2 == 0 => 2,
         1 => channels.max(1),
         _ => 1,
     };
     let per_group = channels / groups;
-    let outs = if groups == channels { 1 + rng.below(2) } else { wish.size(rng, 3, 40) };
+    let outs = if groups == channels { 1 + rng.below(2) } else { preferences.size(rng, 3, 40) };
     let shape = |channels: usize| {
         if packed {
             [&[images, channels.div_ceil(block)], &spatial[..], &[block]].concat()
@@ -446,7 +447,7 @@ fn windows(kind: Kind, rng: &mut Rng, real: Type, wish: &Wish) -> Proposal {
         Kind::MaxPool | Kind::AvgPool | Kind::ArgMaxPool => (attrs, vec![some(real, &shape(channels))]),
         Kind::Conv => {
             attrs.push(("groups", (groups as i64).into()));
-            let like = wish.like.as_ref().map(|ty| ty.ty);
+            let like = preferences.like.as_ref().map(|ty| ty.ty);
             let x = match (like, quantised) {
                 (Some(ty @ (Type::I8 | Type::U8)), _) => (ty, Type::I8),
                 (None, 0) => (Type::I8, Type::I8),
@@ -471,15 +472,15 @@ fn windows(kind: Kind, rng: &mut Rng, real: Type, wish: &Wish) -> Proposal {
     }
 }
 
-fn layers(kind: Kind, rng: &mut Rng, real: Type, wish: &Wish) -> Proposal {
+fn layers(kind: Kind, rng: &mut Rng, real: Type, preferences: &Preferences) -> Proposal {
     let gates = match kind {
         Kind::Lstm => 4,
         Kind::Gru => 3,
         _ => 1,
     };
-    let [steps, batch, hidden] = match wish.shape(3..=3) {
+    let [steps, batch, hidden] = match preferences.shape(3..=3) {
         Some(&[steps, batch, width]) if width % gates == 0 => [steps, batch, width / gates],
-        _ => [rng.size(4), rng.size(3), wish.size(rng, 4, 40)],
+        _ => [rng.size(4), rng.size(3), preferences.size(rng, 4, 40)],
     };
     let mut attrs = vec![("hidden", (hidden as i64).into()), ("reverse", rng.flip().into()), ("clip", rng.pick(&[0.0, 1.5]).into())];
     let mut some = |shape: &[usize]| rng.tensor(&TensorType::new(real, shape));
@@ -526,10 +527,10 @@ mod tests {
     fn every_operator_gives_what_its_rule_says() {
         for &kind in Kind::ALL {
             for mut rng in seeds(kind) {
-                let Some((op, inputs)) = draw(kind, &mut rng) else { continue };
+                let Some((op, inputs)) = generate(kind, &mut rng) else { continue };
                 let types: Vec<TensorType> = inputs.iter().map(|x| x.ty().clone()).collect();
-                let expected = (op.def.infer)(&op.attrs, &types).expect("draws fit");
-                let results = (op.def.eval)(&op.attrs, &inputs).expect("draws give no error");
+                let expected = (op.def.infer)(&op.attrs, &types).expect("generated uses fit");
+                let results = (op.def.eval)(&op.attrs, &inputs).expect("generated uses give no error");
                 assert!(results.iter().map(Tensor::ty).eq(&expected), "{op:?} {types:?} gives {results:?}, not {expected:?}");
                 (op.def.work)(&op.attrs, &types, &expected);
             }
@@ -540,7 +541,7 @@ mod tests {
     fn every_operator_reads_back() {
         for &kind in Kind::ALL {
             for mut rng in seeds(kind) {
-                let Some((graph, inputs)) = draw_graph(kind, &mut rng) else { continue };
+                let Some((graph, inputs)) = generate_graph(kind, &mut rng) else { continue };
                 let printed = graph.to_string();
                 let parsed = text::parse(&printed).unwrap_or_else(|e| panic!("{e} in\n{printed}"));
                 assert_eq!(parsed, graph, "{printed}");
@@ -579,10 +580,10 @@ mod tests {
             let mut rng = Rng::new(kind as u64 + 77);
             for round in 0..4000 {
                 // Start from a good use or from nothing, then spoil it.
-                let drawn = if round % 2 == 0 { draw(kind, &mut rng) } else { None };
-                let mut inputs = drawn.as_ref().map_or(vec![], |(_, x)| x.clone());
+                let random = if round % 2 == 0 { generate(kind, &mut rng) } else { None };
+                let mut inputs = random.as_ref().map_or(vec![], |(_, x)| x.clone());
                 let mut attrs: Vec<(&'static str, Attr)> =
-                    drawn.map_or(vec![], |(op, _)| op.attrs.iter().map(|(name, a)| (name, a.clone())).collect());
+                    random.map_or(vec![], |(op, _)| op.attrs.iter().map(|(name, a)| (name, a.clone())).collect());
                 for &(name, attr_kind) in def(kind).attrs {
                     if !attrs.is_empty() && rng.below(4) > 0 && attrs.iter().any(|(n, _)| *n == name) {
                         continue;
@@ -627,7 +628,7 @@ mod tests {
                         let _ = eval::eval_op(&op, &inputs);
                     }
                 }
-                // Types of tensors that nobody could hold in memory.
+                // Types of tensors that fit no memory.
                 for ty in &mut types {
                     for size in &mut ty.shape {
                         *size = if rng.flip() { hostile_int(&mut rng).unsigned_abs() as usize } else { *size };

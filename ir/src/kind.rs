@@ -42,7 +42,7 @@ kinds! {
     MaxPool "max_pool", ArgMaxPool "arg_max_pool", AvgPool "avg_pool",
     // normalisation
     Softmax "softmax", LogSoftmax "log_softmax", Norm "norm", RmsNorm "rms_norm",
-    // moving data
+    // data movement
     Reshape "reshape", Transpose "transpose", Expand "expand", Slice "slice", Concat "concat", Pad "pad",
     Pack "pack", Unpack "unpack",
     Gather "gather", GatherElements "gather_elements", GatherNd "gather_nd", ScatterElements "scatter_elements", ScatterNd "scatter_nd",
@@ -52,13 +52,13 @@ kinds! {
     Lstm "lstm", Gru "gru", Rnn "rnn", If "if", Loop "loop",
 }
 
-/// How an operator touches its data: what fusion, layout and memory planning need to know of it.
+/// How an operator accesses its data, as fusion, layout and memory planning need to know it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
     /// `input` and `const`.
     Source,
     /// Element `i` of the result needs element `i` of each (broadcast) input only.
-    Map,
+    Elementwise,
     /// The result is the first input's bytes in the same order (`reshape`).
     View,
     /// Elements move and are not changed.

@@ -1,4 +1,4 @@
-//! What a network is: operators, types, constants, graphs, their text form and the reference evaluator.
+//! The IR: operators, types, constants, graphs, their text form and the reference evaluator.
 //!
 //! Never knows ONNX nor any machine. An operator is one row of a table in `ops/`; everything else is derived from it.
 

@@ -102,7 +102,7 @@ impl Rng {
     fn odd_shape(&mut self, rank: usize, mut elements: usize) -> Vec<usize> {
         let empty = self.below(12) == 0;
         let mut shape = vec![1; rank];
-        // What is drawn first may be largest: that is any axis.
+        // The first size may be the largest: that is any axis.
         let start = self.below(rank.max(1));
         for i in 0..rank {
             let fits: Vec<usize> = ODD.into_iter().filter(|&size| size <= elements && (size > 0 || empty)).collect();
@@ -121,8 +121,8 @@ impl Rng {
         (0..rank).map(|_| if self.below(40) == 0 { 0 } else { 1 + self.below(5) }).collect()
     }
 
-    /// A tensor of moderate numbers: floats within ±4, integers within ±9 or 0 to 15, as the type allows. Those of more elements than draws
-    /// may have are 0.
+    /// A tensor of moderate numbers: floats within ±4, integers within ±9 or 0 to 15, as the type allows. One of more than [`MOST_ELEMENTS`]
+    /// is all 0.
     pub fn tensor(&mut self, ty: &TensorType) -> Tensor {
         let decisions = std::mem::take(&mut self.decisions);
         let tensor = self.numbers(ty);

@@ -11,7 +11,7 @@ use egg::Id;
 
 /// A kernel call: the jump, the first cache misses, the cut into tasks.
 const KERNEL_NS: f64 = 300.0;
-/// What choosing a term costs at least: so that of equal programs the one with fewer terms wins and no term is free in a circle.
+/// What choosing a term costs at least: so that of equal programs the one with fewer terms wins and no cycle of terms is free.
 const TERM_NS: f64 = 0.5;
 
 /// A general power takes so many operations: it is a logarithm and an exponential beyond the precision of the type.
@@ -110,7 +110,7 @@ impl Model {
             _ => match op.def.class {
                 // An element-wise operator on the registers of the kernel before it adds arithmetic, the operands that do not come from
                 // there, and the memory that the longer kernel keeps busy; elsewhere it is a kernel of its own.
-                Class::Map => {
+                Class::Elementwise => {
                     let whole = |t: &&TensorType| t.len() == fact.types[0].len();
                     let main = inputs.iter().position(whole);
                     let fused = (0..inputs.len()).any(|i| whole(&inputs[i]) && self.is_on_registers(classes, term.children[i]));
@@ -130,7 +130,8 @@ impl Model {
         use Kind::*;
         let kernel = |t: &Term| {
             t.op().is_some_and(|op| {
-                op.def.class == Class::Map || matches!(op.kind(), Conv | MatMul | MaxPool | AvgPool | Norm | RmsNorm | Softmax | LogSoftmax)
+                op.def.class == Class::Elementwise
+                    || matches!(op.kind(), Conv | MatMul | MaxPool | AvgPool | Norm | RmsNorm | Softmax | LogSoftmax)
             })
         };
         let nodes = &classes[id].nodes;

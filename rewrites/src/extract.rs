@@ -1,7 +1,7 @@
-//! The cheapest program of an e-graph, values that are used twice counted once.
+//! Extraction: the cheapest program of an e-graph, shared values counted once.
 //!
 //! First every class takes the term whose *set* of needed classes is cheapest (so shared values count once already), until nothing changes;
-//! then single choices are changed wherever that makes the whole program cheaper. The program as written takes part: the result
+//! then single choices are changed wherever that makes the program cheaper. The program as written is a candidate, too: the result
 //! never costs more.
 
 use crate::cost::Model;
@@ -14,13 +14,13 @@ use egg::{Id, Language};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
-/// How many terms deep an improvement is searched.
+/// Depth in terms to which an improvement is searched.
 const DEPTH: usize = 3;
 
-/// Passes over all classes until the first choice of terms must do.
+/// Passes over all classes at most.
 const SWEEPS: usize = 64;
 
-/// Classes beyond which single choices are not changed any more: each change is checked on the whole program, so time grows with the square.
+/// Classes beyond which single choices are not changed any more: each change is checked on the complete program, so time grows with the square.
 const IMPROVABLE: usize = 6_000;
 
 /// Classes beyond which the program stays as it is written: sets of classes take memory that grows with the square.
@@ -60,13 +60,13 @@ impl Choices {
         &self.candidates[class][choice[class]]
     }
 
-    /// Cost of the program, or `None` when the choices run in a circle.
+    /// Cost of the program, or `None` when the choices have a cycle.
     fn total(&self, roots: &[usize], choice: &[usize]) -> Option<f64> {
         let order = self.order(roots, choice)?;
         Some(order.iter().map(|&c| self.term(c, choice).cost).sum())
     }
 
-    /// The needed classes, operands first, or `None` when the choices run in a circle.
+    /// The needed classes, operands first, or `None` when the choices have a cycle.
     fn order(&self, roots: &[usize], choice: &[usize]) -> Option<Vec<usize>> {
         #[derive(Clone, Copy, PartialEq)]
         enum Seen {
@@ -211,7 +211,7 @@ impl Choices {
                 let mut rest = Vec::new();
                 for other in (0..self.candidates[class].len()).filter(|&o| o != current) {
                     choice[class] = other;
-                    // What the program does not have yet is made in the way that uses most of what it has.
+                    // What the program does not compute yet is computed in the way that shares most with what it does.
                     let mut changed = Vec::new();
                     for &need in &self.candidates[class][other].needs {
                         self.cheapest(need, DEPTH, choice, &uses, &mut changed);
@@ -281,7 +281,7 @@ impl Choices {
     }
 
     /// Uses the operands of a class's term; answers what that and the term itself cost, or `None`, with nothing changed, when it would
-    /// cost `limit` or more or run in a circle.
+    /// cost `limit` or more or have a cycle.
     fn acquire(&self, class: usize, choice: &[usize], uses: &mut [usize], limit: f64) -> Option<f64> {
         let mut cost = 0.0;
         let mut taken: Vec<usize> = Vec::new();
@@ -353,7 +353,7 @@ pub fn extract(source: &Graph, imported: &Imported, model: &Model, joint: &[Vec<
             found = together;
         }
     }
-    // As written: classes that became equal may have made a circle of it; then only the search's answer is left.
+    // As written: classes that became equal may have made a cycle of it; then only the result of the search is left.
     let written_cost = choices.total(&needed, &as_written);
     let found_cost = choices.total(&needed, &found);
     let (choice, cost) = match (written_cost, found_cost) {
@@ -380,7 +380,7 @@ fn rebuild(
     for (name, &value) in source.input_names().iter().zip(source.inputs()) {
         builder.graph.input(name, source.ty(value).clone());
     }
-    let order = choices.order(needed, choice).ok_or("the chosen program runs in a circle")?;
+    let order = choices.order(needed, choice).ok_or("the chosen program has a cycle")?;
     for class in order {
         builder.add(choices.ids[class], &choices.term(class, choice).term)?;
     }

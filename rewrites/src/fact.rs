@@ -1,4 +1,4 @@
-//! What is known of a class: types, whether it is constant, its value where small, the number it is uniform in, its name.
+//! Facts about a class: types, whether it is constant, its value if it is small, the number that all elements are, its name.
 
 use crate::options::Options;
 use crate::sparsity::SparsityPattern;
@@ -8,10 +8,10 @@ use dnnc_ir::{Class, Kind, Tensor, TensorType, Type};
 use egg::{Analysis, DidMerge, Id};
 use std::sync::Arc;
 
-/// Constants of at most so many elements are computed while rules run; larger ones when extraction has chosen them.
+/// Constants of at most this many elements are computed while rules run; larger ones after extraction has chosen them.
 const SMALL: usize = 4096;
 
-/// The e-graph: classes of equal terms and what is known of each class.
+/// The e-graph: classes of equal terms, and facts about each class.
 pub type Classes = egg::EGraph<Term, Facts>;
 
 /// Facts of one class.
@@ -25,11 +25,11 @@ pub struct Fact {
     pub value: Option<Tensor>,
     /// The number that every element is.
     pub splat: Option<f64>,
-    /// Where a constant with many zeros is not 0.
+    /// The positions of non-zeros of a constant with many zeros.
     pub filled: Option<SparsityPattern>,
-    /// Read in more than one place of the graph as it came in.
+    /// Read by more than one node of the original graph.
     pub shared: bool,
-    /// Names by operator: what the term of that operator in this class is known as.
+    /// Names by operator: that of the term of this operator in this class.
     pub names: Vec<(Kind, Arc<str>)>,
 }
 
@@ -55,13 +55,13 @@ pub struct Facts {
     pub inferred: Option<Vec<TensorType>>,
     /// Names of the terms that a rule matched, the root first: new terms inherit them.
     pub origin: Vec<(Kind, Arc<str>)>,
-    /// The first merge of classes of different types: a wrong rule.
+    /// The first merge of two classes of different types, which only a wrong rule makes.
     pub conflict: Option<String>,
-    /// What the user asked for.
+    /// What the user chose.
     pub options: Options,
     /// Name of the rule being applied.
     pub rule: &'static str,
-    /// Lanes of a vector register, which is the block of packed layouts.
+    /// Lanes of a vector register: the block size of NCHWc layouts.
     pub block: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The IR inside the e-graph: what rules build and ask, and the way in from a graph.
+//! The IR inside the e-graph: building and querying terms, as rules do, and the import of a graph.
 
 use crate::fact::{Classes, Facts};
 use crate::mismatch::{Mismatch, no_match};
@@ -35,7 +35,7 @@ pub fn slice_attrs(ranges: &[Range]) -> [(&'static str, Attr); 3] {
     [("starts", list(|r| r.start as i64)), ("sizes", list(|r| r.size as i64)), ("steps", list(|r| r.step))]
 }
 
-/// Building and asking, as rules need it.
+/// Building and querying terms, as rules need it.
 pub trait Build {
     /// Adds an operator with these attributes on classes; fails where its shape rule does.
     fn op(&mut self, kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>, inputs: &[Id]) -> Result<Id, Mismatch>;
@@ -163,7 +163,7 @@ pub struct Imported {
     pub classes: Classes,
     /// Classes of the graph's results.
     pub roots: Vec<Id>,
-    /// The term that each class came in as: the program as it was written.
+    /// The terms of the original graph, with their classes.
     pub written: Vec<(Id, Term)>,
 }
 

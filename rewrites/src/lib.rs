@@ -1,4 +1,4 @@
-//! What may be said differently: the e-graph, its rules, facts and cost.
+//! Rewriting: the e-graph, its rules, the facts about its classes, the cost model and extraction.
 //!
 //! Knows the IR and the machine, never the file format nor the instructions. Budgets are counted in iterations and nodes, never in
 //! seconds: same input, same program, on every host.
@@ -24,12 +24,12 @@ pub use report::{NearMiss, Optimised, Report};
 use dnnc_ir::Graph;
 use dnnc_targets::Target;
 
-/// Finds the cheapest graph that is equal to `graph`, as far as rules and cost model know. An error means a wrong rule, not a wrong graph.
+/// Finds the cheapest graph that is equal to `graph`, as far as the rules and the cost model know. An error means a wrong rule, not a wrong graph.
 pub fn optimise(graph: &Graph, target: &Target, options: &Options) -> Result<Optimised, String> {
     run::optimise(graph, target, options)
 }
 
-/// Every rule, by what it says, in the order of the tables: for documentation and tests.
+/// The names of all rules, in the order of the tables: for documentation and tests.
 pub fn rule_names() -> Vec<&'static str> {
     rules::all().map(|r| r.name).collect()
 }

@@ -1,20 +1,20 @@
-//! Why a rule does not hold where its left side was found.
+//! Why a rule does not hold for a match of its left side.
 
-/// Why a rule does not hold at a place where its left side was found.
+/// Why a rule does not hold for a match of its left side.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mismatch {
     /// Completes "did not apply: …".
     pub reason: &'static str,
-    /// Whether the place is one the rule aims at, so that a person may want to know.
+    /// Whether the match is of the kind that the rule is made for, so that `explain` shows it.
     pub near: bool,
 }
 
-/// The rule aims at such a place, but something stands in the way.
+/// A match of the kind that the rule is made for; a condition does not hold.
 pub const fn near_miss(reason: &'static str) -> Mismatch {
     Mismatch { reason, near: true }
 }
 
-/// The place is another than the rule aims at.
+/// A match of another kind than the rule is made for.
 pub const fn no_match(reason: &'static str) -> Mismatch {
     Mismatch { reason, near: false }
 }

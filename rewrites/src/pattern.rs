@@ -1,9 +1,9 @@
-//! Patterns: reading them, finding them in the e-graph, building them there.
+//! Patterns: parsing them, matching them in the e-graph, building them there.
 //!
 //! `(conv[p] x w ..b)` is operator `conv`, its attributes bound to `p`, operands `x` and `w`, all further ones bound to the list `b`.
-//! A number stands for a constant that is this number everywhere, of any shape. `map` is any element-wise operator.
+//! A number stands for a constant that is this number everywhere, of any shape. `elementwise` is any element-wise operator.
 //! On a left side operands of `add`, `mul`, `min`, `max`, `and`, `or`, `xor` and `eq` match in either order, `(mul x 2)` finds `x / 0.5`
-//! and `(add x 2)` finds `x − (−2)`: so rules need no twin that says the same.
+//! and `(add x 2)` finds `x − (−2)`: so no rule has to be written twice.
 //! On a right side a name that is no operator is a [`Make`] helper, also inside brackets, where it makes attributes.
 
 use crate::fact::Classes;
@@ -85,7 +85,7 @@ pub enum What {
     /// This one.
     Kind(Kind),
     /// Any element-wise operator.
-    Map,
+    Elementwise,
 }
 
 /// What stands in brackets behind an operator.
@@ -212,16 +212,16 @@ impl<'a> Reader<'a> {
 }
 
 fn what(name: &str) -> Option<What> {
-    if name == "map" {
-        return Some(What::Map);
+    if name == "elementwise" {
+        return Some(What::Elementwise);
     }
     Kind::ALL.iter().find(|k| k.name() == name).map(|k| What::Kind(*k))
 }
 
-/// A place where a left side was found.
+/// A match of a left side.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Match {
-    /// Class of the whole.
+    /// Class of the root of the pattern.
     pub root: Id,
     /// Bindings by slot.
     pub bound: Vec<Option<Arg>>,
@@ -230,7 +230,7 @@ pub struct Match {
 }
 
 impl Match {
-    /// What tells this place from others, for sets.
+    /// Identifies the match among those of one rule.
     pub fn key(&self) -> Vec<u64> {
         let id = |id: &Id| usize::from(*id) as u64;
         let mut key = vec![id(&self.root)];
@@ -250,14 +250,14 @@ impl Match {
 const MATCHES_A_CLASS: usize = 64;
 
 impl Pattern {
-    /// Every place where the pattern is found, in the order of classes.
+    /// All matches of the pattern, in the order of classes.
     pub fn search(&self, classes: &Classes, slots: usize) -> Vec<Match> {
         let Pattern::Op(what, ..) = self else { panic!("a left side is an operator") };
         let kinds = match what {
             What::Kind(Kind::Mul) => vec![Kind::Mul, Kind::Div],
             What::Kind(Kind::Add) => vec![Kind::Add, Kind::Sub],
             What::Kind(kind) => vec![*kind],
-            What::Map => Kind::ALL.iter().copied().filter(|k| dnnc_ir::ops::def(*k).class == Class::Map).collect(),
+            What::Elementwise => Kind::ALL.iter().copied().filter(|k| dnnc_ir::ops::def(*k).class == Class::Elementwise).collect(),
         };
         let mut roots: Vec<Id> = kinds.iter().filter_map(|k| classes.classes_for_op(&Some(*k))).flatten().collect();
         roots.sort_unstable();
@@ -290,7 +290,7 @@ impl Pattern {
                 Arg::Value(match (bracket, what) {
                     (Some(op), _) => classes.apply(op.op(), &inputs)?,
                     (None, What::Kind(kind)) => classes.op(*kind, [], &inputs)?,
-                    (None, What::Map) => panic!("`map` on a right side needs its operator in brackets"),
+                    (None, What::Elementwise) => panic!("`elementwise` on a right side needs its operator in brackets"),
                 })
             }
             Pattern::Call(make, args) => {
@@ -371,7 +371,7 @@ fn solve(classes: &Classes, mut goals: Vec<(&Pattern, Id)>, mut m: Match, found:
                     let Head::Op(op) = &term.head else { continue };
                     let kind = op.kind();
                     let (as_is, literal) = match what {
-                        What::Map => (op.def.class == Class::Map, None),
+                        What::Elementwise => (op.def.class == Class::Elementwise, None),
                         What::Kind(k) => (*k == kind, inverse_literal(*k, kind, operands)),
                     };
                     if !as_is && literal.is_none() {
@@ -418,7 +418,7 @@ fn solve(classes: &Classes, mut goals: Vec<(&Pattern, Id)>, mut m: Match, found:
                         solve(classes, goals, next, found);
                     };
                     let straight: Vec<usize> = (0..fixed).collect();
-                    if as_is && *what != What::Map && commutes(kind) && fixed == 2 && term.children[0] != term.children[1] {
+                    if as_is && *what != What::Elementwise && commutes(kind) && fixed == 2 && term.children[0] != term.children[1] {
                         push(&[1, 0], next.clone(), found);
                     }
                     push(&straight, next, found);

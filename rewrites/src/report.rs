@@ -19,9 +19,9 @@ pub struct Report {
     pub before: f64,
     /// Predicted time of the graph found, nanoseconds.
     pub after: f64,
-    /// Rules that said something new, and how often.
+    /// Rules that changed the e-graph, and how often.
     pub fired: IndexMap<&'static str, usize>,
-    /// Places where a rule would have applied but for a condition.
+    /// Matches to which a rule would have applied but for a condition.
     pub near_misses: Vec<NearMiss>,
     /// Iterations over the rules, of all phases.
     pub iterations: usize,
@@ -29,10 +29,10 @@ pub struct Report {
     pub nodes: usize,
 }
 
-/// A place where a rule would have applied but for a condition.
+/// A match to which a rule would have applied but for a condition.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct NearMiss {
-    /// What the rule says.
+    /// Name of the rule.
     pub rule: &'static str,
     /// Name of the node; may be empty.
     pub node: String,

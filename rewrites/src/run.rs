@@ -1,4 +1,4 @@
-//! Phases, iterations, budgets.
+//! Running the rules: phases, iterations, budgets.
 
 use crate::cost::Model;
 use crate::extract::{extract, map_bodies};
@@ -6,7 +6,7 @@ use crate::fact::Facts;
 use crate::language::{Imported, import};
 use crate::options::Options;
 use crate::report::{NearMiss, Optimised, Report};
-use crate::rules::{self, PHASES, Phase, Rule, merge};
+use crate::rules::{self, PHASES, Phase, Rule, horizontal_fusion};
 use dnnc_ir::Graph;
 use dnnc_targets::Target;
 use std::collections::{BTreeSet, HashSet};
@@ -35,10 +35,10 @@ pub fn optimise(graph: &Graph, target: &Target, options: &Options) -> Result<Opt
         let model = Model::new(target, phase == Phase::Layout);
         let facts = Facts { options: options.clone(), block, ..Facts::default() };
         let mut imported = import(&graph, facts);
-        let joint = if phase == Phase::Merge { merge::siblings(&mut imported, options) } else { vec![] };
+        let joint = if phase == Phase::HorizontalFusion { horizontal_fusion::fuse(&mut imported, options) } else { vec![] };
         saturate(&mut imported, rules::of(phase), &mut report, &mut misses)?;
         if !joint.is_empty() {
-            *report.fired.entry("siblings in one").or_default() += joint.len();
+            *report.fired.entry("horizontal fusion").or_default() += joint.len();
         }
         let found = extract(&graph, &imported, &model, &joint)?;
         report.nodes = report.nodes.max(imported.classes.total_number_of_nodes());
@@ -53,16 +53,16 @@ pub fn optimise(graph: &Graph, target: &Target, options: &Options) -> Result<Opt
     Ok(Optimised { graph, report })
 }
 
-/// Applies rules until they say nothing new or a budget is spent.
+/// Applies rules until the e-graph does not change any more or a budget is spent.
 fn saturate(imported: &mut Imported, rules: &'static [Rule], report: &mut Report, misses: &mut BTreeSet<NearMiss>) -> Result<(), String> {
     let classes = &mut imported.classes;
     let limit = ROOM + GROWTH * classes.total_number_of_nodes();
-    // Places where a rule has been applied, by rule and bindings: nothing new comes from them.
+    // Matches that a rule has been applied to: nothing new comes from them.
     let mut done: HashSet<(usize, Vec<u64>)> = HashSet::new();
     for _ in 0..ITERATIONS {
         report.iterations += 1;
         let places: Vec<_> = rules.iter().map(|rule| rule.search(classes)).collect();
-        let mut learned = false;
+        let mut changed = false;
         for (number, (rule, places)) in rules.iter().zip(places).enumerate() {
             for place in places {
                 let key = (number, place.key());
@@ -74,7 +74,7 @@ fn saturate(imported: &mut Imported, rules: &'static [Rule], report: &mut Report
                         if new {
                             *report.fired.entry(rule.name).or_default() += 1;
                         }
-                        learned |= new;
+                        changed |= new;
                         done.insert(key);
                     }
                     Err(why) if why.near && misses.len() < 4 * MISSES => {
@@ -92,7 +92,7 @@ fn saturate(imported: &mut Imported, rules: &'static [Rule], report: &mut Report
             }
         }
         classes.rebuild();
-        if !learned || classes.total_number_of_nodes() > limit {
+        if !changed || classes.total_number_of_nodes() > limit {
             break;
         }
     }

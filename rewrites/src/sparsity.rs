@@ -1,16 +1,16 @@
-//! Where constants are not 0: a fact of their class, computed along with rules, long before the constants themselves.
+//! Sparsity: the positions of non-zeros of constants, a fact about their class that is known long before their values are computed.
 
 use crate::term::OpRef;
 use dnnc_ir::eval::eval_op;
 use dnnc_ir::{Kind, Tensor, TensorType, Type};
 use std::sync::{Arc, OnceLock};
 
-/// Constants with a larger share of non-zeros count as dense.
+/// Constants of a greater density count as dense.
 const DENSE: f64 = 0.8;
-/// Elements of a literal that are looked at before all are.
+/// Elements of a literal that are sampled before all are read.
 const SAMPLE: usize = 4096;
 
-/// Where a constant of f32 is not 0.
+/// The positions of non-zeros of an f32 constant.
 #[derive(Clone, Debug)]
 pub struct SparsityPattern(Arc<Inner>);
 
@@ -24,7 +24,7 @@ struct Inner {
 }
 
 impl SparsityPattern {
-    /// Of a literal; none when it is dense.
+    /// The pattern of a literal; none if it is dense.
     pub fn of(value: &Tensor) -> Option<SparsityPattern> {
         let ty = value.ty();
         if ty.ty != Type::F32 || ty.rank() < 2 {
@@ -39,7 +39,7 @@ impl SparsityPattern {
         SparsityPattern::new(Tensor::new(ty.shape.clone(), &mask))
     }
 
-    /// Of what an operator makes of constants of which some have zeros (the others give only their types); none when it is dense or not known.
+    /// The pattern of an operator's result, from those of its operands (of the others only the types are given); none if it is dense or not known.
     pub fn through(
         op: &OpRef,
         inputs: &[(&TensorType, Option<&SparsityPattern>, Option<&Tensor>)],
@@ -60,7 +60,7 @@ impl SparsityPattern {
         }
         let mask = |(ty, filled, value): &(&TensorType, Option<&SparsityPattern>, Option<&Tensor>)| match (filled, value) {
             (Some(filled), _) => Some(filled.0.mask.clone()),
-            // Indices; zeros that pad.
+            // Indices, and padding values.
             (None, Some(value)) if ty.ty != Type::F32 => Some((*value).clone()),
             (None, Some(value)) if ty.rank() == 0 => Some(Tensor::scalar(u8::from(value.values::<f32>() != [0.0]))),
             (None, _) if ty.ty == Type::F32 => Some(Tensor::new(ty.shape.clone(), &vec![1u8; ty.len()])),
@@ -76,12 +76,12 @@ impl SparsityPattern {
         (density <= DENSE).then(|| SparsityPattern(Arc::new(Inner { mask, density, rows: OnceLock::new(), columns: OnceLock::new() })))
     }
 
-    /// Share of elements that are not 0.
+    /// Share of non-zeros.
     pub fn density(&self) -> f64 {
         self.0.density
     }
 
-    /// Share of blocks of `width` neighbours along the first axis with an element that is not 0. `width` is that of the machine, always.
+    /// Share of blocks of `width` elements along the first axis that have a non-zero. `width` must be the same in every call: that of the machine.
     pub fn rows(&self, width: usize) -> f64 {
         *self.0.rows.get_or_init(|| {
             let rows = self.0.mask.ty().shape[0];
@@ -104,7 +104,7 @@ impl SparsityPattern {
     }
 }
 
-/// Share of blocks of `width` neighbours in a column that have a non-zero.
+/// Share of blocks of `width` elements of a column that have a non-zero.
 fn blocks(mask: &[u8], rows: usize, columns: usize, width: usize) -> f64 {
     let mut some = 0usize;
     for block in mask.chunks((width * columns).max(1)) {

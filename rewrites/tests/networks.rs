@@ -220,7 +220,7 @@ fn branches_of_repvgg_are_one_convolution() {
 }
 
 #[test]
-fn lines_are_packed_as_images() {
+fn one_dimensional_convolutions_are_packed() {
     let mut g = Graph::new();
     let x = input(&mut g, &[1, 16, 40]);
     let w = g.constant(noise(&[16, 16, 3], 1));
@@ -236,7 +236,7 @@ fn lines_are_packed_as_images() {
 }
 
 #[test]
-fn dilated_convolutions_work_on_grids_without_going_back_in_between() {
+fn dilated_convolutions_in_sequence_stay_in_the_batch_layout() {
     let mut g = Graph::new();
     let mut y = input(&mut g, &[1, 32, 28, 28]);
     for seed in 1..3 {
@@ -250,11 +250,11 @@ fn dilated_convolutions_work_on_grids_without_going_back_in_between() {
 }
 
 #[test]
-fn transposed_convolutions_are_convolutions_by_phase() {
+fn transposed_convolutions_are_sub_pixel_convolutions() {
     let mut g = Graph::new();
     let x = input(&mut g, &[1, 32, 14, 14]);
     let x = conv(&mut g, x, &[32, 32, 3, 3], 1, 1);
-    // Windows of all phases alike, then each its own.
+    // Equal windows of all phases, then each its own.
     let (w, v) = (g.constant(noise(&[32, 16, 2, 2], 2)), g.constant(noise(&[16, 16, 4, 4], 3)));
     let attrs = |pad: i64| [ints("strides", &[2, 2]), ints("pads", &[pad; 4]), ints("dilations", &[1, 1]), ints("output_padding", &[0, 0])];
     let y = g.apply(Kind::ConvTranspose, attrs(0), &[x, w]).expect("conv_transpose");
@@ -265,7 +265,7 @@ fn transposed_convolutions_are_convolutions_by_phase() {
 }
 
 #[test]
-fn volumes_are_slices_as_images() {
+fn three_dimensional_images_are_batches_of_slices() {
     let mut g = Graph::new();
     let x = input(&mut g, &[1, 8, 6, 12, 12]);
     let w = g.constant(noise(&[16, 8, 3, 3, 3], 1));
@@ -311,12 +311,12 @@ fn precise_keeps_the_rounding_of_the_model() {
     let found = optimise(&g, dnnc_targets::find("avx2").expect("target"), &options).expect("optimised");
     let x = noise(&[1, 8, 4, 4], 9);
     assert_eq!(eval(&g, std::slice::from_ref(&x)), eval(&found.graph, &[x]));
-    let miss = |m: &dnnc_rewrites::NearMiss| m.rule == "scale into convolution" && m.why.contains("precise");
+    let miss = |m: &dnnc_rewrites::NearMiss| m.rule == "scale into convolution weights" && m.why.contains("precise");
     assert!(found.report.near_misses.iter().any(miss), "{:?}", found.report.near_misses);
 }
 
 #[test]
-fn siblings_are_one_product() {
+fn parallel_matmuls_are_fused() {
     let mut g = Graph::new();
     let x = input(&mut g, &[1, 48]);
     let parts: Vec<Value> = (0..3).map(|i| linear(&mut g, x, 48, 32, 10 * i)).collect();
@@ -328,7 +328,7 @@ fn siblings_are_one_product() {
 }
 
 #[test]
-fn siblings_are_one_convolution() {
+fn parallel_convolutions_are_fused() {
     let mut g = Graph::new();
     let x = input(&mut g, &[1, 32, 10, 10]);
     let mut branch = |n: usize, seed| {

@@ -102,6 +102,9 @@ struct Building {
     /// Keep the network's order of operations: no Winograd, no reassociation of constants
     #[arg(long)]
     precise: bool,
+    /// Allow rewrites that hold for finite numbers only, and multiply by rounded reciprocals instead of dividing
+    #[arg(long, conflicts_with = "precise")]
+    relaxed: bool,
     /// Skip the e-graph: compile the graph as it was read
     #[arg(long)]
     plain: bool,
@@ -163,9 +166,9 @@ impl Building {
         };
         let tuner = if self.tune { Some(self.tuner()?) } else { None };
         let sparse = self.sparse == Sparse::Auto;
-        let (target, precise, plain) = (self.target, self.precise, self.plain);
+        let (target, precise, relaxed, plain) = (self.target, self.precise, self.relaxed, self.plain);
         let (max_arena, max_variants, cache_bytes) = (self.max_arena, self.max_variants, self.cache_bytes);
-        Ok(Options { target, threads, precise, plain, limits, tuner, sparse, max_arena, max_variants, cache_bytes })
+        Ok(Options { target, threads, precise, relaxed, plain, limits, tuner, sparse, max_arena, max_variants, cache_bytes })
     }
 
     /// The options as they are given to another process.
@@ -185,7 +188,12 @@ impl Building {
         let list = |sizes: &[usize]| sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         all.extend(self.dims.iter().flat_map(|(name, sizes)| ["--dim".to_string(), format!("{name}={}", list(sizes))]));
         all.extend(numbers.iter().flat_map(|(name, n)| [name.to_string(), n.to_string()]));
-        let flags = [("--precise", self.precise), ("--plain", self.plain), ("--sparse=off", self.sparse == Sparse::Off)];
+        let flags = [
+            ("--precise", self.precise),
+            ("--relaxed", self.relaxed),
+            ("--plain", self.plain),
+            ("--sparse=off", self.sparse == Sparse::Off),
+        ];
         all.extend(flags.iter().filter(|(_, on)| *on).map(|(flag, _)| flag.to_string()));
         all
     }

@@ -1,7 +1,7 @@
 //! Random networks: operators of every kind on each other's results, with data on which they have a value.
 
 use dnnc_ir::eval::eval_op;
-use dnnc_ir::instance::{Wish, draw_like};
+use dnnc_ir::instance::{Preferences, generate_like};
 use dnnc_ir::random::Rng;
 use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, TensorType, Type, Value};
 
@@ -100,11 +100,11 @@ impl Making {
         }
         let like = (rng.below(8) > 0 && !self.values.is_empty()).then(|| self.some_value(rng).1.ty().clone());
         let like = like.unwrap_or_else(|| self.some_type(rng));
-        let like = Wish { like: Some(like), large: self.large };
-        let free = Wish { like: None, large: self.large };
+        let like = Preferences { like: Some(like), large: self.large };
+        let free = Preferences { like: None, large: self.large };
         // Large sizes come from operators that are like nothing there is.
         let first = if self.large && rng.below(3) == 0 { &free } else { &like };
-        let Some((op, drawn)) = draw_like(kind, rng, first).or_else(|| draw_like(kind, rng, &free)) else { return false };
+        let Some((op, drawn)) = generate_like(kind, rng, first).or_else(|| generate_like(kind, rng, &free)) else { return false };
         let kept = self.graph.clone();
         let (inputs, values) = (self.inputs.len(), self.values.len());
         let operands: Vec<(Value, Tensor)> = drawn.iter().enumerate().map(|(i, t)| self.operand(i, t, rng)).collect();

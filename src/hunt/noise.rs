@@ -143,7 +143,7 @@ fn shaken(node: &Node, operands: &[Tensor], t: &Tensor, rng: &mut Rng, loud: f64
             largest(&eval_op(&node.op, &eval_op(&abs, operands)?)?[0])
         }
         (Kind::Lstm | Kind::Gru | Kind::Rnn, _) => operands.iter().map(largest).fold(1.0, f64::max),
-        (_, Class::Map) => 0.0,
+        (_, Class::Elementwise) => 0.0,
         _ => largest(t),
     };
     let of_top = match kind {
@@ -153,7 +153,9 @@ fn shaken(node: &Node, operands: &[Tensor], t: &Tensor, rng: &mut Rng, loud: f64
     };
     let zeros = match (kind, node.op.def.class) {
         (Kind::Gelu | Kind::GeluTanh | Kind::HardSwish, _) => Zeros::Left,
-        (kind, class) if cancelled && (class != Class::Map || matches!(kind, Kind::Add | Kind::Sub | Kind::Mod)) => Zeros::Cancelled,
+        (kind, class) if cancelled && (class != Class::Elementwise || matches!(kind, Kind::Add | Kind::Sub | Kind::Mod)) => {
+            Zeros::Cancelled
+        }
         _ => Zeros::Stay,
     };
     Ok(moved(t, rng, zeros, |v| loud * (4.0 * unit(ty) * v.abs() + of_top * top)))

@@ -74,7 +74,7 @@ impl State {
         if let Some(count) = count.filter(|c| counted && *c > most) {
             return Err(Fail::Invalid(format!("a trip count of {count} is too large; the limit is {most} (--max-iterations)")).into());
         }
-        let go = cond.unwrap_or_else(|| self.build.konst(truth()));
+        let go = cond.unwrap_or_else(|| self.build.constant(truth()));
         let ceiling = trip.unwrap_or_else(|| self.build.i64(i64::MAX));
         if trip.is_none() && counted {
             return Err(Fail::Invalid("the loop never ends: it has neither a trip count nor a condition".into()).into());
@@ -141,7 +141,7 @@ impl State {
         let iteration = sub.build.input("iteration", TensorType::new(Type::I64, []));
         sub.build.input("cond", TensorType::new(Type::Bool, []));
         // Where the body runs, the condition holds.
-        let holds = sub.build.konst(truth());
+        let holds = sub.build.constant(truth());
         let mut inputs = vec![iteration, holds];
         inputs.extend(carried.iter().enumerate().map(|(i, &v)| sub.build.input(&format!("carried_{i}"), self.build.ty(v))));
         let counter = (purpose != Purpose::All).then(|| sub.build.input("count", TensorType::new(Type::I64, [])));

@@ -1,8 +1,8 @@
 //! The importer: a resolved model at known input sizes becomes graphs of the IR: one, or several where a size depends on data.
 //!
 //! Import is a queue of [`Item`]s. Each waits until its inputs are bound, then builds its part of the graph and binds its outputs. Control flow
-//! that is decided at compile time puts the items of its body in front of the queue. An item that needs the value of a tensor stays; when
-//! the queue is through, the graph is cut there, and import goes on when that value is known.
+//! that is decided at compile time puts the items of its body in front of the queue. An item that needs the value of a tensor waits; when
+//! the queue is empty, the graph is cut there, and import continues when that value is known.
 
 mod branch;
 mod control;
@@ -23,7 +23,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A graph that can run as a whole.
+/// A graph that runs without knowing values in advance.
 ///
 /// Its outputs are, in this order: outputs of the model that are complete ([`finished`](Stage::finished)), the inputs of the next stage
 /// ([`Cut::live`]), and the values that decide how the next stage looks ([`Cut::needed`]). An output may be an input or a constant.
@@ -36,7 +36,7 @@ pub struct Stage {
     pub cut: Option<Cut>,
 }
 
-/// The place where a graph ends because a size depends on data.
+/// The end of a graph because a size depends on data, with what the next stage needs.
 pub struct Cut {
     state: Arc<State>,
     live: Vec<Value>,
@@ -51,7 +51,7 @@ impl Cut {
         self.finished..self.finished + self.live.len()
     }
 
-    /// Which outputs of the stage are asked for by [`resume`](Cut::resume).
+    /// Which outputs of the stage are needed by [`resume`](Cut::resume).
     pub fn needed(&self) -> Range<usize> {
         self.finished + self.live.len()..self.finished + self.live.len() + self.needed.len()
     }
@@ -73,23 +73,23 @@ impl Cut {
             );
         }
         if values.len() != self.needed.len() || values.iter().zip(&self.needed).any(|(t, &v)| *t.ty() != old.build.ty(v)) {
-            return refuse(RefusalKind::Invalid, "the values given to go on with are not those that were asked for".into());
+            return refuse(RefusalKind::Invalid, "the values given to continue with are not those that are needed".into());
         }
         let mut build = Build::new(*limits);
         let mut map = HashMap::new();
         for (i, &v) in self.live.iter().enumerate() {
             map.insert(v, build.input(&format!("live_{i}"), old.build.ty(v)));
         }
-        // What an importer computed before it asked is made again, so that it is recognised when the importer runs again. A value that
-        // depends on another one asked for comes after it.
+        // What an importer computed before it needed a value is computed again, so that it is found when the importer runs again. A needed
+        // value that depends on another comes after it.
         let mut known: Vec<(Value, &Tensor)> = self.needed.iter().copied().zip(values).collect();
         known.sort_by_key(|(v, _)| *v);
         for (v, t) in known {
             if !old.build.is_source(v) {
                 let again = old.build.replay(v, &mut build, &mut map);
-                build.learn(again, t.clone());
+                build.bind_value(again, t.clone());
             }
-            let found = build.found(t.clone());
+            let found = build.runtime_constant(t.clone());
             map.insert(v, found);
         }
         let mut bound = HashMap::new();

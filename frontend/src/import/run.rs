@@ -1,4 +1,4 @@
-//! Working the queue off: each item is imported, waits for a value, or is refused.
+//! Running the queue: each item is imported, waits for a value, or is refused.
 
 use super::state::{Item, State, Stop};
 use crate::build::{Fail, Node};
@@ -8,17 +8,17 @@ use dnnc_ir::{Type, Value};
 use std::collections::HashSet;
 
 impl State {
-    /// Works the queue off; what stays waits for values.
+    /// Imports the items of the queue; those that need a value wait.
     pub fn run(&mut self, outputs: &[Slot]) {
         let mut waiting = vec![];
         while let Some(item) = self.queue.pop_front() {
-            let poison = match self.step(&item) {
+            let upstream_refused = match self.step(&item) {
                 Ok(()) => false,
                 Err(Stop::Wait) => {
                     waiting.push((item.clone(), None));
                     false
                 }
-                Err(Stop::Poison) => true,
+                Err(Stop::UpstreamRefused) => true,
                 Err(Stop::Fail(Fail::NeedsValue(v))) => {
                     waiting.push((item.clone(), Some(v)));
                     false
@@ -26,7 +26,7 @@ impl State {
                 Err(Stop::Fail(Fail::Unsupported(reason))) => self.refuse(&item, RefusalKind::Unsupported, reason),
                 Err(Stop::Fail(Fail::Invalid(reason))) => self.refuse(&item, RefusalKind::Invalid, reason),
             };
-            if poison {
+            if upstream_refused {
                 item.outputs().iter().for_each(|slot| self.set(*slot, None));
             }
         }

@@ -77,7 +77,7 @@ impl State {
             self.queue.push_front(Item::Loop(Box::new(run)));
             return Ok(());
         };
-        let (count, go) = (self.build.i64(trip), self.build.konst(truth()));
+        let (count, go) = (self.build.i64(trip), self.build.constant(truth()));
         let values = self.run_body(plan, trip, count, go, &all[..n])?;
         self.bind_carried(node, base, &values[..n]);
         let wanted = node.outputs.iter().enumerate().skip(n).filter_map(|(i, o)| Some((i - n, (*o)?)));
@@ -194,7 +194,7 @@ impl State {
         self.spent = sub.spent;
         let Some(mut values) = values else { return Ok(None) };
         let same = all[..n].iter().zip(&values).all(|(&before, &after)| self.build.ty(before) == sub.build.ty(after));
-        let holds = sub.build.konst(truth());
+        let holds = sub.build.constant(truth());
         values.insert(0, holds);
         Ok(same.then(|| Body::new(&sub, values, &captures, true)))
     }

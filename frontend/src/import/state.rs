@@ -7,12 +7,12 @@ use dnnc_ir::{TensorType, Value};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Why an item is not through.
+/// Why an item is not imported.
 pub(crate) enum Stop {
     /// An input is not bound yet.
     Wait,
     /// An input comes from a node that was refused.
-    Poison,
+    UpstreamRefused,
     /// As it says.
     Fail(Fail),
 }
@@ -34,7 +34,7 @@ pub(crate) enum Item {
     Loop(Box<LoopRun>),
     /// The values of all iterations as one tensor.
     Stack { node: Arc<ResolvedNode>, parts: Vec<Slot>, to: Slot, axis: i64, reverse: bool },
-    /// The first `count` places of a tensor.
+    /// The first `count` elements of a tensor along its first axis.
     Trim { node: Arc<ResolvedNode>, from: Slot, count: Slot, to: Slot },
 }
 
@@ -125,7 +125,7 @@ pub(crate) struct State {
     /// Value of each slot that is reached; `None` where its node was refused or does not make it.
     pub bound: HashMap<Slot, Option<Value>>,
     pub queue: VecDeque<Item>,
-    /// Items that are not through, with the value each asked for.
+    /// Items that wait, with the value that each needs.
     pub waiting: Vec<(Item, Option<Value>)>,
     pub refusals: Vec<Refusal>,
     /// First slot that is free.
@@ -167,7 +167,7 @@ impl State {
 
     fn constants(&mut self, graph: &ResolvedGraph, base: Slot) {
         for (slot, name, tensor) in &graph.constants {
-            let value = self.build.named_konst(name, tensor.clone());
+            let value = self.build.named_constant(name, tensor.clone());
             self.set(base + slot, Some(value));
         }
     }
@@ -200,7 +200,7 @@ impl State {
         Ok(base)
     }
 
-    /// Makes `to` the same as `from`, now or when it is bound.
+    /// Makes `to` an alias of `from`, now or when that is bound.
     pub fn link(&mut self, from: Slot, to: Slot, items: &mut Vec<Item>) {
         match self.bound.get(&from) {
             Some(&value) => self.set(to, value),
@@ -208,7 +208,7 @@ impl State {
         }
     }
 
-    /// Puts items in front of the queue, in their order.
+    /// Inserts items at the front of the queue, in their order.
     pub fn next_up(&mut self, items: Vec<Item>) {
         items.into_iter().rev().for_each(|item| self.queue.push_front(item));
     }
@@ -221,7 +221,7 @@ impl State {
         slot
     }
 
-    /// States what a slot is.
+    /// Binds a slot.
     pub fn set(&mut self, slot: Slot, value: Option<Value>) {
         self.bound.insert(slot, value);
     }
@@ -230,7 +230,7 @@ impl State {
     pub fn value(&self, slot: Slot) -> Result<Value, Stop> {
         match self.bound.get(&slot) {
             Some(Some(v)) => Ok(*v),
-            Some(None) => Err(Stop::Poison),
+            Some(None) => Err(Stop::UpstreamRefused),
             None => Err(Stop::Wait),
         }
     }

@@ -23,7 +23,7 @@ impl State {
         let mut sources: Vec<Source> = vec![];
         match &run.scan {
             None => {
-                let (at, holds) = (self.build.i64(run.at), self.build.konst(truth()));
+                let (at, holds) = (self.build.i64(run.at), self.build.constant(truth()));
                 sources.extend([Source::Value(at), Source::Value(holds)]);
                 sources.extend(carried);
             }
@@ -32,8 +32,8 @@ impl State {
                 for &(slot, axis, reverse) in &axes.inputs {
                     let x = self.value(slot)?;
                     let last = run.trip.unwrap_or(1) - 1;
-                    let place = if reverse { last - run.at } else { run.at };
-                    let slice = self.build.slice_axis(x, axis, place as usize, 1)?;
+                    let index = if reverse { last - run.at } else { run.at };
+                    let slice = self.build.slice_axis(x, axis, index as usize, 1)?;
                     sources.push(Source::Value(self.build.squeeze(slice, &[axis])?));
                 }
             }
@@ -90,7 +90,7 @@ impl State {
                     let axis = build::axis(axis, ty.rank() + 1)?;
                     let mut shape = ty.shape.clone();
                     shape.insert(axis, 0);
-                    let value = self.build.konst(Tensor::zeros(TensorType::new(ty.ty, shape)));
+                    let value = self.build.constant(Tensor::zeros(TensorType::new(ty.ty, shape)));
                     self.set(to, Some(value));
                 }
                 None => items.push(Item::Stack { node: node.clone(), parts: run.scans[i].clone(), to, axis, reverse }),

@@ -1,4 +1,4 @@
-//! Attention, written out as products, masks and a softmax: the rewriter finds the fused form.
+//! Attention as matmuls, masks and a softmax, in which the rewriter recognises the fused form.
 
 use super::expr::v;
 use super::helpers::{Outputs, count, one, positive};
@@ -57,7 +57,7 @@ pub(super) fn bias_of(b: &mut Build, allowed: Value, ty: Type) -> Result<Value> 
 
 fn sum(b: &mut Build, bias: Option<Value>, more: Value) -> Result<Option<Value>> {
     match bias {
-        Some(bias) => b.put(v(bias) + more).map(Some),
+        Some(bias) => b.emit(v(bias) + more).map(Some),
         None => Ok(Some(more)),
     }
 }
@@ -98,11 +98,11 @@ fn attention(b: &mut Build, n: &Node) -> Outputs {
     let val = b.cast(val, wide)?;
     let scale = n.num("scale", 1.0 / (size.max(1) as f64).sqrt())?;
     let product = b.op(Kind::MatMul, [("trans_b", true.into())], &[q, k])?;
-    let raw = b.put(v(product) * scale)?;
+    let raw = b.emit(v(product) * scale)?;
     let softcap = n.num("softcap", 0.0)?;
-    let capped = if softcap > 0.0 { b.put((v(raw) / softcap).tanh() * softcap)? } else { raw };
+    let capped = if softcap > 0.0 { b.emit((v(raw) / softcap).tanh() * softcap)? } else { raw };
 
-    // How far the first query lies behind the first key: past keys, or what a cache already holds of each sample.
+    // The position of the first query after the first key: past keys, or the number of keys that a cache already holds of each sample.
     let rows = b.iota(len)?;
     let rows = b.reshape(rows, &[len, 1])?;
     let columns = b.iota(total)?;
@@ -113,9 +113,9 @@ fn attention(b: &mut Build, n: &Node) -> Outputs {
         }
         None => None,
     };
-    let place = match filled {
-        Some(filled) if n.opt(4).is_none() => b.put(v(rows) + filled - len as f64)?,
-        _ => b.put(v(rows) + past as f64)?,
+    let position = match filled {
+        Some(filled) if n.opt(4).is_none() => b.emit(v(rows) + filled - len as f64)?,
+        _ => b.emit(v(rows) + past as f64)?,
     };
     let mut bias = None;
     if let Some(mask) = n.opt(3) {
@@ -123,28 +123,28 @@ fn attention(b: &mut Build, n: &Node) -> Outputs {
     }
     let causal = n.flag("is_causal", false)?;
     if causal {
-        let allowed = b.put(v(columns).le(place))?;
+        let allowed = b.emit(v(columns).le(position))?;
         let more = bias_of(b, allowed, wide)?;
         bias = sum(b, bias, more)?;
     }
     let (left, right) = (reach(n, "left_window_size")?, reach(n, "right_window_size")?);
     if let Some(left) = left {
-        let allowed = b.put((v(place) - left as f64).le(columns))?;
+        let allowed = b.emit((v(position) - left as f64).le(columns))?;
         let more = bias_of(b, allowed, wide)?;
         bias = sum(b, bias, more)?;
     }
     if let Some(right) = right {
-        let allowed = b.put(v(columns).le(v(place) + right as f64))?;
+        let allowed = b.emit(v(columns).le(v(position) + right as f64))?;
         let more = bias_of(b, allowed, wide)?;
         bias = sum(b, bias, more)?;
     }
     if let Some(filled) = filled {
-        let allowed = b.put(v(columns).lt(filled))?;
+        let allowed = b.emit(v(columns).lt(filled))?;
         let more = bias_of(b, allowed, wide)?;
         bias = sum(b, bias, more)?;
     }
     let scores = match bias {
-        Some(bias) => b.put(v(capped) + bias)?,
+        Some(bias) => b.emit(v(capped) + bias)?,
         None => capped,
     };
     let precise = match n.dtype_if_set("softmax_precision")? {
@@ -161,7 +161,7 @@ fn attention(b: &mut Build, n: &Node) -> Outputs {
         None => None,
     };
     if let Some(blind) = blind {
-        y = b.put(v(blind).select(0.0, y))?;
+        y = b.emit(v(blind).select(0.0, y))?;
     }
     let y = if flat { joined(b, y)? } else { y };
     let mut outputs = vec![b.cast(y, ty)?, present_key, present_value];
@@ -171,7 +171,7 @@ fn attention(b: &mut Build, n: &Node) -> Outputs {
             1 => capped,
             2 => scores,
             3 => match blind {
-                Some(blind) => b.put(v(blind).select(0.0, weights))?,
+                Some(blind) => b.emit(v(blind).select(0.0, weights))?,
                 None => weights,
             },
             other => return invalid!("attribute `qk_matmul_output_mode` is {other}"),
@@ -201,26 +201,26 @@ fn mask_bias(b: &mut Build, mask: Value, total: usize, ty: Type) -> Result<Value
 /// Which rows of a bias are −∞ everywhere, unless it is known that none is.
 pub(super) fn blind_rows(b: &mut Build, bias: Value) -> Result<Option<Value>> {
     let top = b.reduce(Kind::ReduceMax, bias, &[b.rank(bias) - 1], true)?;
-    let blind = b.put(v(top).eq(f64::NEG_INFINITY))?;
+    let blind = b.emit(v(top).eq(f64::NEG_INFINITY))?;
     Ok(if b.is_zero(blind) { None } else { Some(blind) })
 }
 
 fn rotary_embedding(b: &mut Build, n: &Node) -> Outputs {
-    let (x, cos, sin, places) = (n.input(0)?, n.input(1)?, n.input(2)?, n.opt(3));
+    let (x, cos, sin, positions) = (n.input(0)?, n.input(1)?, n.input(2)?, n.opt(3));
     let count_of = n.int("num_heads", 0)?;
     let flat = b.rank(x) == 3;
     let split = if flat { Some(positive("attribute `num_heads`", count_of)?) } else { None };
-    let y = rotate(b, x, split, [cos, sin], places, n.int("rotary_embedding_dim", 0)?, n.flag("interleaved", false)?)?;
+    let y = rotate(b, x, split, [cos, sin], positions, n.int("rotary_embedding_dim", 0)?, n.flag("interleaved", false)?)?;
     one(if flat { joined(b, y) } else { Ok(y) })
 }
 
-/// Rotates pairs of the first `width` (0: all) elements of each head by the angles of its place; [B, H, L, D].
+/// Rotates pairs of the first `width` (0: all) elements of each head by the angles of its position, [B, H, L, D].
 pub(super) fn rotate(
     b: &mut Build,
     x: Value,
     split: Option<usize>,
     tables: [Value; 2],
-    places: Option<Value>,
+    positions: Option<Value>,
     width: i64,
     interleaved: bool,
 ) -> Result<Value> {
@@ -239,10 +239,10 @@ pub(super) fn rotate(
     let mut angles = [x; 2];
     for (angle, table) in angles.iter_mut().zip(tables) {
         let table = b.cast(table, b.elem(x))?;
-        let at = match places {
-            Some(places) => {
-                let places = b.cast(places, Type::I64)?;
-                b.gather(table, places, 0)?
+        let at = match positions {
+            Some(positions) => {
+                let positions = b.cast(positions, Type::I64)?;
+                b.gather(table, positions, 0)?
             }
             None => table,
         };
@@ -261,8 +261,8 @@ pub(super) fn rotate(
     } else {
         (b.slice_axis(turned, 3, 0, half)?, b.slice_axis(turned, 3, half, half)?)
     };
-    let real = b.put(v(cos) * first - v(sin) * second)?;
-    let imaginary = b.put(v(sin) * first + v(cos) * second)?;
+    let real = b.emit(v(cos) * first - v(sin) * second)?;
+    let imaginary = b.emit(v(sin) * first + v(cos) * second)?;
     let turned = if interleaved {
         let (real, imaginary) = (b.unsqueeze(real, &[4])?, b.unsqueeze(imaginary, &[4])?);
         let pairs = b.concat(&[real, imaginary], 4)?;
@@ -349,19 +349,19 @@ pub(super) fn linear_attention(b: &mut Build, n: &Node) -> Outputs {
     let mut rest = now[3..].iter();
     let (q, k, mut val) = (now[0], now[1], now[2]);
     if let Some(&decay) = rest.next().filter(|_| gated) {
-        s = body.put(v(s) * v(decay).exp())?;
+        s = body.emit(v(s) * v(decay).exp())?;
     }
     if let Some(&beta) = now.last().filter(|_| delta) {
         let known = body.op(Kind::MatMul, [("trans_a", true.into())], &[k, s])?;
-        val = body.put((v(val) - known) * beta)?;
+        val = body.emit((v(val) - known) * beta)?;
     }
-    s = body.put(v(s) + v(k) * val)?;
+    s = body.emit(v(s) + v(k) * val)?;
     let read = body.matmul(q, s)?;
-    let read = body.put(v(read) * scale)?;
-    let go = body.konst(Tensor::with_type(dnnc_ir::TensorType::new(Type::Bool, []), &[1u8]));
+    let read = body.emit(v(read) * scale)?;
+    let go = body.constant(Tensor::with_type(dnnc_ir::TensorType::new(Type::Bool, []), &[1u8]));
     let graph = body.finish(&[("cond".into(), go), ("state".into(), s), ("read".into(), read)]);
 
-    let (trip, go) = (b.i64(steps as i64), b.konst(Tensor::with_type(dnnc_ir::TensorType::new(Type::Bool, []), &[1u8])));
+    let (trip, go) = (b.i64(steps as i64), b.constant(Tensor::with_type(dnnc_ir::TensorType::new(Type::Bool, []), &[1u8])));
     let inputs: Vec<Value> = [trip, go, state].into_iter().chain(captures).collect();
     let attrs = [("body", graph.into()), ("carried", Attr::Int(1)), ("max_trip", Attr::Int(steps as i64))];
     let last = b.op(Kind::Loop, attrs, &inputs)?;

@@ -14,7 +14,7 @@ pub(super) const OPS: &[OpImport] = &[
     onnx("CausalConvWithState", causal_conv_with_state),
 ];
 
-/// How a window moves over the spatial axes; one number an axis.
+/// How a window moves over the spatial axes: one number per axis.
 #[derive(Clone)]
 pub(super) struct Window {
     /// Size of the window.
@@ -75,7 +75,7 @@ impl Window {
         self.kernel.iter().zip(&self.dilations).map(|(&k, &d)| Ok(count(&[k - 1, d])? + 1)).collect()
     }
 
-    /// Number of windows an axis over axes of these sizes.
+    /// Number of windows per axis, over axes of these sizes.
     pub fn steps(&self, spatial: &[usize]) -> Result<Vec<usize>> {
         let (rank, spans) = (spatial.len(), self.spans()?);
         let room = |a: usize| (spatial[a] + self.pads[a] + self.pads[rank + a] + self.extra[a]).saturating_sub(spans[a]);
@@ -104,7 +104,7 @@ impl Window {
     }
 }
 
-/// One positive number an axis, 1 where the attribute is missing.
+/// One positive number per axis, 1 where the attribute is missing.
 fn numbers(n: &Node, name: &str, rank: usize) -> Result<Vec<usize>> {
     match n.ints(name)? {
         None => Ok(vec![1; rank]),
@@ -255,28 +255,28 @@ fn transposed(
     b.op(Kind::ConvTranspose, attrs, &operands)
 }
 
-/// Sums overlapping columns into an image: a transposed convolution whose weights are ones, each column in its own place.
+/// Sums overlapping columns into an image: a transposed convolution whose weights are ones, each column at its own tap.
 fn col2im(b: &mut Build, n: &Node) -> Outputs {
     let x = n.input(0)?;
     let (image, block) = (b.need_i64s(n.input(1)?)?, b.need_i64s(n.input(2)?)?);
     let (image, rank) = (sizes(&image)?, image.len());
     let block = block.iter().map(|&k| positive("a block size", k)).collect::<Result<Vec<usize>>>()?;
     let window = Window::read(n, &image, block.clone(), false)?;
-    let (shape, places, steps) = (b.shape(x), count(&block)?, window.steps(&image)?);
-    let fits = shape.len() == 3 && shape[1] % places == 0 && shape[2] == count(&steps)?;
+    let (shape, taps, steps) = (b.shape(x), count(&block)?, window.steps(&image)?);
+    let fits = shape.len() == 3 && shape[1] % taps == 0 && shape[2] == count(&steps)?;
     if !fits {
         return invalid!("columns of shape {shape:?} for an image {image:?} in blocks {block:?}");
     }
-    let channels = shape[1] / places;
+    let channels = shape[1] / taps;
     // Sums of integers are exact in doubles as far as these hold integers.
     let ty = b.elem(x);
     let x = if ty.is_float() { x } else { b.cast(x, Type::F64)? };
-    let columns: Vec<usize> = [shape[0] * channels, places].into_iter().chain(steps.iter().copied()).collect();
+    let columns: Vec<usize> = [shape[0] * channels, taps].into_iter().chain(steps.iter().copied()).collect();
     let x = b.reshape(x, &columns)?;
-    let (row, column) = (b.iota(places)?, b.iota(places)?);
+    let (row, column) = (b.iota(taps)?, b.iota(taps)?);
     let row = b.unsqueeze(row, &[1])?;
-    let one_hot = b.put(v(row).eq(column).cast(b.elem(x)))?;
-    let weights: Vec<usize> = [places, 1].into_iter().chain(block.iter().copied()).collect();
+    let one_hot = b.emit(v(row).eq(column).cast(b.elem(x)))?;
+    let weights: Vec<usize> = [taps, 1].into_iter().chain(block.iter().copied()).collect();
     let one_hot = b.reshape(one_hot, &weights)?;
     let spans = window.spans()?;
     let padding = (0..rank).map(|a| image[a] + window.pads[a] + window.pads[rank + a] - ((steps[a] - 1) * window.strides[a] + spans[a]));
@@ -286,7 +286,7 @@ fn col2im(b: &mut Build, n: &Node) -> Outputs {
     one(b.cast(y, ty))
 }
 
-/// Samples the input where the offsets say, one plane a place of the kernel, and multiplies the planes with the weights.
+/// Samples the input where the offsets say, one plane per tap of the kernel, and multiplies the planes with the weights.
 fn deform_conv(b: &mut Build, n: &Node) -> Outputs {
     let (x, w, offset, bias, mask) = (n.input(0)?, n.input(1)?, n.input(2)?, n.opt(3), n.opt(4));
     let (size, kernel) = (spatial(b, x)?, kernel_of(b, n, x, w)?);
@@ -295,58 +295,58 @@ fn deform_conv(b: &mut Build, n: &Node) -> Outputs {
         return unsupported!("DeformConv over {rank} axes: 2 and 3 are supported");
     }
     let window = Window::read(n, &size, kernel.clone(), false)?;
-    let (out, places) = (window.steps(&size)?, count(&kernel)?);
+    let (out, taps) = (window.steps(&size)?, count(&kernel)?);
     let groups = positive("attribute `group`", n.int("group", 1)?)?;
     let parts = positive("attribute `offset_group`", n.int("offset_group", 1)?)?;
     let (batch, channels, outputs) = (b.shape(x)[0], b.shape(x)[1], b.shape(w)[0]);
-    let expected: Vec<usize> = [batch, parts * places * rank].into_iter().chain(out.iter().copied()).collect();
+    let expected: Vec<usize> = [batch, parts * taps * rank].into_iter().chain(out.iter().copied()).collect();
     if b.shape(offset) != expected || channels % parts != 0 || channels % groups != 0 || outputs % groups != 0 {
         return invalid!("offsets {} for an input {} and weights {}", b.ty(offset), b.ty(x), b.ty(w));
     }
     let ty = b.elem(x);
-    // Where each place of the kernel samples without offsets, [places, rank, out…], in elements of the input.
+    // Where each tap of the kernel samples without offsets, [taps, rank, out…], in elements of the input.
     let points = count(&out)?;
-    let mut base = vec![0.0; count(&[places, rank, points])?];
-    for place in 0..places {
+    let mut base = vec![0.0; count(&[taps, rank, points])?];
+    for tap in 0..taps {
         for a in 0..rank {
-            let k = place / kernel[a + 1..].iter().product::<usize>() % kernel[a];
+            let k = tap / kernel[a + 1..].iter().product::<usize>() % kernel[a];
             for p in 0..points {
                 let o = p / out[a + 1..].iter().product::<usize>() % out[a];
-                base[(place * rank + a) * points + p] = (o * window.strides[a] + k * window.dilations[a]) as f64 - window.pads[a] as f64;
+                base[(tap * rank + a) * points + p] = (o * window.strides[a] + k * window.dilations[a]) as f64 - window.pads[a] as f64;
             }
         }
     }
-    let split: Vec<usize> = [batch * parts, places, rank].into_iter().chain([points]).collect();
-    let base = b.table(ty, &[places, rank, points], &base)?;
+    let split: Vec<usize> = [batch * parts, taps, rank].into_iter().chain([points]).collect();
+    let base = b.table(ty, &[taps, rank, points], &base)?;
     let offset = b.reshape(offset, &split)?;
     // grid_sample counts from −1 to 1 over the outer edges, the last axis first.
     let scale = b.table(ty, &[rank, 1], &size.iter().map(|&d| 2.0 / d.max(1) as f64).collect::<Vec<_>>())?;
     let shift = b.table(ty, &[rank, 1], &size.iter().map(|&d| 1.0 / d.max(1) as f64 - 1.0).collect::<Vec<_>>())?;
-    let at = b.put((v(base) + offset) * scale + shift)?;
+    let at = b.emit((v(base) + offset) * scale + shift)?;
     let at = b.transpose(at, &[0, 1, 3, 2])?;
     let order: Vec<i64> = (0..rank as i64).rev().collect();
     let order = b.i64s(&order);
     let at = b.gather(at, order, 3)?;
-    let mut grid = vec![batch * parts, places * out[0]];
+    let mut grid = vec![batch * parts, taps * out[0]];
     grid.extend(&out[1..]);
     grid.push(rank);
     let at = b.reshape(at, &grid)?;
     let planes: Vec<usize> = [batch * parts, channels / parts].into_iter().chain(size).collect();
     let planes = b.reshape(x, &planes)?;
     let sampled = b.op(Kind::GridSample, [], &[planes, at])?;
-    let mut sampled = b.reshape(sampled, &[batch, parts, channels / parts, places, points])?;
+    let mut sampled = b.reshape(sampled, &[batch, parts, channels / parts, taps, points])?;
     if let Some(mask) = mask {
-        let mask = b.reshape(mask, &[batch, parts, 1, places, points])?;
-        sampled = b.put(v(sampled) * mask)?;
+        let mask = b.reshape(mask, &[batch, parts, 1, taps, points])?;
+        sampled = b.emit(v(sampled) * mask)?;
     }
-    let columns = b.reshape(sampled, &[batch, groups, channels / groups * places, points])?;
-    let weights = b.reshape(w, &[groups, outputs / groups, channels / groups * places])?;
+    let columns = b.reshape(sampled, &[batch, groups, channels / groups * taps, points])?;
+    let weights = b.reshape(w, &[groups, outputs / groups, channels / groups * taps])?;
     let y = b.matmul(weights, columns)?;
     let result: Vec<usize> = [batch, outputs].into_iter().chain(out).collect();
     let mut y = b.reshape(y, &result)?;
     if let Some(bias) = bias {
         let bias = b.channels(y, bias)?;
-        y = b.put(v(y) + bias)?;
+        y = b.emit(v(y) + bias)?;
     }
     one(Ok(y))
 }
@@ -375,7 +375,7 @@ pub(super) fn causal_conv_with_state(b: &mut Build, n: &Node) -> Outputs {
     let y = convolve(b, all, w, bias, window, channels)?;
     let y = match n.string("activation", "none")? {
         "none" => y,
-        "silu" | "swish" => b.put(v(y).silu())?,
+        "silu" | "swish" => b.emit(v(y).silu())?,
         other => return invalid!("attribute `activation` is {other:?}"),
     };
     Ok(vec![y, b.slice_axis(all, 2, length, before)?])

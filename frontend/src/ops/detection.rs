@@ -1,4 +1,4 @@
-//! Sampling of images at computed places, regions, and the choice among boxes.
+//! Sampling of images at computed coordinates, regions of interest, and non-maximum suppression.
 
 use super::conv::spatial;
 use super::expr::{num, v};
@@ -60,12 +60,12 @@ fn within_image(b: &mut Build, grid: Value, size: &[usize], align: bool) -> Resu
     for (i, end) in ends.into_iter().enumerate() {
         let part = b.slice_axis(grid, last, i, 1)?;
         let outside = num(1.0).lt(v(part).abs());
-        parts.push(b.put(outside.select(v(part).clamp(-end, end), part))?);
+        parts.push(b.emit(outside.select(v(part).clamp(-end, end), part))?);
     }
     b.concat(&parts, last)
 }
 
-/// The places of an even grid from −1 to 1, multiplied with the matrices theta.
+/// The coordinates of an even grid from −1 to 1, multiplied with the matrices theta.
 fn affine_grid(b: &mut Build, n: &Node) -> Outputs {
     let (theta, wanted) = (n.input(0)?, sizes(&b.need_i64s(n.input(1)?)?)?);
     let align = n.flag("align_corners", false)?;
@@ -77,14 +77,14 @@ fn affine_grid(b: &mut Build, n: &Node) -> Outputs {
     let out = &wanted[2..];
     let points = count(out)?;
     b.check_size(&dnnc_ir::TensorType::new(Type::F64, [points, axes + 1]))?;
-    let place = |i: usize, d: usize| match align {
+    let coordinate = |i: usize, d: usize| match align {
         true => -1.0 + 2.0 * i as f64 / d.saturating_sub(1).max(1) as f64,
         false => (2 * i + 1) as f64 / d as f64 - 1.0,
     };
     let mut table = Vec::with_capacity(points * (axes + 1));
     for p in 0..points {
         // x comes first, then y, z, and a one.
-        let at = |a: usize| place(p / out[a + 1..].iter().product::<usize>() % out[a], out[a]);
+        let at = |a: usize| coordinate(p / out[a + 1..].iter().product::<usize>() % out[a], out[a]);
         table.extend((0..axes).rev().map(at));
         table.push(1.0);
     }
@@ -150,26 +150,26 @@ fn max_roi_pool(b: &mut Build, n: &Node) -> Outputs {
         let edge = |b: &mut Build, column: usize| -> Result<Value> {
             let edge = b.slice_axis(rois, 1, column, 1)?;
             let edge = b.reshape(edge, &[regions, 1, 1])?;
-            b.put((v(edge) * scale + 0.5).floor())
+            b.emit((v(edge) * scale + 0.5).floor())
         };
         let (start, end) = (edge(b, 2 - axis)?, edge(b, 4 - axis)?);
-        let (bin, place) = (b.iota(bins)?, b.iota(size[axis])?);
-        let (bin, place) = (b.cast(bin, ty)?, b.cast(place, ty)?);
-        let (bin, place) = (b.reshape(bin, &[1, bins, 1])?, b.reshape(place, &[1, 1, size[axis]])?);
-        let step = b.put((v(end) - start + 1.0).max(1.0) / bins as f64)?;
-        let from = b.put((v(bin) * step).floor() + start)?;
-        let to = b.put(((v(bin) + 1.0) * step).ceil() + start)?;
+        let (bin, coordinate) = (b.iota(bins)?, b.iota(size[axis])?);
+        let (bin, coordinate) = (b.cast(bin, ty)?, b.cast(coordinate, ty)?);
+        let (bin, coordinate) = (b.reshape(bin, &[1, bins, 1])?, b.reshape(coordinate, &[1, 1, size[axis]])?);
+        let step = b.emit((v(end) - start + 1.0).max(1.0) / bins as f64)?;
+        let from = b.emit((v(bin) * step).floor() + start)?;
+        let to = b.emit(((v(bin) + 1.0) * step).ceil() + start)?;
         // [R, bins, size]
-        let within = b.put(v(from).le(place).and(v(place).lt(to)))?;
+        let within = b.emit(v(from).le(coordinate).and(v(coordinate).lt(to)))?;
         let (mask, spread, reduced) = match axis {
             0 => ([regions, 1, bins, size[0], 1], [regions, channels, 1, size[0], size[1]], 3),
             _ => ([regions, 1, 1, bins, size[1]], [regions, channels, out[0], 1, size[1]], 4),
         };
         let (within, spread) = (b.reshape(within, &mask)?, b.reshape(y, &spread)?);
-        let masked = b.put(v(within).select(spread, f64::NEG_INFINITY))?;
+        let masked = b.emit(v(within).select(spread, f64::NEG_INFINITY))?;
         y = b.reduce(Kind::ReduceMax, masked, &[reduced], false)?;
     }
-    let y = b.put(v(y).eq(f64::NEG_INFINITY).select(0.0, y))?;
+    let y = b.emit(v(y).eq(f64::NEG_INFINITY).select(0.0, y))?;
     one(b.cast(y, b.elem(x)))
 }
 

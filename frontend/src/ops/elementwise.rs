@@ -101,7 +101,7 @@ fn map(b: &mut Build, n: &Node, kind: Kind) -> Outputs {
 fn formula(b: &mut Build, n: &Node, f: impl FnOnce(Value) -> Expr) -> Outputs {
     let x = n.input(0)?;
     let wide = b.wide(x)?;
-    let y = b.put(f(wide))?;
+    let y = b.emit(f(wide))?;
     one(b.cast(y, b.elem(x)))
 }
 
@@ -120,7 +120,7 @@ fn operands(b: &mut Build, n: &Node) -> Result<[Value; 2]> {
     let (rank, own) = (b.rank(x), b.rank(y));
     let axis = n.axis("axis", 0, rank.max(1))?;
     if axis + own > rank {
-        return invalid!("{:?} does not lie along axis {axis} of {:?}", b.shape(y), b.shape(x));
+        return invalid!("{:?} does not broadcast along axis {axis} of {:?}", b.shape(y), b.shape(x));
     }
     let mut shape = b.shape(y);
     shape.resize(rank - axis, 1);
@@ -152,7 +152,7 @@ fn compared(b: &mut Build, x: Value) -> Result<Value> {
     if b.elem(x).bytes() == 1 { b.cast(x, Type::F32) } else { Ok(x) }
 }
 
-/// Shifts of signed integers are those of unsigned ones, with the sign filled in from the left.
+/// Shifts of signed integers are those of unsigned ones, with sign extension.
 fn bit_shift(b: &mut Build, n: &Node) -> Outputs {
     let (x, by) = (n.input(0)?, n.input(1)?);
     let ty = b.elem(x);
@@ -206,7 +206,7 @@ fn mean(b: &mut Build, n: &Node) -> Outputs {
     let sum = fold(b, n, Kind::Add)?;
     one(match n.inputs.len() {
         1 => Ok(sum),
-        count => b.put(v(sum) / count as f64),
+        count => b.emit(v(sum) / count as f64),
     })
 }
 
@@ -239,7 +239,7 @@ fn cast_like(b: &mut Build, n: &Node) -> Outputs {
 fn bit_cast(b: &mut Build, n: &Node) -> Outputs {
     let Some(to) = n.dtype("to")? else { return invalid!("attribute `to` is missing") };
     let mut x = n.input(0)?;
-    // Elements of less than 8 bits lie one a byte, signed ones with their sign filled in: a cast between integers keeps the bits that count.
+    // Elements of less than 8 bits are stored one per byte, signed ones sign-extended: a cast between integers keeps the bits that count.
     if b.elem(x) == Type::F4E2M1 && to.is_int() {
         x = b.op(Kind::Bitcast, [("to", Type::U4.into())], &[x])?;
     }
@@ -259,7 +259,7 @@ fn clip(b: &mut Build, n: &Node) -> Outputs {
     let x = n.input(0)?;
     if n.opset < 11 {
         let (lo, hi) = (n.num("min", f64::NEG_INFINITY)?, n.num("max", f64::INFINITY)?);
-        return one(b.put(v(x).clamp(lo, hi)));
+        return one(b.emit(v(x).clamp(lo, hi)));
     }
     let (lo, hi) = (n.opt(1), n.opt(2));
     for bound in [lo, hi].into_iter().flatten() {
@@ -272,7 +272,7 @@ fn clip(b: &mut Build, n: &Node) -> Outputs {
         Some(bound) => b.known_f64(bound).filter(|n| !n.is_nan() && n.abs() < 9e15),
     };
     if let (Some(lo), Some(hi)) = (exact(b, lo, f64::NEG_INFINITY), exact(b, hi, f64::INFINITY)) {
-        return one(if (lo, hi) == (f64::NEG_INFINITY, f64::INFINITY) { Ok(x) } else { b.put(v(x).clamp(lo, hi)) });
+        return one(if (lo, hi) == (f64::NEG_INFINITY, f64::INFINITY) { Ok(x) } else { b.emit(v(x).clamp(lo, hi)) });
     }
     let mut y = x;
     for (bound, kind) in [(lo, Kind::Max), (hi, Kind::Min)] {
@@ -287,7 +287,7 @@ fn clip(b: &mut Build, n: &Node) -> Outputs {
 fn prelu(b: &mut Build, n: &Node) -> Outputs {
     let (x, mut slope) = (n.input(0)?, n.input(1)?);
     let (shape, len) = (b.shape(x), count(&b.shape(slope))?);
-    // Before opset 7, and in many models since, a vector of slopes is one a channel.
+    // Before opset 7, and in many models since, a vector of slopes has one per channel.
     if b.rank(slope) == 1 && shape.len() > 1 && len == shape[1] && (n.opset < 7 || broadcast(&shape, &[len]).as_ref() != Some(&shape)) {
         slope = b.along(slope, 1, shape.len())?;
     }
@@ -295,7 +295,7 @@ fn prelu(b: &mut Build, n: &Node) -> Outputs {
         return invalid!("a slope of shape {:?} does not broadcast to {shape:?}", b.shape(slope));
     }
     let zero = b.scalar(b.elem(x), 0.0);
-    one(b.put(v(x).lt(zero).select(v(x) * slope, x)))
+    one(b.emit(v(x).lt(zero).select(v(x) * slope, x)))
 }
 
 fn leaky_relu(b: &mut Build, n: &Node) -> Outputs {
@@ -324,7 +324,7 @@ fn gelu(b: &mut Build, n: &Node) -> Outputs {
 fn swish(b: &mut Build, n: &Node, x: Value) -> Outputs {
     let alpha = n.num("alpha", 1.0)?;
     let wide = b.wide(x)?;
-    let y = b.put(if alpha == 1.0 { v(wide).silu() } else { v(wide) * (v(wide) * alpha).sigmoid() })?;
+    let y = b.emit(if alpha == 1.0 { v(wide).silu() } else { v(wide) * (v(wide) * alpha).sigmoid() })?;
     one(b.cast(y, b.elem(x)))
 }
 
@@ -335,7 +335,7 @@ fn swiglu(b: &mut Build, n: &Node) -> Outputs {
     }
     let (wide, other) = (b.wide(x)?, b.wide(y)?);
     let gate = swish(b, n, wide)?[0];
-    let product = b.put(v(gate) * other)?;
+    let product = b.emit(v(gate) * other)?;
     one(b.cast(product, b.elem(x)))
 }
 
@@ -346,6 +346,6 @@ fn shrink(b: &mut Build, n: &Node) -> Outputs {
     // Integers are compared and moved as numbers, then cast back.
     let wide = if ty.is_int() { b.float(x)? } else { b.wide(x)? };
     let low = v(wide).lt(-lambda).select(v(wide) + bias, 0.0);
-    let y = b.put(num(lambda).lt(wide).select(v(wide) - bias, low))?;
+    let y = b.emit(num(lambda).lt(wide).select(v(wide) - bias, low))?;
     one(b.op(Kind::Cast, [("to", Attr::Type(ty))], &[y]))
 }

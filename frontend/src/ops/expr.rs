@@ -107,7 +107,7 @@ impl ops::Neg for Expr {
 
 impl Build {
     /// Adds the operators of a formula; numbers that meet no value become f32.
-    pub(super) fn put(&mut self, formula: impl Into<Expr>) -> Result<Value> {
+    pub(super) fn emit(&mut self, formula: impl Into<Expr>) -> Result<Value> {
         self.put_as(formula.into(), Type::F32)
     }
 

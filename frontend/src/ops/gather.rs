@@ -1,4 +1,4 @@
-//! Picking and placing elements by index.
+//! Gather and scatter.
 
 use super::expr::v;
 use super::helpers::{Outputs, count, one, size};
@@ -67,7 +67,7 @@ fn scatter_nd(b: &mut Build, n: &Node) -> Outputs {
     one(b.op(Kind::ScatterNd, [("reduction", reduction(n)?)], &[x, idx, updates]))
 }
 
-/// Writes the update along one axis, from a place of its own in every sample.
+/// Writes the update along one axis, from a position of its own in every sample.
 fn tensor_scatter(b: &mut Build, n: &Node) -> Outputs {
     let (cache, update) = (n.input(0)?, n.input(1)?);
     let (shape, wanted) = (b.shape(cache), b.shape(update));
@@ -80,12 +80,12 @@ fn tensor_scatter(b: &mut Build, n: &Node) -> Outputs {
     if let Some(start) = n.opt(2) {
         let start = b.cast(start, Type::I64)?;
         let start = b.along(start, 0, shape.len())?;
-        at = b.put(v(at) + start)?;
+        at = b.emit(v(at) + start)?;
     }
     match n.string("mode", "linear")? {
         // Positions before the start do not count from the end.
-        "linear" => at = b.put(v(at).lt(0.0).select(shape[axis] as f64, at))?,
-        "circular" => at = b.put(v(at).modulo(shape[axis] as f64))?,
+        "linear" => at = b.emit(v(at).lt(0.0).select(shape[axis] as f64, at))?,
+        "circular" => at = b.emit(v(at).modulo(shape[axis] as f64))?,
         other => return invalid!("attribute `mode` is {other:?}"),
     }
     let at = b.expand(at, &wanted)?;
@@ -104,15 +104,15 @@ fn one_hot(b: &mut Build, n: &Node) -> Outputs {
     }
     let idx = b.index(idx, depth)?;
     let idx = b.unsqueeze(idx, &[axis])?;
-    let places = b.iota(depth)?;
-    let places = b.along(places, axis, rank)?;
-    let hot = b.put(v(idx).eq(places))?;
+    let positions = b.iota(depth)?;
+    let positions = b.along(positions, axis, rank)?;
+    let hot = b.emit(v(idx).eq(positions))?;
     let (off, on) = (b.slice_axis(values, 0, 0, 1)?, b.slice_axis(values, 0, 1, 1)?);
     let (off, on) = (b.to_scalar(off)?, b.to_scalar(on)?);
     one(b.select(hot, on, off))
 }
 
-/// Place t of a sequence of n comes from n − 1 − t, later places stay.
+/// Place t of a sequence of n comes from n − 1 − t, later positions stay.
 fn reverse_sequence(b: &mut Build, n: &Node) -> Outputs {
     let (x, lens) = (n.input(0)?, n.input(1)?);
     let shape = b.shape(x);
@@ -120,10 +120,10 @@ fn reverse_sequence(b: &mut Build, n: &Node) -> Outputs {
     if batch == time || b.shape(lens) != [shape[batch]] {
         return invalid!("{} sequences along axis {time}, axis {batch} for {}", b.ty(lens), b.ty(x));
     }
-    let places = b.iota(shape[time])?;
-    let (places, lens) = (b.along(places, time, shape.len())?, b.cast(lens, Type::I64)?);
+    let positions = b.iota(shape[time])?;
+    let (positions, lens) = (b.along(positions, time, shape.len())?, b.cast(lens, Type::I64)?);
     let lens = b.along(lens, batch, shape.len())?;
-    let from = b.put(v(places).lt(lens).select(v(lens) - 1.0 - places, places))?;
+    let from = b.emit(v(positions).lt(lens).select(v(lens) - 1.0 - positions, positions))?;
     let from = b.expand(from, &shape)?;
     one(b.op(Kind::GatherElements, [("axis", Attr::Int(time as i64))], &[x, from]))
 }
@@ -161,7 +161,7 @@ fn unique(b: &mut Build, n: &Node) -> Outputs {
     unique_of(b, x, along, n.flag("sorted", true)?)
 }
 
-/// Distinct slices along an axis (elements, without one): themselves, where each is first, which each place holds, how many there are.
+/// Distinct slices along an axis (elements, without one): themselves, the first index of each, the slice at each position, their counts.
 pub(super) fn unique_of(b: &mut Build, x: Value, along: Option<usize>, sorted: bool) -> Outputs {
     let x = if along.is_none() { b.reshape(x, &[count(&b.shape(x))?])? } else { x };
     let at = along.map_or(-1, |a| a as i64);

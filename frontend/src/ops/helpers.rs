@@ -1,4 +1,4 @@
-//! What many importers need: checked sizes, and small compositions.
+//! Helpers of importers: checked sizes, and small compositions.
 
 use super::expr::v;
 use crate::build::{Build, Fail, Node, Result, axis, invalid};
@@ -7,7 +7,7 @@ use dnnc_ir::{Attr, Kind, Tensor, Type, Value};
 /// Sizes and offsets beyond this are refused: no tensor that fits a machine needs them, and sums of a few of them stay in range.
 const MOST: i64 = 1 << 40;
 
-/// What an importer returns: a value an output.
+/// What an importer returns: one value per output.
 pub(super) type Outputs = Result<Vec<Value>>;
 
 /// The single output of a node.
@@ -36,7 +36,7 @@ pub(super) fn count(shape: &[usize]) -> Result<usize> {
     n.ok_or_else(|| Fail::Invalid("a tensor has too many elements".into()))
 }
 
-/// The permutation that moves the axes `last`, in this order, behind all others.
+/// The permutation that moves the axes `last`, in this order, after all others.
 pub(super) fn moved_last(rank: usize, last: &[usize]) -> Vec<usize> {
     (0..rank).filter(|a| !last.contains(a)).chain(last.iter().copied()).collect()
 }
@@ -95,7 +95,7 @@ impl Build {
         }
     }
 
-    /// The number behind a tensor of one element, where it is known.
+    /// The element of a tensor of one element, if it is known.
     pub(super) fn known_f64(&mut self, x: Value) -> Option<f64> {
         match self.known(x)?.to_f64s()[..] {
             [n] => Some(n),
@@ -108,19 +108,19 @@ impl Build {
         self.known(x).is_some_and(|t| t.bytes().iter().all(|&b| b == 0))
     }
 
-    /// A vector laid along `axis` of a tensor of `rank` axes.
+    /// A vector reshaped to broadcast along `axis` of a tensor of `rank` axes.
     pub(super) fn along(&mut self, x: Value, axis: usize, rank: usize) -> Result<Value> {
         let n = count(&self.shape(x))?;
         let shape: Vec<usize> = (0..rank).map(|a| if a == axis { n } else { 1 }).collect();
         self.reshape(x, &shape)
     }
 
-    /// A vector of one element a channel (axis 1), checked and laid along that axis of `x`.
+    /// A vector of one element per channel (axis 1), checked and reshaped to broadcast along that axis of `x`.
     pub(super) fn channels(&mut self, x: Value, vector: Value) -> Result<Value> {
         let (shape, given) = (self.shape(x), self.shape(vector));
         match shape.get(1) {
             Some(c) if count(&given)? == *c => self.along(vector, 1, shape.len()),
-            _ => invalid!("shape {given:?} is not one number a channel of {shape:?}"),
+            _ => invalid!("shape {given:?} is not one number per channel of {shape:?}"),
         }
     }
 
@@ -142,7 +142,7 @@ impl Build {
     /// A constant of f64 numbers rounded to `ty`.
     pub(super) fn table(&mut self, ty: Type, shape: &[usize], numbers: &[f64]) -> Result<Value> {
         match crate::build::rounded(Tensor::new(shape, numbers), ty) {
-            Some(t) => Ok(self.konst(t)),
+            Some(t) => Ok(self.constant(t)),
             None => invalid!("no cast to {ty}"),
         }
     }
@@ -167,7 +167,7 @@ impl Build {
     /// i64 indices along an axis of `n`, negative ones counted from the end.
     pub(super) fn index(&mut self, idx: Value, n: usize) -> Result<Value> {
         let idx = self.cast(idx, Type::I64)?;
-        self.put(v(idx).lt(0.0).select(v(idx) + n as f64, idx))
+        self.emit(v(idx).lt(0.0).select(v(idx) + n as f64, idx))
     }
 
     /// The axis attribute of operators that take one.

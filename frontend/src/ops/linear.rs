@@ -1,4 +1,4 @@
-//! Products of matrices and of tensors.
+//! Matmul, Gemm and Einsum.
 
 use super::expr::v;
 use super::helpers::{Outputs, count, one};
@@ -52,10 +52,10 @@ pub(super) fn gemm_product(b: &mut Build, n: &Node) -> Result<Value> {
         }
         y = y + if beta != 1.0 { v(bias) * beta } else { v(bias) };
     }
-    b.put(y)
+    b.emit(y)
 }
 
-/// A label of an axis: a letter, or a place of the ellipsis counted from its end.
+/// A label of an axis: a letter, or a position of the ellipsis counted from its end.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Label {
     Letter(char),

@@ -33,8 +33,8 @@ fn loss(b: &mut Build, n: &Node, logs: Value) -> Result<Value> {
     let ignored = match n.opt_int("ignore_index")? {
         Some(index) => {
             let index = b.i64(index);
-            let ignored = b.put(v(target).eq(index))?;
-            target = b.put(v(ignored).select(0.0, target))?;
+            let ignored = b.emit(v(target).eq(index))?;
+            target = b.emit(v(ignored).select(0.0, target))?;
             Some(ignored)
         }
         None => None,
@@ -49,14 +49,14 @@ fn loss(b: &mut Build, n: &Node, logs: Value) -> Result<Value> {
     };
     if let Some(ignored) = ignored {
         let one = b.scalar(ty, 1.0);
-        weights = Some(b.put(v(ignored).select(0.0, weights.unwrap_or(one)))?);
+        weights = Some(b.emit(v(ignored).select(0.0, weights.unwrap_or(one)))?);
     }
     let index = b.unsqueeze(target, &[1])?;
     let right = b.op(Kind::GatherElements, [("axis", Attr::Int(1))], &[logs, index])?;
     let right = b.squeeze(right, &[1])?;
     let losses = match weights {
-        Some(weights) => b.put(-v(right) * weights)?,
-        None => b.put(-v(right))?,
+        Some(weights) => b.emit(-v(right) * weights)?,
+        None => b.emit(-v(right))?,
     };
     let all: Vec<usize> = (0..b.rank(losses)).collect();
     match (n.string("reduction", "mean")?, weights) {
@@ -65,7 +65,7 @@ fn loss(b: &mut Build, n: &Node, logs: Value) -> Result<Value> {
         ("mean", None) => b.reduce(Kind::ReduceMean, losses, &all, false),
         ("mean", Some(weights)) => {
             let (sum, total) = (b.reduce(Kind::ReduceSum, losses, &all, false)?, b.reduce(Kind::ReduceSum, weights, &all, false)?);
-            b.put(v(sum) / total)
+            b.emit(v(sum) / total)
         }
         (other, _) => invalid!("attribute `reduction` is {other:?}"),
     }

@@ -1,4 +1,4 @@
-//! ONNX operators as compositions of IR operators: a table of rows, a family a file.
+//! ONNX operators as compositions of IR operators: a table of rows, one file per family of operators.
 
 mod attention;
 mod contrib;
@@ -10,7 +10,7 @@ mod gather;
 mod helpers;
 mod linear;
 mod loss;
-mod moving;
+mod movement;
 mod norm;
 mod pool;
 mod quant;
@@ -22,7 +22,7 @@ mod signal;
 
 pub(crate) use row::OpImport;
 
-/// Every importer, a slice a family.
+/// Every importer, one slice per family.
 pub(crate) const TABLE: &[&[OpImport]] = &[
     elementwise::OPS,
     quant::OPS,
@@ -31,7 +31,7 @@ pub(crate) const TABLE: &[&[OpImport]] = &[
     pool::OPS,
     norm::OPS,
     reduce::OPS,
-    moving::OPS,
+    movement::OPS,
     gather::OPS,
     resize::OPS,
     recurrent::OPS,

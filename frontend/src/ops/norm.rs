@@ -21,7 +21,7 @@ pub(super) const OPS: &[OpImport] = &[
     OpImport { note: "not: training mode", ..onnx("Dropout", dropout) },
 ];
 
-/// One number a channel, or with `spatial` = 0 before opset 9 one an element.
+/// One number per channel, or per element with `spatial` = 0 before opset 9.
 fn batch_norm(b: &mut Build, n: &Node) -> Outputs {
     let x = n.input(0)?;
     let [scale, bias, mean, var] = [n.input(1)?, n.input(2)?, n.input(3)?, n.input(4)?];
@@ -41,10 +41,10 @@ fn batch_norm(b: &mut Build, n: &Node) -> Outputs {
         }
     };
     let [scale, bias, mean, var] = [lay(b, scale)?, lay(b, bias)?, lay(b, mean)?, lay(b, var)?];
-    // Two numbers a channel, found at compile time when the parameters are constants.
-    let factor = b.put(v(scale) / (v(var) + eps).sqrt())?;
-    let shift = b.put(v(bias) - v(mean) * factor)?;
-    let y = b.put(v(wide) * factor + shift)?;
+    // Two numbers per channel, computed at compile time if the parameters are constants.
+    let factor = b.emit(v(scale) / (v(var) + eps).sqrt())?;
+    let shift = b.emit(v(bias) - v(mean) * factor)?;
+    let y = b.emit(v(wide) * factor + shift)?;
     one(b.cast(y, b.elem(x)))
 }
 
@@ -54,17 +54,17 @@ fn trained_batch_norm(b: &mut Build, n: &Node, wide: Value, [scale, bias, mean, 
     let rank = b.rank(wide);
     let others: Vec<usize> = (0..rank).filter(|&a| a != 1).collect();
     let now = b.reduce(Kind::ReduceMean, wide, &others, true)?;
-    let centred = b.put(v(wide) - now)?;
-    let square = b.put(v(centred) * centred)?;
+    let centred = b.emit(v(wide) - now)?;
+    let square = b.emit(v(centred) * centred)?;
     let spread = b.reduce(Kind::ReduceMean, square, &others, true)?;
     let (scale, bias) = (b.cast(scale, b.elem(wide))?, b.cast(bias, b.elem(wide))?);
     let (scale, bias) = (b.channels(wide, scale)?, b.channels(wide, bias)?);
-    let y = b.put(v(centred) * (v(scale) / (v(spread) + eps).sqrt()) + bias)?;
+    let y = b.emit(v(centred) * (v(scale) / (v(spread) + eps).sqrt()) + bias)?;
     let mut outputs = vec![b.cast(y, b.elem(n.input(0)?))?];
     for (running, found) in [(mean, now), (var, spread)] {
         let wide_running = b.cast(running, b.elem(wide))?;
         let found = b.reshape(found, &b.shape(running))?;
-        let moved = b.put(v(wide_running) * momentum + v(found) * (1.0 - momentum))?;
+        let moved = b.emit(v(wide_running) * momentum + v(found) * (1.0 - momentum))?;
         outputs.push(b.cast(moved, b.elem(running))?);
     }
     Ok(outputs)
@@ -79,11 +79,11 @@ fn affine(b: &mut Build, x: Value, scale: Option<Value>, bias: Option<Value>, to
     let mut y = x;
     if let Some(scale) = scale {
         let scale = b.cast(scale, b.elem(x))?;
-        y = b.put(v(y) * scale)?;
+        y = b.emit(v(y) * scale)?;
     }
     if let Some(bias) = bias {
         let bias = b.cast(bias, b.elem(x))?;
-        y = b.put(v(y) + bias)?;
+        y = b.emit(v(y) + bias)?;
     }
     b.cast(y, to)
 }
@@ -109,7 +109,7 @@ fn group_norm(b: &mut Build, n: &Node) -> Outputs {
     let y = b.reshape(y, &shape)?;
     let mut parameters = [n.input(1)?, n.input(2)?];
     for p in &mut parameters {
-        // Before opset 21 there is one number a group.
+        // Before opset 21 there is one number per group.
         if n.opset < 21 && b.shape(*p) == [groups] {
             let column = b.reshape(*p, &[groups, 1])?;
             *p = b.expand(column, &[groups, shape[1] / groups])?;
@@ -133,9 +133,9 @@ pub(super) fn layer_norm_of(b: &mut Build, n: &Node, x: Value, scale: Value, bia
     let mut outputs = vec![affine(b, y, Some(scale), bias, b.elem(x))?];
     if n.wants_output(1) || n.wants_output(2) {
         let mean = b.reduce(Kind::ReduceMean, wide, &over, true)?;
-        let square = b.put((v(wide) - mean) * (v(wide) - mean))?;
+        let square = b.emit((v(wide) - mean) * (v(wide) - mean))?;
         let var = b.reduce(Kind::ReduceMean, square, &over, true)?;
-        let inverse = b.put((v(var) + eps).sqrt().recip())?;
+        let inverse = b.emit((v(var) + eps).sqrt().recip())?;
         let stash = n.dtype_if_set("stash_type")?.unwrap_or(Type::F32);
         outputs.extend([b.cast(mean, stash)?, b.cast(inverse, stash)?]);
     }
@@ -170,17 +170,17 @@ fn lp_norm(b: &mut Build, n: &Node) -> Outputs {
     let wide = b.wide(x)?;
     let length = match n.int("p", 2)? {
         1 => {
-            let size = b.put(v(wide).abs())?;
+            let size = b.emit(v(wide).abs())?;
             b.reduce(Kind::ReduceSum, size, &[axis], true)?
         }
         2 => {
-            let square = b.put(v(wide) * wide)?;
+            let square = b.emit(v(wide) * wide)?;
             let sum = b.reduce(Kind::ReduceSum, square, &[axis], true)?;
-            b.put(v(sum).sqrt())?
+            b.emit(v(sum).sqrt())?
         }
         p => return unsupported!("LpNormalization with p={p}: 1 and 2 are supported"),
     };
-    let y = b.put(v(length).eq(0.0).select(0.0, v(wide) / length))?;
+    let y = b.emit(v(length).eq(0.0).select(0.0, v(wide) / length))?;
     one(b.cast(y, b.elem(x)))
 }
 
@@ -194,8 +194,8 @@ fn lrn(b: &mut Build, n: &Node) -> Outputs {
         return invalid!("{} has no channels", b.ty(x));
     }
     let wide = b.wide(x)?;
-    let square = b.put(v(wide) * wide)?;
-    // The window is a sum of views of the padded squares, each a channel further: one element-wise kernel in the end.
+    let square = b.emit(v(wide) * wide)?;
+    // The window is a sum of views of the padded squares, each shifted by one channel, which becomes one element-wise kernel.
     let mut pads = vec![0i64; 2 * shape.len()];
     pads[1] = ((size - 1) / 2) as i64;
     pads[shape.len() + 1] = (size / 2) as i64;
@@ -206,8 +206,8 @@ fn lrn(b: &mut Build, n: &Node) -> Outputs {
         let next = b.slice_axis(padded, 1, shift, shape[1])?;
         sum = b.binary(Kind::Add, sum, next)?;
     }
-    let mean = b.put(v(sum) / size as f64)?;
-    let y = b.put(v(wide) / (v(mean) * alpha + bias).pow(beta))?;
+    let mean = b.emit(v(sum) / size as f64)?;
+    let y = b.emit(v(wide) / (v(mean) * alpha + bias).pow(beta))?;
     one(b.cast(y, b.elem(x)))
 }
 
@@ -238,9 +238,9 @@ fn hardmax(b: &mut Build, n: &Node) -> Outputs {
             return Ok(x); // nothing is largest of nothing
         }
         let top = b.op(Kind::ArgMax, [("axis", (axis as i64).into()), ("keepdims", true.into())], &[x])?;
-        let places = b.iota(shape[axis])?;
-        let places = b.along(places, axis, shape.len())?;
-        b.put(v(top).eq(places).cast(b.elem(x)))
+        let indices = b.iota(shape[axis])?;
+        let indices = b.along(indices, axis, shape.len())?;
+        b.emit(v(top).eq(indices).cast(b.elem(x)))
     })
 }
 

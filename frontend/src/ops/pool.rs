@@ -70,7 +70,7 @@ fn lp_pool(b: &mut Build, n: &Node) -> Outputs {
     let p = norm_order(n)?;
     let mut window = window(b, n, x)?;
     let wide = b.wide(x)?;
-    let powers = b.put(v(wide).abs().pow(p))?;
+    let powers = b.emit(v(wide).abs().pow(p))?;
     let rank = window.kernel.len();
     let pads: Vec<usize> = [0, 0]
         .into_iter()
@@ -83,7 +83,7 @@ fn lp_pool(b: &mut Build, n: &Node) -> Outputs {
     (window.pads, window.extra) = (vec![0; 2 * rank], vec![0; rank]);
     let size = count(&window.kernel)? as f64;
     let mean = pool(b, Kind::AvgPool, padded, window, vec![])?;
-    let y = b.put((v(mean) * size).pow(1.0 / p))?;
+    let y = b.emit((v(mean) * size).pow(1.0 / p))?;
     one(b.cast(y, b.elem(x)))
 }
 
@@ -102,9 +102,9 @@ pub(super) fn global(b: &mut Build, x: Value, kind: Kind) -> Result<Value> {
 fn global_lp_pool(b: &mut Build, n: &Node) -> Outputs {
     let (x, p) = (n.input(0)?, norm_order(n)?);
     let wide = b.wide(x)?;
-    let powers = b.put(v(wide).abs().pow(p))?;
+    let powers = b.emit(v(wide).abs().pow(p))?;
     let sum = global(b, powers, Kind::ReduceSum)?;
-    let y = b.put(v(sum).pow(1.0 / p))?;
+    let y = b.emit(v(sum).pow(1.0 / p))?;
     one(b.cast(y, b.elem(x)))
 }
 
@@ -134,7 +134,7 @@ fn max_unpool(b: &mut Build, n: &Node) -> Outputs {
     if wanted.len() != natural.len() {
         return invalid!("an output shape {wanted:?} for an input {}", b.ty(x));
     }
-    // The indices count in the natural shape, which lies in the corner of a larger one that was asked for.
+    // The indices refer to the natural shape, which is the corner of a larger requested shape.
     let len = count(&shape)?;
     let flat = b.full(&[count(&natural)?], b.elem(x), 0.0)?;
     let (at, updates) = (b.reshape(indices, &[len])?, b.reshape(x, &[len])?);

@@ -1,6 +1,6 @@
 //! Quantisation: integers that stand for `scale · (q − zero_point)`.
 //!
-//! Everything is written out: dequantise is cast to i32, subtract, cast, multiply; quantise is divide, round, add, saturating
+//! Everything is expanded: dequantise is cast to i32, subtract, cast, multiply; quantise is divide, round, add, saturating
 //! cast; an integer convolution is a convolution of i32 differences. The rewriter finds the 8-bit kernels in that.
 
 use super::conv::convolution;
@@ -21,7 +21,7 @@ pub(super) const OPS: &[OpImport] = &[
     onnx("QLinearConv", |b, n| one(qlinear_conv_of(b, n, n.input(0)?))),
 ];
 
-/// Lays a scale or a zero point out for `x`: one number for all, one a place of the axis, or one a block of `block` places.
+/// Broadcasts a scale or a zero point to `x`: one number for all, one per element of the axis, or one per block of `block` elements.
 pub(super) fn spread(b: &mut Build, x: Value, scale: Value, at: i64, block: i64) -> Result<Value> {
     let (shape, given) = (b.shape(x), b.shape(scale));
     if block != 0 {
@@ -46,7 +46,7 @@ pub(super) fn spread(b: &mut Build, x: Value, scale: Value, at: i64, block: i64)
     }
     let axis = axis(at, shape.len())?;
     if given != [shape[axis]] {
-        return invalid!("scales of shape {given:?} are not one a place of axis {axis} of {shape:?}");
+        return invalid!("scales of shape {given:?} are not one per element of axis {axis} of {shape:?}");
     }
     b.along(scale, axis, shape.len())
 }
@@ -55,16 +55,16 @@ pub(super) fn spread(b: &mut Build, x: Value, scale: Value, at: i64, block: i64)
 pub(super) fn quantize(b: &mut Build, x: Value, scale: Value, zero: Option<Value>, to: Type, saturate: bool) -> Result<Value> {
     let (x, scale) = (b.wide(x)?, b.wide(scale)?);
     let x = b.cast(x, b.elem(scale))?;
-    let y = b.put(v(x) / scale)?;
+    let y = b.emit(v(x) / scale)?;
     requantize(b, y, zero, to, saturate)
 }
 
 /// round(x) + zero, converted to `to`; floats are not rounded first: their cast does it.
 pub(super) fn requantize(b: &mut Build, x: Value, zero: Option<Value>, to: Type, saturate: bool) -> Result<Value> {
-    let mut y = if to.is_float() { x } else { b.put(v(x).round())? };
+    let mut y = if to.is_float() { x } else { b.emit(v(x).round())? };
     if let Some(zero) = zero.filter(|&z| !b.is_zero(z)) {
         let zero = b.cast(zero, b.elem(y))?;
-        y = b.put(v(y) + zero)?;
+        y = b.emit(v(y) + zero)?;
     }
     // A cast to less than 8 bits wraps, but quantising saturates.
     if let Some([lo, hi]) = to.range().filter(|_| to.is_narrow()) {
@@ -78,7 +78,7 @@ pub(super) fn dequantize(b: &mut Build, q: Value, scale: Value, zero: Option<Val
     let x = centred(b, q, zero)?;
     let wide = b.wide(scale)?;
     let x = b.cast(x, b.elem(wide))?;
-    let y = b.put(v(x) * wide)?;
+    let y = b.emit(v(x) * wide)?;
     b.cast(y, b.elem(scale))
 }
 
@@ -87,7 +87,7 @@ fn centred(b: &mut Build, q: Value, zero: Option<Value>) -> Result<Value> {
     let Some(zero) = zero.filter(|&z| !b.is_zero(z)) else { return Ok(q) };
     let wide = if b.elem(q).is_float() { Type::F32 } else { Type::I32 };
     let (q, zero) = (b.cast(q, wide)?, b.cast(zero, wide)?);
-    b.put(v(q) - zero)
+    b.emit(v(q) - zero)
 }
 
 pub(super) fn quantize_linear(b: &mut Build, n: &Node) -> Outputs {
@@ -120,7 +120,7 @@ fn ratio(b: &mut Build, x: Value, scale: Value, precision: Option<Type>) -> Resu
     let ty = precision.filter(|t| t.is_float()).unwrap_or(usual);
     let (x, scale) = (b.cast(x, ty)?, b.cast(scale, ty)?);
     let (x, scale) = (b.wide(x)?, b.wide(scale)?);
-    let y = b.put(v(x) / scale)?;
+    let y = b.emit(v(x) / scale)?;
     let rounded = b.cast(y, ty)?;
     b.wide(rounded)
 }
@@ -141,11 +141,11 @@ pub(super) fn dequantize_linear(b: &mut Build, n: &Node) -> Outputs {
 pub(super) fn quantize_dynamically(b: &mut Build, x: Value) -> Result<[Value; 3]> {
     let axes: Vec<usize> = (0..b.rank(x)).collect();
     let (lo, hi) = (b.reduce(Kind::ReduceMin, x, &axes, false)?, b.reduce(Kind::ReduceMax, x, &axes, false)?);
-    let (lo, hi) = (b.put(v(lo).min(0.0))?, b.put(v(hi).max(0.0))?);
-    let scale = b.put((v(hi) - lo) / 255.0)?;
+    let (lo, hi) = (b.emit(v(lo).min(0.0))?, b.emit(v(hi).max(0.0))?);
+    let scale = b.emit((v(hi) - lo) / 255.0)?;
     // All zero: any scale will do.
-    let scale = b.put(v(scale).eq(0.0).select(1.0, scale))?;
-    let zero = b.put((-v(lo) / scale).clamp(0.0, 255.0).round().cast(Type::U8))?;
+    let scale = b.emit(v(scale).eq(0.0).select(1.0, scale))?;
+    let zero = b.emit((-v(lo) / scale).clamp(0.0, 255.0).round().cast(Type::U8))?;
     let y = quantize(b, x, scale, Some(zero), Type::U8, true)?;
     Ok([y, scale, zero])
 }
@@ -154,7 +154,7 @@ fn dynamic_quantize_linear(b: &mut Build, n: &Node) -> Outputs {
     Ok(quantize_dynamically(b, n.input(0)?)?.to_vec())
 }
 
-/// A zero point of a matrix: one number, or one a row (`along` −2) or column (−1).
+/// A zero point of a matrix: one number, or one per row (`along` −2) or column (−1).
 fn matrix_zero(b: &mut Build, x: Value, zero: Option<Value>, along: i64) -> Result<Option<Value>> {
     let Some(zero) = zero else { return Ok(None) };
     let (shape, given) = (b.shape(x), b.shape(zero));
@@ -198,12 +198,12 @@ fn scale_of_matrix(b: &mut Build, x: Value, scale: Value, along: i64) -> Result<
 
 /// acc · (x_scale · w_scale / y_scale), quantised.
 fn rescale(b: &mut Build, acc: Value, [x, w, y]: [Value; 3], zero: Option<Value>, to: Type) -> Result<Value> {
-    let factor = b.put(v(x) * w / y)?;
-    let real = b.put(v(acc).cast(b.elem(factor)) * factor)?;
+    let factor = b.emit(v(x) * w / y)?;
+    let real = b.emit(v(acc).cast(b.elem(factor)) * factor)?;
     requantize(b, real, zero, to, true)
 }
 
-/// The zero point of weights [O,…]: one number or one an output channel.
+/// The zero point of weights [O,…]: one number or one per output channel.
 fn kernel_zero(b: &mut Build, w: Value, zero: Option<Value>) -> Result<Option<Value>> {
     match zero {
         None => Ok(None),
@@ -232,7 +232,7 @@ pub(super) fn qlinear_conv_of(b: &mut Build, n: &Node, x: Value) -> Result<Value
     let mut acc = integer_conv(b, n, x, w, Some(x_zero), Some(w_zero))?;
     if let Some(bias) = n.opt(8) {
         let bias = b.channels(acc, bias)?;
-        acc = b.put(v(acc) + bias)?;
+        acc = b.emit(v(acc) + bias)?;
     }
     let w_scale = if count(&b.shape(w_scale))? == 1 { b.to_scalar(w_scale)? } else { b.channels(acc, w_scale)? };
     let (x_scale, y_scale, to) = (b.to_scalar(x_scale)?, b.to_scalar(y_scale)?, b.elem(y_zero));

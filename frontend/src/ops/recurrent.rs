@@ -1,4 +1,4 @@
-//! LSTM, GRU and RNN: the product of all inputs with their weights is taken at once, then each direction runs by itself.
+//! LSTM, GRU and RNN: one matmul of all inputs with their weights, then the recurrence of each direction.
 
 use super::expr::v;
 use super::helpers::{Outputs, positive};
@@ -131,7 +131,7 @@ impl Layer {
         let x = b.reshape(self.x, &[self.steps * self.batch, width])?;
         let y = b.op(Kind::MatMul, [("trans_b", true.into())], &[x, w])?;
         let y = match bias {
-            Some(bias) => b.put(v(y) + bias)?,
+            Some(bias) => b.emit(v(y) + bias)?,
             None => y,
         };
         b.reshape(y, &[self.steps, self.batch, gates * self.hidden])
@@ -187,7 +187,7 @@ pub(super) fn lstm_of(b: &mut Build, n: &Node, w: Value, r: Value) -> Outputs {
     let mut results = Vec::new();
     for d in 0..layer.directions {
         let bias = match layer.biases(b, n.opt(3), d, 4)? {
-            Some([input, state]) => Some(b.put(v(input) + state)?),
+            Some([input, state]) => Some(b.emit(v(input) + state)?),
             None => None,
         };
         let xw = layer.product(b, w, d, 4, bias)?;
@@ -227,7 +227,7 @@ fn gru(b: &mut Build, n: &Node) -> Outputs {
         // Only behind a reset that scales the product must the bias of the state stay apart.
         let (bias, state_bias) = match biases {
             Some([input, state]) if before_reset => (Some(input), Some(state)),
-            Some([input, state]) => (Some(b.put(v(input) + state)?), None),
+            Some([input, state]) => (Some(b.emit(v(input) + state)?), None),
             None => (None, None),
         };
         let xw = layer.product(b, n.input(1)?, d, 3, bias)?;
@@ -260,7 +260,7 @@ fn rnn(b: &mut Build, n: &Node) -> Outputs {
     let mut results = Vec::new();
     for d in 0..layer.directions {
         let bias = match layer.biases(b, n.opt(3), d, 1)? {
-            Some([input, state]) => Some(b.put(v(input) + state)?),
+            Some([input, state]) => Some(b.emit(v(input) + state)?),
             None => None,
         };
         let xw = layer.product(b, n.input(1)?, d, 1, bias)?;

@@ -39,7 +39,7 @@ fn plain(b: &mut Build, n: &Node, kind: Kind) -> Outputs {
 
 fn reduce_l1(b: &mut Build, n: &Node) -> Outputs {
     let (over, keep) = over(b, n)?;
-    let size = b.put(v(n.input(0)?).abs())?;
+    let size = b.emit(v(n.input(0)?).abs())?;
     one(b.reduce(Kind::ReduceSum, size, &over, keep))
 }
 
@@ -47,10 +47,10 @@ fn squares(b: &mut Build, n: &Node, root: bool) -> Outputs {
     let (x, (over, keep)) = (n.input(0)?, over(b, n)?);
     // A root of integers is taken of a float; their plain sum of squares is exact (and wraps) as it is.
     let wide = if root { b.float(x)? } else { b.wide(x)? };
-    let square = b.put(v(wide) * wide)?;
+    let square = b.emit(v(wide) * wide)?;
     let mut y = b.reduce(Kind::ReduceSum, square, &over, keep)?;
     if root {
-        y = b.put(v(y).sqrt())?;
+        y = b.emit(v(y).sqrt())?;
     }
     one(b.cast(y, b.elem(x)))
 }
@@ -59,7 +59,7 @@ fn reduce_log_sum(b: &mut Build, n: &Node) -> Outputs {
     let (x, (over, keep)) = (n.input(0)?, over(b, n)?);
     let wide = b.float(x)?;
     let sum = b.reduce(Kind::ReduceSum, wide, &over, keep)?;
-    let y = b.put(v(sum).log())?;
+    let y = b.emit(v(sum).log())?;
     one(b.cast(y, b.elem(x)))
 }
 
@@ -69,10 +69,10 @@ fn reduce_log_sum_exp(b: &mut Build, n: &Node) -> Outputs {
     let wide = b.float(x)?;
     let top = b.reduce(Kind::ReduceMax, wide, &over, true)?;
     // Nothing is taken out where all elements are −∞ or one is ∞: ∞ − ∞ is no number.
-    let top = b.put(v(top).is_inf().select(0.0, top))?;
-    let exps = b.put((v(wide) - top).exp())?;
+    let top = b.emit(v(top).is_inf().select(0.0, top))?;
+    let exps = b.emit((v(wide) - top).exp())?;
     let sum = b.reduce(Kind::ReduceSum, exps, &over, true)?;
-    let y = b.put(v(sum).log() + top)?;
+    let y = b.emit(v(sum).log() + top)?;
     let y = if keep { y } else { b.squeeze(y, &over)? };
     one(b.cast(y, b.elem(x)))
 }

@@ -119,8 +119,8 @@ fn resize(b: &mut Build, n: &Node) -> Outputs {
 /// The axes resized by scales.
 ///
 /// The test suite of the standard, whose scales are inputs, counts sizes with their fraction; PyTorch, from where constant scales come, and
-/// ONNX Runtime count whole elements: `whole`.
-fn by_scales(shape: &[usize], over: &[usize], scales: &[f64], whole: bool) -> Result<Vec<Axis>> {
+/// ONNX Runtime count complete elements: `integral`.
+fn by_scales(shape: &[usize], over: &[usize], scales: &[f64], integral: bool) -> Result<Vec<Axis>> {
     if scales.len() != over.len() {
         return invalid!("{} scales for {} axes", scales.len(), over.len());
     }
@@ -129,7 +129,7 @@ fn by_scales(shape: &[usize], over: &[usize], scales: &[f64], whole: bool) -> Re
         if !(scale > 0.0 && out < 1e15) {
             return invalid!("a scale of {scale}");
         }
-        let length = if whole { out } else { shape[axis] as f64 * scale };
+        let length = if integral { out } else { shape[axis] as f64 * scale };
         Ok(Axis { axis, scale, out: size(out as i64)?, length, roi: [0.0, 1.0] })
     };
     over.iter().zip(scales).map(each).collect()
@@ -182,10 +182,10 @@ fn apply(b: &mut Build, x: Value, plan: &Plan, all: &[Axis]) -> Result<Value> {
         if n == 0 {
             return invalid!("axis {} of {} has nothing to resize", axis.axis, b.ty(x));
         }
-        let places = (0..axis.out).map(|o| place(plan.coordinates, axis, n, o as f64)).collect::<Result<Vec<f64>>>()?;
-        if plan.coordinates == "tf_crop_and_resize" && places.iter().any(|&p| !(0.0..=(n - 1) as f64).contains(&p)) {
-            let mask: Vec<u8> = places.iter().map(|p| (!(0.0..=(n - 1) as f64).contains(p)).into()).collect();
-            let mask = b.konst(dnnc_ir::Tensor::with_type(dnnc_ir::TensorType::new(Type::Bool, [axis.out]), &mask));
+        let coordinates = (0..axis.out).map(|o| coordinate(plan.coordinates, axis, n, o as f64)).collect::<Result<Vec<f64>>>()?;
+        if plan.coordinates == "tf_crop_and_resize" && coordinates.iter().any(|&p| !(0.0..=(n - 1) as f64).contains(&p)) {
+            let mask: Vec<u8> = coordinates.iter().map(|p| (!(0.0..=(n - 1) as f64).contains(p)).into()).collect();
+            let mask = b.constant(dnnc_ir::Tensor::with_type(dnnc_ir::TensorType::new(Type::Bool, [axis.out]), &mask));
             let mask = b.along(mask, axis.axis, shape.len())?;
             outside = Some(match outside {
                 Some(other) => b.binary(Kind::Or, other, mask)?,
@@ -194,18 +194,18 @@ fn apply(b: &mut Build, x: Value, plan: &Plan, all: &[Axis]) -> Result<Value> {
         }
         if plan.mode == Mode::Nearest {
             let mode = if axis.scale < 1.0 { plan.nearest_shrunk } else { plan.nearest };
-            let idx = places.iter().map(|&p| nearest(mode, p, n)).collect::<Result<Vec<i64>>>()?;
+            let idx = coordinates.iter().map(|&p| nearest(mode, p, n)).collect::<Result<Vec<i64>>>()?;
             let idx = b.i64s(&idx);
             y = b.gather(y, idx, axis.axis)?;
             continue;
         }
         // Integers are resized as floats; so are narrow floats, which keeps the sums exact enough.
         y = if ty == Type::F64 { y } else { b.cast(y, Type::F32)? };
-        let taps: Vec<(Vec<i64>, Vec<f64>)> = places.iter().map(|&p| taps(plan, axis.scale, p, n)).collect();
+        let taps: Vec<(Vec<i64>, Vec<f64>)> = coordinates.iter().map(|&p| taps(plan, axis.scale, p, n)).collect();
         let width = taps.first().map_or(0, |t| t.0.len());
         let idx: Vec<i64> = taps.iter().flat_map(|t| t.0.iter().copied()).collect();
         let weights: Vec<f64> = taps.iter().flat_map(|t| t.1.iter().copied()).collect();
-        let idx = b.konst(dnnc_ir::Tensor::new([axis.out, width], &idx));
+        let idx = b.constant(dnnc_ir::Tensor::new([axis.out, width], &idx));
         let weights = b.table(b.elem(y), &[axis.out, width], &weights)?;
         y = b.op(Kind::Resample, [("axis", Attr::Int(axis.axis as i64))], &[y, idx, weights])?;
     }
@@ -216,8 +216,8 @@ fn apply(b: &mut Build, x: Value, plan: &Plan, all: &[Axis]) -> Result<Value> {
     b.cast(y, ty)
 }
 
-/// Where output element `o` lies among `n` input elements.
-fn place(coordinates: &str, axis: &Axis, n: usize, o: f64) -> Result<f64> {
+/// The coordinate of output element `o` among `n` input elements.
+fn coordinate(coordinates: &str, axis: &Axis, n: usize, o: f64) -> Result<f64> {
     let (n, scale, out, length) = (n as f64, axis.scale, axis.scale * n as f64, axis.length);
     let half_pixel = (o + 0.5) / scale - 0.5;
     Ok(match coordinates {
@@ -249,25 +249,25 @@ fn place(coordinates: &str, axis: &Axis, n: usize, o: f64) -> Result<f64> {
     })
 }
 
-fn nearest(mode: &str, place: f64, n: usize) -> Result<i64> {
+fn nearest(mode: &str, coordinate: f64, n: usize) -> Result<i64> {
     let index = match mode {
-        "round_prefer_floor" => (place - 0.5).ceil(),
-        "round_prefer_ceil" => (place + 0.5).floor(),
-        "floor" => place.floor(),
-        "ceil" => place.ceil(),
+        "round_prefer_floor" => (coordinate - 0.5).ceil(),
+        "round_prefer_ceil" => (coordinate + 0.5).floor(),
+        "floor" => coordinate.floor(),
+        "ceil" => coordinate.ceil(),
         other => return invalid!("attribute `nearest_mode` is {other:?}"),
     };
     Ok(index.clamp(0.0, (n - 1) as f64) as i64)
 }
 
-/// Input elements and weights for one place. Elements beyond the border are those at the border, or left out if the node says so.
-fn taps(plan: &Plan, scale: f64, place: f64, n: usize) -> (Vec<i64>, Vec<f64>) {
+/// Input elements and weights for one coordinate. Elements beyond the border are those at the border, or left out if the node says so.
+fn taps(plan: &Plan, scale: f64, coordinate: f64, n: usize) -> (Vec<i64>, Vec<f64>) {
     // Antialiasing widens the window when an axis shrinks.
     let shrink = if plan.antialias { scale.min(1.0) } else { 1.0 };
     let reach = if plan.mode == Mode::Cubic { 2.0 } else { 1.0 };
-    // Beyond the border all elements are alike: a place further out is as good as one there.
-    let place = place.clamp(-4.0 * n as f64 - 8.0, 5.0 * n as f64 + 8.0);
-    let floor = place.floor();
+    // Beyond the border all elements are equal: a coordinate further out has the same value.
+    let coordinate = coordinate.clamp(-4.0 * n as f64 - 8.0, 5.0 * n as f64 + 8.0);
+    let floor = coordinate.floor();
     let first = ((-reach / shrink).floor() + 1.0).max(-4.0 * n as f64 - 4.0) as i64;
     let last = 2 - first;
     let kernel = |x: f64| if plan.mode == Mode::Cubic { cubic(x.abs(), plan.cubic_a) } else { (1.0 - x.abs()).max(0.0) };
@@ -276,7 +276,7 @@ fn taps(plan: &Plan, scale: f64, place: f64, n: usize) -> (Vec<i64>, Vec<f64>) {
         let index = floor as i64 + i;
         let inside = (0..n as i64).contains(&index);
         at.push(index.clamp(0, n as i64 - 1));
-        weights.push(if plan.exclude_outside && !inside { 0.0 } else { kernel((i as f64 - (place - floor)) * shrink) });
+        weights.push(if plan.exclude_outside && !inside { 0.0 } else { kernel((i as f64 - (coordinate - floor)) * shrink) });
     }
     let sum: f64 = weights.iter().sum();
     if sum != 0.0 && (plan.exclude_outside || plan.antialias) {

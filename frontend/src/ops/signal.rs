@@ -86,7 +86,7 @@ fn transform(b: &mut Build, x: Value, at: usize, length: Option<usize>, inverse_
             }
         }
     }
-    let table = b.konst(Tensor::new([used * parts, bins * out_parts], &table));
+    let table = b.constant(Tensor::new([used * parts, bins * out_parts], &table));
     let perm = moved_last(rank, &[at, rank - 1]);
     let x = b.slice_axis(x, at, 0, used)?;
     let x = b.cast(x, Type::F64)?;
@@ -116,16 +116,16 @@ fn stft(b: &mut Build, n: &Node) -> Outputs {
     };
     let frames = rest / step + 1;
     b.check_size(&TensorType::new(Type::I64, [frames, length]))?;
-    let places: Vec<i64> = (0..frames).flat_map(|f| (0..length).map(move |i| (f * step + i) as i64)).collect();
-    let places = b.konst(Tensor::new([frames, length], &places));
-    let mut y = b.gather(x, places, 1)?;
+    let indices: Vec<i64> = (0..frames).flat_map(|f| (0..length).map(move |i| (f * step + i) as i64)).collect();
+    let indices = b.constant(Tensor::new([frames, length], &indices));
+    let mut y = b.gather(x, indices, 1)?;
     if let Some(window) = window {
         if b.shape(window) != [length] {
             return invalid!("a window {} for frames of {length}", b.ty(window));
         }
         let window = b.cast(window, b.elem(x))?;
         let window = b.reshape(window, &[length, 1])?;
-        y = b.put(v(y) * window)?;
+        y = b.emit(v(y) * window)?;
     }
     let onesided = n.flag("onesided", true)?;
     debug_assert_eq!(b.shape(y), [batch, frames, length, parts]);
@@ -133,8 +133,8 @@ fn stft(b: &mut Build, n: &Node) -> Outputs {
 }
 
 fn mel_weight_matrix(b: &mut Build, n: &Node) -> Outputs {
-    let mut whole = |i: usize| n.input(i).and_then(|x| b.need_i64(x));
-    let (bins, length, rate) = (whole(0)?, whole(1)?, whole(2)?);
+    let mut integer = |i: usize| n.input(i).and_then(|x| b.need_i64(x));
+    let (bins, length, rate) = (integer(0)?, integer(1)?, integer(2)?);
     let (bins, length, rate) = (size(bins)?, size(length)?, positive("the sample rate", rate)?);
     let mut real = |i: usize| match b.need_f64s(n.input(i)?)?[..] {
         [f] => Ok(f),

@@ -28,7 +28,7 @@ impl<'p> Loader<'p, '_> {
         }
     }
 
-    /// Puts the body of a function in the place of its call.
+    /// Inlines the body of a function at a call.
     pub(super) fn call(
         &mut self,
         node: &'p NodeProto,

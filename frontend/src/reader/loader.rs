@@ -83,15 +83,15 @@ impl<'p> Loader<'p, '_> {
         }
     }
 
-    /// Whether another refusal is of use: a broken file may have very many, of which the first thousand are enough, and what is missing because a
-    /// limit was met is no fault of its own.
+    /// Whether to report another refusal: of a broken file the first thousand are enough, and what is missing because a limit was reached is no
+    /// error of its own.
     pub(super) fn should_report(&mut self, kind: RefusalKind) -> bool {
         let more = !self.full && self.refusals.len() < 1000;
         self.full |= kind == RefusalKind::TooLarge;
         more
     }
 
-    /// Puts off the refusal of what has these outputs until it is known whether they are needed.
+    /// Defers the refusal of a node or tensor with these outputs until it is known whether they are needed.
     pub(super) fn report_missing(&mut self, refusal: Refusal, always: bool, inputs: Vec<Option<Slot>>, names: &[&str]) {
         let mut outputs = vec![];
         for name in names.iter().filter(|n| !n.is_empty()) {

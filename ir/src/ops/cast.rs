@@ -18,7 +18,7 @@ pub const ROWS: &[OpDef] = &[
               infinity/NaN; `round` is the direction for f8e8m0.",
         inputs: Arity::Exactly(1),
         attrs: &[("to", AttrKind::Type), ("saturate", AttrKind::Int(1)), ("round", AttrKind::Word(&["up", "down", "nearest"]))],
-        class: Class::Map,
+        class: Class::Elementwise,
         infer: |attrs, x| check::one(attrs.ty("to"), x[0].shape.as_slice()),
         eval: cast,
         work: per_output::<1>,
@@ -28,7 +28,7 @@ pub const ROWS: &[OpDef] = &[
         doc: "The bits of x read as type `to` of the same width; a bool is 0 or 1, and every other byte read as one is true.",
         inputs: Arity::Exactly(1),
         attrs: &[("to", AttrKind::Type)],
-        class: Class::Map,
+        class: Class::Elementwise,
         infer: bitcast,
         eval: |attrs, x| {
             let ty = TensorType::new(attrs.ty("to"), x[0].shape());

@@ -1,4 +1,4 @@
-//! What shape rules ask of attributes and types; every answer "no" is a sentence.
+//! Checks that shape rules make of attributes and types; every error is a sentence.
 
 use crate::graph::Attrs;
 use crate::types::{TensorType, Type, broadcast};
@@ -94,7 +94,7 @@ pub fn size(attrs: &Attrs, name: &str, least: i64) -> Result<usize, String> {
     usize::try_from(value).map_err(|_| format!("`{name}` is {value}, which is too large"))
 }
 
-/// Attribute `name` as `count` whole numbers from `least` on.
+/// Attribute `name` as `count` integers from `least` on.
 pub fn sizes<'a>(attrs: &'a Attrs, name: &str, count: usize, least: i64) -> Result<&'a [i64], String> {
     let values = attrs.ints(name);
     ensure(values.len() == count, || format!("`{name}` has {} numbers, but must have {count}", values.len()))?;

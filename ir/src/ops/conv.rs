@@ -236,7 +236,7 @@ mod tests {
         Tensor::new(shape, &(0..shape.iter().product::<usize>()).map(|v| v as f32).collect::<Vec<_>>())
     }
 
-    /// Small whole numbers in no order.
+    /// Small integers in no order.
     fn noise(shape: &[usize], seed: usize) -> Tensor {
         Tensor::new(shape, &(0..shape.iter().product::<usize>()).map(|v| ((v * 7919 + seed) % 23) as f32 - 11.0).collect::<Vec<_>>())
     }

@@ -1,4 +1,4 @@
-//! How the reference reads and writes elements: floats as `f64`, integers and bools as `i128`, and boxes of elements row by row.
+//! How the reference evaluator reads and writes elements: floats as `f64`, integers and bools as `i128`, boxes of elements row by row.
 
 use crate::float8;
 use crate::tensor::Tensor;
@@ -221,7 +221,7 @@ pub fn map(x: &Tensor, ty: &TensorType, real: impl Fn(f64) -> f64, int: impl Fn(
     }
 }
 
-/// A way through a box of elements that lies in `N` arrays at once: sizes, and strides of each array.
+/// Iteration over a box of elements of `N` arrays at once: sizes, and strides of each array.
 pub struct Rows<const N: usize> {
     /// Outer axes with their strides, outermost first.
     outer: Vec<(usize, [isize; N])>,
@@ -230,7 +230,7 @@ pub struct Rows<const N: usize> {
 }
 
 impl<const N: usize> Rows<N> {
-    /// A way through a box of `shape`; axes that continue each other in all arrays are taken as one, so that rows are long.
+    /// Iteration over a box of `shape`; axes that are contiguous in all arrays are merged, so that rows are long.
     pub fn new(shape: &[usize], strides: [&[isize]; N]) -> Rows<N> {
         let mut outer: Vec<(usize, [isize; N])> = Vec::with_capacity(shape.len());
         for (axis, &size) in shape.iter().enumerate().filter(|&(_, &size)| size != 1) {
@@ -299,7 +299,7 @@ pub fn zip<A: Copy, B: Copy, R>(shape: &[usize], a: (&[A], &[isize]), b: (&[B], 
     out
 }
 
-/// An axis of a row-major array as three loops: element (o, i, k) stands at (o·size + i)·inner + k.
+/// An axis of a row-major array as three loops: element (o, i, k) is stored at (o·size + i)·inner + k.
 #[derive(Clone, Copy)]
 pub struct Lanes {
     pub outer: usize,
@@ -344,7 +344,7 @@ pub fn index(i: i64, size: usize) -> Result<usize, String> {
 }
 
 /// Copies the box `x` of `shape` into `out` at `start` with `strides`.
-pub fn place<T: Pod>(out: &mut [T], strides_out: &[isize], start: isize, x: &[T], strides_x: &[isize], shape: &[usize]) {
+pub fn copy_box<T: Pod>(out: &mut [T], strides_out: &[isize], start: isize, x: &[T], strides_x: &[isize], shape: &[usize]) {
     Rows::new(shape, [strides_out, strides_x]).each([start, 0], &mut |[o, i], [step_o, step_i], n| {
         for k in 0..n as isize {
             out[(o + k * step_o) as usize] = x[(i + k * step_i) as usize];
@@ -362,7 +362,7 @@ pub fn join(parts: &[Tensor], axis: usize) -> Tensor {
         let mut out = vec![T::default(); ty.len()];
         let mut start = 0;
         for part in parts {
-            place(&mut out, &to, start, part.values::<T>(), &strides(part.shape()), part.shape());
+            copy_box(&mut out, &to, start, part.values::<T>(), &strides(part.shape()), part.shape());
             start += part.shape()[axis] as isize * to[axis];
         }
         Tensor::with_type(ty, &out)
@@ -371,17 +371,17 @@ pub fn join(parts: &[Tensor], axis: usize) -> Tensor {
 
 /// Elements of `x` at `indices` of `shape` along `axis`, the other coordinates being their own.
 pub fn take_elements(x: &Tensor, shape: &[usize], indices: &[i64], axis: usize) -> Result<Tensor, String> {
-    let places = element_places(x.shape(), shape, indices, axis)?;
+    let offsets = element_offsets(x.shape(), shape, indices, axis)?;
     let ty = TensorType::new(x.ty().ty, shape);
     with_bits!(x.ty().ty, T => {
         let from = x.values::<T>();
-        let elements: Vec<T> = places.into_iter().map(|p| from[p]).collect();
+        let elements: Vec<T> = offsets.into_iter().map(|p| from[p]).collect();
         Ok(Tensor::with_type(ty, &elements))
     })
 }
 
-/// Where in a tensor of shape `size` the elements stand whose coordinate along `axis` is given by `indices` of `shape`.
-pub fn element_places(size: &[usize], shape: &[usize], indices: &[i64], axis: usize) -> Result<Vec<usize>, String> {
+/// Offsets in a tensor of shape `size` of the elements whose coordinate along `axis` is given by `indices` of `shape`.
+pub fn element_offsets(size: &[usize], shape: &[usize], indices: &[i64], axis: usize) -> Result<Vec<usize>, String> {
     let mut steps = strides(size);
     let stride = std::mem::replace(&mut steps[axis], 0) as usize;
     offsets(shape, &steps).into_iter().zip(indices).map(|(at, &i)| Ok(index(i, size[axis])? * stride + at)).collect()

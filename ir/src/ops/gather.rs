@@ -1,4 +1,4 @@
-//! Elements read and written at places that are data.
+//! Elements read and written at indices that are data.
 
 use super::check::{self, Types, ensure};
 use super::data::{self, Number, Numbers, Results, with_bits};
@@ -144,51 +144,51 @@ fn slices(shape: &[usize], idx: &Tensor, batch: usize) -> Result<(Vec<usize>, us
     let batches: usize = shape[..batch].iter().product();
     let rows: usize = idx.shape()[..idx.shape().len() - 1].iter().product();
     let of_batch: usize = shape[batch..].iter().product();
-    let place = |row: usize| {
+    let offset = |row: usize| {
         let mut at = row / (rows / batches) * of_batch;
         for (d, &i) in data::i64s(idx)[row * depth..(row + 1) * depth].iter().enumerate() {
             at += data::index(i, shape[batch + d])? * strides[batch + d] as usize;
         }
         Ok(at)
     };
-    Ok(((0..rows).map(place).collect::<Result<_, String>>()?, slice))
+    Ok(((0..rows).map(offset).collect::<Result<_, String>>()?, slice))
 }
 
 fn eval_gather_nd(attrs: &Attrs, x: &[Tensor]) -> Results {
     let ty = gather_nd(attrs, &[x[0].ty().clone(), x[1].ty().clone()])?.remove(0);
-    let (places, slice) = slices(x[0].shape(), &x[1], attrs.size("batch_dims"))?;
+    let (offsets, slice) = slices(x[0].shape(), &x[1], attrs.size("batch_dims"))?;
     with_bits!(ty.ty, T => {
         let from = x[0].values::<T>();
-        let elements: Vec<T> = places.iter().flat_map(|&at| from[at..at + slice].iter().copied()).collect();
+        let elements: Vec<T> = offsets.iter().flat_map(|&at| from[at..at + slice].iter().copied()).collect();
         Ok(vec![Tensor::with_type(ty, &elements)])
     })
 }
 
-/// `x` with `updates` at `places`, in order, each combined with what is there.
-fn scatter(x: &Tensor, updates: &Tensor, places: impl Iterator<Item = usize>, reduction: &str) -> Results {
-    fn combine<N: Number>(to: &mut [N], from: &[N], places: impl Iterator<Item = usize>, reduction: &str) {
+/// `x` with `updates` at `offsets`, in order, each combined with the element there.
+fn scatter(x: &Tensor, updates: &Tensor, offsets: impl Iterator<Item = usize>, reduction: &str) -> Results {
+    fn combine<N: Number>(to: &mut [N], from: &[N], offsets: impl Iterator<Item = usize>, reduction: &str) {
         let f = match reduction {
             "add" => N::plus,
             "mul" => N::times,
             "min" => N::smaller,
             _ => N::larger,
         };
-        places.zip(from).for_each(|(at, &v)| to[at] = f(to[at], v));
+        offsets.zip(from).for_each(|(at, &v)| to[at] = f(to[at], v));
     }
     if reduction == "none" {
         return with_bits!(x.ty().ty, T => {
             let mut out = x.values::<T>().to_vec();
-            places.zip(updates.values::<T>()).for_each(|(at, &v)| out[at] = v);
+            offsets.zip(updates.values::<T>()).for_each(|(at, &v)| out[at] = v);
             Ok(vec![Tensor::with_type(x.ty().clone(), &out)])
         });
     }
     Ok(vec![match (data::numbers(x), data::numbers(updates)) {
         (Numbers::Reals(mut to), Numbers::Reals(from)) => {
-            combine(&mut to, &from, places, reduction);
+            combine(&mut to, &from, offsets, reduction);
             data::from_reals(x.ty(), &to)
         }
         (Numbers::Ints(mut to), Numbers::Ints(from)) => {
-            combine(&mut to, &from, places, reduction);
+            combine(&mut to, &from, offsets, reduction);
             data::from_ints(x.ty(), &to)
         }
         _ => return Err(format!("the types of {} and {} differ", x.ty(), updates.ty())),
@@ -196,13 +196,13 @@ fn scatter(x: &Tensor, updates: &Tensor, places: impl Iterator<Item = usize>, re
 }
 
 fn eval_scatter_elements(attrs: &Attrs, x: &[Tensor]) -> Results {
-    let places = data::element_places(x[0].shape(), x[1].shape(), data::i64s(&x[1]), attrs.size("axis"))?;
-    scatter(&x[0], &x[2], places.into_iter(), attrs.word("reduction"))
+    let offsets = data::element_offsets(x[0].shape(), x[1].shape(), data::i64s(&x[1]), attrs.size("axis"))?;
+    scatter(&x[0], &x[2], offsets.into_iter(), attrs.word("reduction"))
 }
 
 fn eval_scatter_nd(attrs: &Attrs, x: &[Tensor]) -> Results {
-    let (places, slice) = slices(x[0].shape(), &x[1], 0)?;
-    scatter(&x[0], &x[2], places.into_iter().flat_map(|at| at..at + slice), attrs.word("reduction"))
+    let (offsets, slice) = slices(x[0].shape(), &x[1], 0)?;
+    scatter(&x[0], &x[2], offsets.into_iter().flat_map(|at| at..at + slice), attrs.word("reduction"))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod data;
 mod dynamic;
 mod gather;
 mod linear;
-mod moving;
+mod movement;
 mod norm;
 mod recurrent;
 mod reduce;
@@ -34,7 +34,7 @@ pub const ALL: &[&[OpDef]] = &[
     conv::ROWS,
     window::ROWS,
     norm::ROWS,
-    moving::ROWS,
+    movement::ROWS,
     gather::ROWS,
     sample::ROWS,
     dynamic::ROWS,

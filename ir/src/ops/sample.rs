@@ -23,7 +23,7 @@ pub const ROWS: &[OpDef] = &[
     },
     OpDef {
         kind: Kind::GridSample,
-        doc: "x [N, C, S…] (2 or 3 spatial axes) read at the places grid [N, O…, 2 or 3] → [N, C, O…]; places go from −1 to 1, the last axis \
+        doc: "x [N, C, S…] (2 or 3 spatial axes) sampled at the coordinates grid [N, O…, 2 or 3] → [N, C, O…]; coordinates go from −1 to 1, the last axis \
               first (x, y, z), as of ONNX GridSample.",
         inputs: Arity::Exactly(2),
         attrs: &[
@@ -131,20 +131,20 @@ struct Sampler<'a> {
     mode: &'a str,
     padding: &'a str,
     align_corners: bool,
-    /// Places are computed in f64; otherwise in f32, as every implementation does: whether a place is half way decides `nearest`.
+    /// Coordinates are computed in f64; otherwise in f32, as every implementation does: whether one is half way decides `nearest`.
     double: bool,
 }
 
 impl Sampler<'_> {
-    /// The elements of an axis of `size` that make up the value at `place` (−1 … 1), each with its weight; those outside are left out.
-    fn taps(&self, place: f64, size: usize) -> Vec<(usize, f64)> {
+    /// The elements of an axis of `size` that make up the value at a coordinate (−1 … 1), each with its weight; those outside are left out.
+    fn taps(&self, coordinate: f64, size: usize) -> Vec<(usize, f64)> {
         let n = size as f64;
         let [low, high] = if self.align_corners { [0.0, n - 1.0] } else { [-0.5, n - 0.5] };
         let mut at = if self.double {
-            if self.align_corners { (place + 1.0) / 2.0 * (n - 1.0) } else { ((place + 1.0) * n - 1.0) / 2.0 }
+            if self.align_corners { (coordinate + 1.0) / 2.0 * (n - 1.0) } else { ((coordinate + 1.0) * n - 1.0) / 2.0 }
         } else {
-            let (place, n) = (place as f32, n as f32);
-            f64::from(if self.align_corners { (place + 1.0) / 2.0 * (n - 1.0) } else { ((place + 1.0) * n - 1.0) / 2.0 })
+            let (coordinate, n) = (coordinate as f32, n as f32);
+            f64::from(if self.align_corners { (coordinate + 1.0) / 2.0 * (n - 1.0) } else { ((coordinate + 1.0) * n - 1.0) / 2.0 })
         };
         if self.mode == "nearest" {
             at = at.round_ties_even();
@@ -156,7 +156,7 @@ impl Sampler<'_> {
                 _ => {}
             }
         }
-        // Far enough outside for every tap, near enough for whole numbers.
+        // Far enough outside for every tap, near enough for integers.
         let base = at.floor().clamp(-1e15, 1e15);
         let t = at - base;
         let (first, weights) = match self.mode {
@@ -173,7 +173,7 @@ impl Sampler<'_> {
     }
 }
 
-/// `x` mirrored at the two ends until it lies between them.
+/// `x` mirrored at the two ends until it is between them.
 fn reflect(x: f64, low: f64, high: f64) -> f64 {
     let range = high - low;
     let beyond = if x < low { low - x } else { x - high };
@@ -211,20 +211,20 @@ fn eval_grid_sample(attrs: &Attrs, x: &[Tensor]) -> Results {
     let axes = sizes.len();
     let strides = data::strides(sizes);
     let plane: usize = sizes.iter().product();
-    let [channels, places] = [x[0].shape()[1], ty.shape[2..].iter().product()];
+    let [channels, coordinates] = [x[0].shape()[1], ty.shape[2..].iter().product()];
     let mut out = vec![0.0; ty.len()];
     for image in 0..x[0].shape()[0] {
-        for place in 0..places {
+        for coordinate in 0..coordinates {
             // The weighted elements of a plane: each axis multiplies them. The grid names the last axis first.
             let mut taps = vec![(0, 1.0)];
             for axis in 0..axes {
-                let along = sampler.taps(grid[(image * places + place) * axes + axes - 1 - axis], sizes[axis]);
+                let along = sampler.taps(grid[(image * coordinates + coordinate) * axes + axes - 1 - axis], sizes[axis]);
                 let step = strides[axis] as usize;
                 taps = taps.iter().flat_map(|&(at, w)| along.iter().map(move |&(i, v)| (at + i * step, w * v))).collect();
             }
             for c in 0..channels {
                 let plane = &values[(image * channels + c) * plane..][..plane];
-                out[(image * channels + c) * places + place] = taps.iter().map(|&(at, w)| w * plane[at]).sum();
+                out[(image * channels + c) * coordinates + coordinate] = taps.iter().map(|&(at, w)| w * plane[at]).sum();
             }
         }
     }
@@ -234,7 +234,7 @@ fn eval_grid_sample(attrs: &Attrs, x: &[Tensor]) -> Results {
 /// Samples a bin and axis when a box asks for more than any image has.
 const MOST_SAMPLES: f64 = 65536.0;
 
-/// The neighbours of a place on an axis of `size` and their weights; nothing further than one element outside.
+/// The neighbours of a coordinate on an axis of `size` and their weights; none more than one element outside.
 fn neighbours(v: f64, size: usize) -> Option<[(usize, f64); 2]> {
     if !(-1.0..=size as f64).contains(&v) {
         return None;
@@ -268,11 +268,11 @@ fn eval_roi_align(attrs: &Attrs, x: &[Tensor]) -> Results {
             let plane = &values[(image * channels + c) * height * width..][..height * width];
             for (ph, pw) in (0..out_h).flat_map(|ph| (0..out_w).map(move |pw| (ph, pw))) {
                 // Samples outside of the image count as 0.
-                let places = |start: f64, cell: usize, bin: f64, count: usize, size: usize| -> Vec<[(usize, f64); 2]> {
-                    let place = |i: usize| start + cell as f64 * bin + (i as f64 + 0.5) * bin / count as f64;
-                    (0..count).filter_map(|i| neighbours(place(i), size)).collect()
+                let coordinates = |start: f64, cell: usize, bin: f64, count: usize, size: usize| -> Vec<[(usize, f64); 2]> {
+                    let coordinate = |i: usize| start + cell as f64 * bin + (i as f64 + 0.5) * bin / count as f64;
+                    (0..count).filter_map(|i| neighbours(coordinate(i), size)).collect()
                 };
-                let [ys, xs] = [places(y0, ph, bin_h, rows, height), places(x0, pw, bin_w, columns, width)];
+                let [ys, xs] = [coordinates(y0, ph, bin_h, rows, height), coordinates(x0, pw, bin_w, columns, width)];
                 let (mut sum, mut most) = (0.0, if ys.len() * xs.len() < rows * columns { 0.0 } else { f64::NEG_INFINITY });
                 for (y, x) in ys.iter().flat_map(|y| xs.iter().map(move |x| (y, x))) {
                     for ((row, wy), (column, wx)) in y.iter().flat_map(|y| x.iter().map(move |x| (y, x))) {

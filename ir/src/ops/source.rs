@@ -1,4 +1,4 @@
-//! Where values come from: inputs and constants.
+//! Sources of values: inputs and constants.
 
 use super::check;
 use super::work::nothing;

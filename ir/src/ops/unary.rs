@@ -23,7 +23,7 @@ macro_rules! unary {
             doc: $doc,
             inputs: Arity::Exactly(1),
             attrs: $attrs,
-            class: Class::Map,
+            class: Class::Elementwise,
             infer: $infer,
             eval: $eval,
             work: per_output::<$work>,

@@ -1,4 +1,4 @@
-//! Parsing: from a text to a graph, or to the place where the text is wrong.
+//! Parsing: from a text to a graph, or to the position of an error in the text.
 
 use super::print::{float_bits, is_bare};
 use crate::graph::{Attr, Graph, Op, Value};
@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Result<Graph, ParseError> {
     })
 }
 
-/// Reads the text from left to right; an error is where it stands.
+/// Reads the text from left to right; an error is reported at the current position.
 struct Parser<'a> {
     text: &'a str,
     at: usize,
@@ -147,14 +147,14 @@ impl<'a> Parser<'a> {
 
     fn int<T: std::str::FromStr>(&mut self) -> Parsed<T> {
         let text = self.number_text()?;
-        text.parse().map_err(|_| format!("`{text}` is not a whole number that fits"))
+        text.parse().map_err(|_| format!("`{text}` is not an integer that fits"))
     }
 
     /// The bits of an element.
     fn number(&mut self, ty: Type) -> Parsed<u64> {
         let text = self.number_text()?;
         let fits = |bits: u64| bits.checked_shr(8 * ty.bytes() as u32).unwrap_or(0) == 0;
-        let whole = |text: &str| {
+        let integer = |text: &str| {
             let wide = text.parse::<i128>().ok()?;
             let width = 8 * ty.bytes() as u32;
             // Elements narrower than their byte may hold any byte.
@@ -165,7 +165,7 @@ impl<'a> Parser<'a> {
             (Some(hex), _) => u64::from_str_radix(hex, 16).ok().filter(|&bits| fits(bits)),
             (_, Type::Bool) => ["false", "true"].iter().position(|&t| t == text).map(|i| i as u64),
             _ if ty.is_float() => float_bits(ty, text),
-            _ => whole(text),
+            _ => integer(text),
         };
         bits.ok_or_else(|| format!("`{text}` is no {ty}"))
     }
@@ -187,7 +187,7 @@ impl<'a> Parser<'a> {
         self.skip_space();
         let data: Vec<u8> = if self.take("splat") {
             let bits = self.number(ty.ty)?;
-            // What is short to write must not be huge to hold.
+            // A short text must not make a huge tensor.
             let elements = if ty.bytes() <= 1 << 34 { ty.len() } else { return Err(format!("a constant {ty} is too large")) };
             (0..elements).flat_map(|_| bytes(bits)).collect()
         } else if self.take("\"") {

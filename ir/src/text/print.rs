@@ -208,7 +208,7 @@ fn write_number(f: &mut impl Write, ty: Type, bits: u64) -> fmt::Result {
     f.write_str(&text)
 }
 
-/// Whole numbers without their ".0".
+/// Integers without their ".0".
 fn short(value: f64, long: impl Fn() -> String) -> String {
     if value.fract() == 0.0 && value.abs() < 1e7 { value.to_string() } else { long() }
 }

@@ -1,6 +1,6 @@
 //! Identities of element-wise operators.
 
-use super::facts::clamp;
+use super::conditions::clamp;
 use super::table::{Check, Make, named, rules};
 use crate::fact::Classes;
 use crate::language::Build;
@@ -11,96 +11,96 @@ use dnnc_ir::{Kind, Type};
 use egg::Id;
 
 named! { #[doc = "Helpers."] MAKE: Make; at_least, at_most, meet, above_zero_first, above_zero_last }
-named! { #[doc = "Conditions."] CHECK: Check; is_zero, bare, unscaled, unbounded, is_relu, whole_bounds, same_type, widens, keeps }
+named! { #[doc = "Conditions."] CHECK: Check; is_zero, no_const_addend, no_const_factor, unbounded, is_relu, integral_bounds, same_type, widens, keeps }
 
 rules! {
     #[doc = "Identities of element-wise operators. A sum with 0 forgets the sign of zero."]
     ALGEBRA;
-    "x + 0 = x"              : (add x 0)                            => x
-    "x − 0 = x"              : (sub x 0)                            => x
-    "0 − x = −x"             : (sub 0 x)                            => (neg x)
-    "x · 1 = x"              : (mul x 1)                            => x
-    "x / 1 = x"              : (div x 1)                            => x
-    "x · −1 = −x"            : (mul x -1)                           => (neg x)
-    "x · 0 = 0"              : (mul x z)                            => z                      if is_zero(z), relaxed()
-    "x ^ 1 = x"              : (pow x 1)                            => x
-    "x² = x · x"             : (pow x 2)                            => (mul x x)
-    "x³ = x · x · x"         : (pow x 3)                            => (mul (mul x x) x)      if real(x)
-    "√ as power"             : (pow x 0.5)                          => (sqrt x)               if loose()
-    "x ^ ¾"                  : (pow x 0.75)                         => (mul (sqrt x) (sqrt (sqrt x))) if loose()
-    "x ^ ¼"                  : (pow x 0.25)                         => (sqrt (sqrt x))        if loose()
-    "x ^ −1"                 : (pow x -1)                           => (recip x)
-    "1 / x"                  : (div 1 x)                            => (recip x)
-    "a · 1/x = a / x"        : (mul a (recip x))                    => (div a x)              if loose()
-    "a / (1/x) = a · x"      : (div a (recip x))                    => (mul a x)              if loose()
-    "x / c = x · 1/c"        : (div x c)                            => (mul x (recip c))      if constant(c), real(x), exact_reciprocal(c)
-    "−(−x) = x"              : (neg (neg x))                        => x
-    "x + −y = x − y"         : (add x (neg y))                      => (sub x y)
-    "x − −y = x + y"         : (sub x (neg y))                      => (add x y)
-    "−(x − y) = y − x"       : (neg (sub x y))                      => (sub y x)
-    "−x · −y = x · y"        : (mul (neg x) (neg y))                => (mul x y)
-    "(x · c) · d = x · cd"   : (mul (mul x c) d)                    => (mul x (mul c d))      if constant(c, d), unscaled(x), real(x), loose()
-    "(x + c) + d = x + cd"   : (add (add x c) d)                    => (add x (add c d))      if constant(c, d), bare(x), real(x), loose()
-    "(x − c) + d = x + dc"   : (add (sub x c) d)                    => (add x (sub d c))      if constant(c, d), bare(x), real(x), loose()
-    "(x + c) − d = x + cd"   : (sub (add x c) d)                    => (add x (sub c d))      if constant(c, d), bare(x), real(x), loose()
-    "(x + c) · d = xd + cd"  : (mul (add x c) d)                    => (add (mul x d) (mul c d)) if constant(c, d), bare(x), real(x), loose()
-    "x − c = x + −c"         : (sub x c)                            => (add x (neg c))        if constant(c), varying(x), real(x)
-    "a · (x · c) = (a·x) · c": (mul a (mul x c))                    => (mul (mul a x) c)      if constant(c), varying(a, x), real(x), loose()
-    "exp·exp"                : (mul (exp x) (exp y))                => (exp (add x y))        if loose()
-    "exp of log"             : (exp (log x))                        => x                      if relaxed()
-    "log of exp"             : (log (exp x))                        => x                      if relaxed()
-    "|−x| = |x|"             : (abs (neg x))                        => (abs x)                if real(x)
-    "|x · x| = x · x"        : (abs (mul x x))                      => (mul x x)              if real(x)
-    "||x|| = |x|"            : (abs (abs x))                        => (abs x)
-    "not not"                : (not (not x))                        => x
-    "x and x"                : (and x x)                            => x
-    "x or x"                 : (or x x)                             => x
-    "max(x, x) = x"          : (max x x)                            => x
-    "min(x, x) = x"          : (min x x)                            => x
-    "select(c, x, x) = x"    : (select c x x)                       => x
-    "select(true, x, y)"     : (select 1 x y)                       => x
-    "select(false, x, y)"    : (select 0 x y)                       => y
-    "select(not c, x, y)"    : (select (not c) x y)                 => (select c y x)
-    "max with a number"      : (max x c)                            => (clamp[at_least(c)] x) if splat(c), varying(x)
-    "min with a number"      : (min x c)                            => (clamp[at_most(c)] x)  if splat(c), varying(x)
-    "clamp of clamp"         : (clamp[p] (clamp[q] x))              => (clamp[meet(p, q)] x)  if whole_bounds(x, p, q)
-    "clamp to everything"    : (clamp[p] x)                         => x                      if unbounded(p)
-    "clamp to ≥ 0"           : (clamp[p] x)                         => (relu x)               if is_relu(p), real(x)
-    "clamp of relu"          : (clamp[p] (relu x))                  => (clamp[above_zero_first(p)] x) if whole_bounds(x, p)
-    "relu of clamp"          : (relu (clamp[p] x))                  => (clamp[above_zero_last(p)] x)  if whole_bounds(x, p)
-    "relu of relu"           : (relu (relu x))                      => (relu x)
-    "relu of sigmoid"        : (relu (sigmoid x))                   => (sigmoid x)
-    "relu of exp"            : (relu (exp x))                       => (exp x)
-    "relu of |x|"            : (relu (abs x))                       => (abs x)                if real(x)
-    "x > 0 ? x : 0"          : (select (lt 0 x) x 0)                => (relu x)               if relaxed()
-    "floor of a whole"       : (floor (floor x))                    => (floor x)
-    "ceil of a whole"        : (ceil (ceil x))                      => (ceil x)
-    "round of a whole"       : (round (round x))                    => (round x)
-    "cast to its own type"   : (cast[p] x)                          => x                      if same_type(p, x)
-    "cast there and back"    : (cast[p] (cast[q] x))                => x                      if widens(p, q, x)
-    "cast in two steps"      : (cast[p] (cast[q] x))                => (cast[p] x)            if keeps(p, q, x)
-    "tanh by sigmoid"        : (sub (mul (sigmoid (mul x 2)) 2) 1)  => (tanh x)               if loose()
-    "log(1 + x)"             : (log (add x 1))                      => (log1p x)              if loose()
-    "exp(x) − 1"             : (sub (exp x) 1)                      => (expm1 x)              if loose()
+    "x + 0 = x"                     : (add x 0)                           => x
+    "x − 0 = x"                     : (sub x 0)                           => x
+    "0 − x = −x"                    : (sub 0 x)                           => (neg x)
+    "x · 1 = x"                     : (mul x 1)                           => x
+    "x / 1 = x"                     : (div x 1)                           => x
+    "x · −1 = −x"                   : (mul x -1)                          => (neg x)
+    "x · 0 = 0"                     : (mul x z)                           => z                              if is_zero(z), finite_math()
+    "x ^ 1 = x"                     : (pow x 1)                           => x
+    "x² = x · x"                    : (pow x 2)                           => (mul x x)
+    "x³ = x · x · x"                : (pow x 3)                           => (mul (mul x x) x)              if real(x)
+    "√ as power"                    : (pow x 0.5)                         => (sqrt x)                       if reassociation()
+    "x ^ ¾"                         : (pow x 0.75)                        => (mul (sqrt x) (sqrt (sqrt x))) if reassociation()
+    "x ^ ¼"                         : (pow x 0.25)                        => (sqrt (sqrt x))                if reassociation()
+    "x ^ −1"                        : (pow x -1)                          => (recip x)
+    "1 / x"                         : (div 1 x)                           => (recip x)
+    "a · 1/x = a / x"               : (mul a (recip x))                   => (div a x)                      if reassociation()
+    "a / (1/x) = a · x"             : (div a (recip x))                   => (mul a x)                      if reassociation()
+    "x / c = x · 1/c"               : (div x c)                           => (mul x (recip c))              if constant(c), real(x), exact_reciprocal(c)
+    "−(−x) = x"                     : (neg (neg x))                       => x
+    "x + −y = x − y"                : (add x (neg y))                     => (sub x y)
+    "x − −y = x + y"                : (sub x (neg y))                     => (add x y)
+    "−(x − y) = y − x"              : (neg (sub x y))                     => (sub y x)
+    "−x · −y = x · y"               : (mul (neg x) (neg y))               => (mul x y)
+    "(x · c) · d = x · cd"          : (mul (mul x c) d)                   => (mul x (mul c d))              if constant(c, d), no_const_factor(x), real(x), reassociation()
+    "(x + c) + d = x + cd"          : (add (add x c) d)                   => (add x (add c d))              if constant(c, d), no_const_addend(x), real(x), reassociation()
+    "(x − c) + d = x + dc"          : (add (sub x c) d)                   => (add x (sub d c))              if constant(c, d), no_const_addend(x), real(x), reassociation()
+    "(x + c) − d = x + cd"          : (sub (add x c) d)                   => (add x (sub c d))              if constant(c, d), no_const_addend(x), real(x), reassociation()
+    "(x + c) · d = xd + cd"         : (mul (add x c) d)                   => (add (mul x d) (mul c d))      if constant(c, d), no_const_addend(x), real(x), reassociation()
+    "x − c = x + −c"                : (sub x c)                           => (add x (neg c))                if constant(c), non_constant(x), real(x)
+    "a · (x · c) = (a·x) · c"       : (mul a (mul x c))                   => (mul (mul a x) c)              if constant(c), non_constant(a, x), real(x), reassociation()
+    "exp·exp"                       : (mul (exp x) (exp y))               => (exp (add x y))                if reassociation()
+    "exp of log"                    : (exp (log x))                       => x                              if finite_math()
+    "log of exp"                    : (log (exp x))                       => x                              if finite_math()
+    "|−x| = |x|"                    : (abs (neg x))                       => (abs x)                        if real(x)
+    "|x · x| = x · x"               : (abs (mul x x))                     => (mul x x)                      if real(x)
+    "||x|| = |x|"                   : (abs (abs x))                       => (abs x)
+    "not not"                       : (not (not x))                       => x
+    "x and x"                       : (and x x)                           => x
+    "x or x"                        : (or x x)                            => x
+    "max(x, x) = x"                 : (max x x)                           => x
+    "min(x, x) = x"                 : (min x x)                           => x
+    "select(c, x, x) = x"           : (select c x x)                      => x
+    "select(true, x, y)"            : (select 1 x y)                      => x
+    "select(false, x, y)"           : (select 0 x y)                      => y
+    "select(not c, x, y)"           : (select (not c) x y)                => (select c y x)
+    "max with a number"             : (max x c)                           => (clamp[at_least(c)] x)         if splat(c), non_constant(x)
+    "min with a number"             : (min x c)                           => (clamp[at_most(c)] x)          if splat(c), non_constant(x)
+    "clamp of clamp"                : (clamp[p] (clamp[q] x))             => (clamp[meet(p, q)] x)          if integral_bounds(x, p, q)
+    "clamp to everything"           : (clamp[p] x)                        => x                              if unbounded(p)
+    "clamp to ≥ 0"                  : (clamp[p] x)                        => (relu x)                       if is_relu(p), real(x)
+    "clamp of relu"                 : (clamp[p] (relu x))                 => (clamp[above_zero_first(p)] x) if integral_bounds(x, p)
+    "relu of clamp"                 : (relu (clamp[p] x))                 => (clamp[above_zero_last(p)] x)  if integral_bounds(x, p)
+    "relu of relu"                  : (relu (relu x))                     => (relu x)
+    "relu of sigmoid"               : (relu (sigmoid x))                  => (sigmoid x)
+    "relu of exp"                   : (relu (exp x))                      => (exp x)
+    "relu of |x|"                   : (relu (abs x))                      => (abs x)                        if real(x)
+    "x > 0 ? x : 0"                 : (select (lt 0 x) x 0)               => (relu x)                       if finite_math()
+    "floor of floor"                : (floor (floor x))                   => (floor x)
+    "ceil of ceil"                  : (ceil (ceil x))                     => (ceil x)
+    "round of round"                : (round (round x))                   => (round x)
+    "cast to its own type"          : (cast[p] x)                         => x                              if same_type(p, x)
+    "cast to a wider type and back" : (cast[p] (cast[q] x))               => x                              if widens(p, q, x)
+    "cast through a wider type"     : (cast[p] (cast[q] x))               => (cast[p] x)                    if keeps(p, q, x)
+    "tanh by sigmoid"               : (sub (mul (sigmoid (mul x 2)) 2) 1) => (tanh x)                       if reassociation()
+    "log(1 + x)"                    : (log (add x 1))                     => (log1p x)                      if reassociation()
+    "exp(x) − 1"                    : (sub (exp x) 1)                     => (expm1 x)                      if reassociation()
 }
 
 fn is_zero(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     if g.splat(args[0].id()) == Some(0.0) { Ok(()) } else { Err(no_match("the operand is not 0")) }
 }
 
-/// No constant is added to the value already: constants are gathered once, not in every order.
-fn bare(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+/// No constant is added to the value yet: constants are combined once, not in every order.
+fn no_const_addend(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     without_constant(g, args[0].id(), &[Kind::Add, Kind::Sub])
 }
 
-/// The value is not multiplied with a constant already.
-fn unscaled(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+/// The value is not multiplied by a constant yet.
+fn no_const_factor(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     without_constant(g, args[0].id(), &[Kind::Mul])
 }
 
 fn without_constant(g: &Classes, x: Id, kinds: &[Kind]) -> Result<(), Mismatch> {
     let gathered = |t: &Term| t.kind().is_some_and(|k| kinds.contains(&k)) && t.children.iter().any(|&c| g.constant(c));
-    if g.constant(x) || g[x].nodes.iter().any(gathered) { Err(no_match("constants are gathered already")) } else { Ok(()) }
+    if g.constant(x) || g[x].nodes.iter().any(gathered) { Err(no_match("its constants are combined already")) } else { Ok(()) }
 }
 
 fn unbounded(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
@@ -116,8 +116,8 @@ fn is_relu(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     if bounds(&args[0])? == (0.0, f64::INFINITY) { Ok(()) } else { Err(no_match("the range is not 0…∞")) }
 }
 
-/// Integers are clamped to whole bounds, which an implicit rounding would not commute with.
-fn whole_bounds(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+/// Bounds of integers are integers: rounding a bound would not commute with the other clamp.
+fn integral_bounds(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let whole =
         |clamp: &Arg| ["lo", "hi"].iter().all(|n| clamp.op().attrs.float(n).is_infinite() || clamp.op().attrs.float(n).fract() == 0.0);
     if g.elem(args[0].id()).is_real() || args[1..].iter().all(whole) { Ok(()) } else { Err(near_miss("a bound is no integer")) }

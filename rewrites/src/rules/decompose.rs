@@ -1,5 +1,5 @@
-//! Convolutions as others that have faster kernels: dilated ones on grids of every d-th pixel, transposed ones phase by phase, volumes slice by
-//! slice. What moves pixels between the forms is reshapes and transposes, which meet those of neighbours and cancel.
+//! Convolutions decomposed into others that have faster kernels: dilated ones by space-to-batch, transposed ones by sub-pixel (polyphase)
+//! decomposition, 3-D ones slice by slice. Reshapes and transposes reorder the pixels; they cancel between neighbouring layers.
 
 use super::table::{Check, Make, named, rules};
 use crate::fact::Classes;
@@ -10,19 +10,19 @@ use crate::term::OpRef;
 use dnnc_ir::{Attr, Kind};
 use egg::Id;
 
-named! { #[doc = "Conditions."] CHECK: Check; dilated, phases, volumes }
-named! { #[doc = "Helpers."] MAKE: Make; on_grids, by_phases, by_slices, pooled_slices }
+named! { #[doc = "Conditions."] CHECK: Check; dilated, few_phases, single_volume }
+named! { #[doc = "Helpers."] MAKE: Make; space_to_batch, sub_pixel, by_slices, pooled_slices }
 
 rules! {
-    #[doc = "Convolutions as others that have faster kernels."]
+    #[doc = "Convolutions decomposed into others that have faster kernels."]
     DECOMPOSE;
-    "dilated convolution on grids"     : (conv[p] x w ..b)           => (on_grids p x w b)    if dilated(p, w), f32(x, w), constant(w), loose()
-    "transposed convolution by phases" : (conv_transpose[p] x w ..b) => (by_phases p x w b)   if phases(p, x, w), f32(x, w), constant(w, b), loose()
-    "convolution of volumes by slices" : (conv[p] x w ..b)           => (by_slices p x w b)   if volumes(p, x), f32(x, w), constant(w), loose()
-    "maximum of volumes by slices"     : (max_pool[p] x)             => (pooled_slices p x)   if volumes(p, x), f32(x)
+    "dilated convolution by space-to-batch"             : (conv[p] x w ..b)           => (space_to_batch p x w b) if dilated(p, w), f32(x, w), constant(w), reassociation()
+    "transposed convolution by sub-pixel decomposition" : (conv_transpose[p] x w ..b) => (sub_pixel p x w b)      if few_phases(p, x, w), f32(x, w), constant(w, b), reassociation()
+    "3-D convolution by slices"                         : (conv[p] x w ..b)           => (by_slices p x w b)      if single_volume(p, x), f32(x, w), constant(w), reassociation()
+    "3-D max pool by slices"                            : (max_pool[p] x)             => (pooled_slices p x)      if single_volume(p, x), f32(x)
 }
 
-/// A dilated convolution with windows for which there are shorter ways without gaps.
+/// A dilated convolution of a kernel for which there is a Winograd form without dilation.
 fn dilated(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let (attrs, kernel) = (&args[0].op().attrs, &g.shape(args[1].id())[2..]);
     let gaps = attrs.ints("dilations").iter().any(|&d| d > 1) && attrs.ints("strides").iter().all(|&s| s == 1);
@@ -34,8 +34,8 @@ fn dilated(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     }
 }
 
-/// A transposed convolution of few phases along axes that all have taps.
-fn phases(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+/// A transposed convolution of few phases, each of which has taps along every axis.
+fn few_phases(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     const MOST: i64 = 16;
     let (attrs, shape, w) = (&args[0].op().attrs, g.shape(args[1].id()), g.shape(args[2].id()));
     let (strides, axes) = (attrs.ints("strides"), w.len() - 2);
@@ -45,16 +45,16 @@ fn phases(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     if axes <= 2 && all && !gaps && !empty { Ok(()) } else { Err(no_match("it has gaps, or phases without a tap")) }
 }
 
-/// Images of three axes, one at a time, of one group.
-fn volumes(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+/// One 3-D image per run, one group.
+fn single_volume(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let (attrs, shape) = (&args[0].op().attrs, g.shape(args[1].id()));
     let one = shape.len() == 5 && shape[0] == 1 && shape.iter().all(|&n| n > 0) && attrs.ints("strides").len() == 3;
     let dense = args[0].op().kind() != Kind::Conv || attrs.int("groups") == 1;
-    if one && dense && attrs.int("block") == 0 { Ok(()) } else { Err(no_match("the input is not one volume, without groups")) }
+    if one && dense && attrs.int("block") == 0 { Ok(()) } else { Err(no_match("the input is not one 3-D image, or there are groups")) }
 }
 
-/// Every d-th pixel along an axis is a grid of its own, and a window with gaps of d one without gaps on a grid: all grids as a batch of images.
-fn on_grids(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// Space-to-batch: every d-th pixel along an axis belongs to one image, on which a kernel of dilation d has no gaps; all d² images are a batch.
+fn space_to_batch(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x, w, bias) = (args[0].op(), args[1].id(), args[2].id(), args[3].ids());
     let (d, pads) = (p.attrs.sizes("dilations"), p.attrs.ints("pads"));
     let (shape, kernel) = (g.shape(x).to_vec(), g.shape(w)[2..].to_vec());
@@ -63,7 +63,7 @@ fn on_grids(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     if output.contains(&0) {
         return Err(no_match("there is no result"));
     }
-    // Padding before the image is a multiple of d, or part of the image; behind it, grids are filled up to the same size.
+    // Padding before the image is a multiple of d, or becomes part of the image; after it, all images of the batch are padded to one size.
     let inside: Vec<i64> = (0..2).map(|i| if pads[i] % d[i] as i64 == 0 { 0 } else { pads[i] }).collect();
     let size: Vec<usize> = (0..2).map(|i| (shape[2 + i] + inside[i] as usize).div_ceil(d[i])).collect();
     let fill = |i: usize| (size[i] * d[i] - shape[2 + i]) as i64 - inside[i];
@@ -76,7 +76,7 @@ fn on_grids(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let made: Vec<usize> = (0..2).map(|i| output[i].div_ceil(d[i])).collect();
     let after: Vec<i64> = (0..2).map(|i| (made[i] + kernel[i] - 1) as i64 - size[i] as i64 - before[i]).collect();
     if after.iter().any(|&n| n < 0) {
-        return Err(near_miss("a grid would be longer than what is read of it"));
+        return Err(near_miss("an image of the batch would be longer than what is read of it"));
     }
     let op = p.with("dilations", vec![1i64, 1]).with("pads", [before, after].concat());
     let operands = [&[x, w], bias].concat();
@@ -85,8 +85,8 @@ fn on_grids(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(interleaved(g, y, [shape[0], channels], &d, &output)?))
 }
 
-/// Images of batch × `steps` × channels whose pixels follow each other in turn, one of each step along an axis: as images of `output` pixels,
-/// without what the last turns make too many.
+/// Batch-to-space: interleaves the pixels of `steps` images along each axis, and crops the result to `output` pixels. Images are batch × `steps`
+/// × channels.
 fn interleaved(g: &mut Classes, y: Id, [batch, channels]: [usize; 2], steps: &[usize], output: &[usize]) -> Result<Id, Mismatch> {
     let made = g.shape(y)[2..].to_vec();
     let y = g.reshape(y, &[&[batch], steps, &[channels], &made[..]].concat())?;
@@ -98,19 +98,19 @@ fn interleaved(g: &mut Classes, y: Id, [batch, channels]: [usize; 2], steps: &[u
     g.slice(y, &full_ranges(&[&[batch, channels], output].concat()))
 }
 
-/// How the results `stride·m + phase` of an axis are a convolution of stride 1.
+/// The results `stride·m + phase` along an axis, as a convolution of stride 1.
 #[derive(Clone, Copy)]
 struct Phase {
-    /// The last of its elements of the kernel: it is read backwards, in steps of the stride.
+    /// Index of its last element of the kernel, which is read backwards in steps of the stride.
     last: usize,
     taps: usize,
-    /// What is added to the front and the back of the axis; negative: taken away.
+    /// Padding before and after the axis; negative: cropping.
     before: i64,
     after: i64,
 }
 
-/// The results of every phase of the stride, apart: each reads its own elements of the kernel.
-fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// Sub-pixel (polyphase) decomposition: the results of each phase of the stride are a convolution with its own elements of the kernel.
+fn sub_pixel(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x, w, bias) = (args[0].op(), args[1].id(), args[2].id(), args[3].ids());
     let (strides, pads) = (p.attrs.sizes("strides"), p.attrs.ints("pads"));
     let (shape, weights) = (g.shape(x).to_vec(), g.shape(w).to_vec());
@@ -134,12 +134,12 @@ fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     for (i, &s) in strides.iter().enumerate() {
         all = all.iter().flat_map(|v| (0..s).map(move |r| [&v[..], &[phase(i, r)]].concat())).collect();
     }
-    // Phases whose windows lie alike are one convolution, unless its groups would part them.
+    // Phases with equal windows are one convolution, unless groups would separate them.
     let groups = p.attrs.size("groups");
-    let alike =
+    let equal_windows =
         |a: &[Phase], b: &[Phase]| groups == 1 && a.iter().zip(b).all(|(a, b)| (a.taps, a.before, a.after) == (b.taps, b.before, b.after));
     let mut parts = vec![];
-    for together in all.chunk_by(|a, b| alike(a, b)) {
+    for together in all.chunk_by(|a, b| equal_windows(a, b)) {
         let at = &together[0];
         let mut axes_read = full_ranges(&shape[..2]);
         let cut = |n: i64| (-n).max(0) as usize;
@@ -179,7 +179,7 @@ fn by_phases(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(interleaved(g, y, [shape[0], groups * weights[1]], &strides, &output)?))
 }
 
-/// Sizes, steps and padding of the first axis of a window over volumes.
+/// Sizes, strides and padding of the first axis of a 3-D window.
 struct Depth {
     taps: usize,
     stride: usize,
@@ -221,21 +221,21 @@ fn flat(p: &OpRef) -> OpRef {
     if p.kind() == Kind::Conv { made } else { made.with("kernel", last("kernel")) }
 }
 
-/// A volume [1, C, D, H, W] as slices [D, C, H, W].
+/// A 3-D image [1, C, D, H, W] as slices [D, C, H, W].
 fn slices(g: &mut Classes, x: Id) -> Result<Id, Mismatch> {
     let shape = g.shape(x).to_vec();
     let x = g.transpose(x, &[0, 2, 1, 3, 4])?;
     g.reshape(x, &[shape[2], shape[1], shape[3], shape[4]])
 }
 
-/// Slices [D, C, H, W] as a volume [1, C, D, H, W].
+/// Slices [D, C, H, W] as a 3-D image [1, C, D, H, W].
 fn volume(g: &mut Classes, y: Id) -> Result<Id, Mismatch> {
     let shape = g.shape(y).to_vec();
     let y = g.reshape(y, &[1, shape[0], shape[1], shape[2], shape[3]])?;
     g.transpose(y, &[0, 2, 1, 3, 4])
 }
 
-/// Slices of a volume are images; those that a window reads lie side by side as channels.
+/// Slices of a 3-D image are 2-D images; those that a window reads are concatenated along channels.
 fn by_slices(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x, w, bias) = (args[0].op(), args[1].id(), args[2].id(), args[3].ids());
     let weights = g.shape(w).to_vec();

@@ -1,4 +1,4 @@
-//! Scales, shifts, padding and further linear operators folded into the weights of convolutions and matrix products.
+//! Linear operators folded into the weights of convolutions and matmuls: scales, addends, padding, residuals, 1×1 convolutions.
 
 use super::table::{Check, Make, named, rules};
 use crate::fact::Classes;
@@ -9,42 +9,42 @@ use crate::term::{OpRef, Term};
 use dnnc_ir::{Attr, Kind, Tensor, Type};
 use egg::Id;
 
-named! { #[doc = "Conditions."] CHECK: Check; settled, zero, lowest, spatial_pad, unpadded, pointwise, dense, matrix, matrices, whole_windows }
+named! { #[doc = "Conditions."] CHECK: Check; no_linear_result, zero, lowest, spatial_pad, unpadded, pointwise, dense, matrix, matrices, unpadded_windows }
 named! {
     #[doc = "Helpers."]
     MAKE: Make;
-    scale_outputs, scale_bias, shift_bias, scale_inputs, shift_inputs, scale_columns, scale_rows, shift_rows, padded, padded_mean,
-    merged, merged_bias, through, through_bias, with_identity, with_scale
+    scale_outputs, scale_bias, add_to_bias, scale_inputs, add_inputs_to_bias, scale_columns, scale_rows, row_of_addend, padded, padded_mean,
+    merged_weights, merged_bias, composed_weights, composed_bias, with_identity, with_scale
 }
 
 rules! {
-    #[doc = "What is linear goes into weights; weights are computed when extraction has chosen them."]
+    #[doc = "Linear operators become part of weights, which are computed after extraction has chosen them."]
     FOLD;
-    "scale into convolution"     : (mul (conv[p] x w ..b) s)             => (conv[p] x (scale_outputs p w s) ..(scale_bias p w b s))           if constant(w, b, s), loose()
-    "shift into bias"            : (add (conv[p] x w ..b) s)             => (conv[p] x w ..(shift_bias p w b s))                               if constant(b, s), loose()
-    "scale before convolution"   : (conv[p] (mul x s) w ..b)             => (conv[p] x (scale_inputs p w s) ..b)                               if constant(w, s), settled(x), loose()
-    "shift before convolution"   : (conv[p] (add x s) w ..b)             => (conv[p] x w ..(shift_inputs p w b s))                             if constant(w, b, s), unpadded(p), settled(x), loose()
-    "scale into transposed conv" : (mul (conv_transpose[p] x w ..b) s)   => (conv_transpose[p] x (scale_outputs p w s) ..(scale_bias p w b s)) if constant(w, b, s), loose()
-    "shift into transposed bias" : (add (conv_transpose[p] x w ..b) s)   => (conv_transpose[p] x w ..(shift_bias p w b s))                     if constant(b, s), loose()
-    "padding into convolution"   : (conv[p] (pad[q] x z) w ..b)          => (conv[padded(p, q)] x w ..b)                                       if zero(z), spatial_pad(q)
-    "padding into average"       : (avg_pool[p] (pad[q] x z))            => (avg_pool[padded_mean(p, q)] x)                                    if zero(z), spatial_pad(q)
-    "padding into maximum"       : (max_pool[p] (pad[q] x z))            => (max_pool[padded(p, q)] x)                                         if lowest(z), spatial_pad(q)
-    "pointwise after convolution": (conv[p] (conv[q] x w ..b) v ..c)     => (conv[q] x (through v w) ..(through_bias v b c))                   if constant(w, b, v, c), pointwise(p, v), dense(p, q), loose()
-    "sum of convolutions"        : (add (conv[p] x w ..b) (conv[q] x v ..c)) => (conv[p] x (merged p q w v) ..(merged_bias b c))               if constant(w, b, v, c), loose()
-    "shift beside convolution"   : (add (conv[p] x w ..b) (add y s))     => (add (conv[p] x w ..(shift_bias p w b s)) y)                       if constant(b, s), varying(y), loose()
-    "convolution plus identity"  : (add (conv[p] x w ..b) x)             => (conv[p] x (with_identity p w) ..b)                                if constant(w), loose()
-    "convolution plus scaled"    : (add (conv[p] x w ..b) (mul x s))     => (conv[p] x (with_scale p w s) ..b)                                 if constant(w, s), loose()
-    "average before pointwise"   : (avg_pool[q] (conv[p] x w ..b))       => (conv[p] (avg_pool[q] x) w ..b)                                    if pointwise(p, w), whole_windows(q), loose()
-    "scale into product"         : (mul (matmul[p] x w) s)               => (matmul[p] x (scale_columns p w s))                                if constant(w, s), varying(x), loose()
-    "scale before product"       : (matmul[p] (mul x s) w)               => (matmul[p] x (scale_rows p w s))                                   if constant(w, s), varying(x), settled(x), loose()
-    "shift before product"       : (matmul[p] (add x s) w)               => (add (matmul[p] x w) (shift_rows p w s))                           if constant(w, s), varying(x), matrix(w), settled(x), loose()
-    "product of products"        : (matmul[p] (matmul[p] x v) w)         => (matmul[p] x (matmul[p] v w))                                      if constant(v, w), matrices(p, v, w), loose()
+    "scale into convolution weights"            : (mul (conv[p] x w ..b) s)                 => (conv[p] x (scale_outputs p w s) ..(scale_bias p w b s))   if constant(w, b, s), reassociation()
+    "addend into convolution bias"              : (add (conv[p] x w ..b) s)                 => (conv[p] x w ..(add_to_bias p w b s))                      if constant(b, s), reassociation()
+    "input scale into convolution weights"      : (conv[p] (mul x s) w ..b)                 => (conv[p] x (scale_inputs p w s) ..b)                       if constant(w, s), no_linear_result(x), reassociation()
+    "input addend into convolution bias"        : (conv[p] (add x s) w ..b)                 => (conv[p] x w ..(add_inputs_to_bias p w b s))               if constant(w, b, s), unpadded(p), no_linear_result(x), reassociation()
+    "scale into transposed convolution weights" : (mul (conv_transpose[p] x w ..b) s)       => (conv_transpose[p] x (scale_outputs p w s) ..(scale_bias p w b s)) if constant(w, b, s), reassociation()
+    "addend into transposed convolution bias"   : (add (conv_transpose[p] x w ..b) s)       => (conv_transpose[p] x w ..(add_to_bias p w b s))            if constant(b, s), reassociation()
+    "padding into convolution"                  : (conv[p] (pad[q] x z) w ..b)              => (conv[padded(p, q)] x w ..b)                               if zero(z), spatial_pad(q)
+    "padding into average pool"                 : (avg_pool[p] (pad[q] x z))                => (avg_pool[padded_mean(p, q)] x)                            if zero(z), spatial_pad(q)
+    "padding into max pool"                     : (max_pool[p] (pad[q] x z))                => (max_pool[padded(p, q)] x)                                 if lowest(z), spatial_pad(q)
+    "1×1 convolution into convolution weights"  : (conv[p] (conv[q] x w ..b) v ..c)         => (conv[q] x (composed_weights v w) ..(composed_bias v b c)) if constant(w, b, v, c), pointwise(p, v), dense(p, q), reassociation()
+    "sum of convolutions of one input"          : (add (conv[p] x w ..b) (conv[q] x v ..c)) => (conv[p] x (merged_weights p q w v) ..(merged_bias b c))   if constant(w, b, v, c), reassociation()
+    "addend of a sum into convolution bias"     : (add (conv[p] x w ..b) (add y s))         => (add (conv[p] x w ..(add_to_bias p w b s)) y)              if constant(b, s), non_constant(y), reassociation()
+    "residual into convolution weights"         : (add (conv[p] x w ..b) x)                 => (conv[p] x (with_identity p w) ..b)                        if constant(w), reassociation()
+    "scaled residual into convolution weights"  : (add (conv[p] x w ..b) (mul x s))         => (conv[p] x (with_scale p w s) ..b)                         if constant(w, s), reassociation()
+    "average pool before 1×1 convolution"       : (avg_pool[q] (conv[p] x w ..b))           => (conv[p] (avg_pool[q] x) w ..b)                            if pointwise(p, w), unpadded_windows(q), reassociation()
+    "scale into matmul weights"                 : (mul (matmul[p] x w) s)                   => (matmul[p] x (scale_columns p w s))                        if constant(w, s), non_constant(x), reassociation()
+    "input scale into matmul weights"           : (matmul[p] (mul x s) w)                   => (matmul[p] x (scale_rows p w s))                           if constant(w, s), non_constant(x), no_linear_result(x), reassociation()
+    "input addend after matmul"                 : (matmul[p] (add x s) w)                   => (add (matmul[p] x w) (row_of_addend p w s))                if constant(w, s), non_constant(x), matrix(w), no_linear_result(x), reassociation()
+    "two constant matmuls as one"               : (matmul[p] (matmul[p] x v) w)             => (matmul[p] x (matmul[p] v w))                              if constant(v, w), matrices(p, v, w), reassociation()
 }
 
-/// The value does not come from weights that would take what is done to it: then those do, and every user sees the same.
-fn settled(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+/// The value is not the result of constant weights: those would absorb the operator, for all readers of the value.
+fn no_linear_result(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let linear = |t: &Term| matches!(t.kind(), Some(Kind::Conv | Kind::ConvTranspose | Kind::MatMul)) && g.constant(t.children[1]);
-    if g[args[0].id()].nodes.iter().any(linear) { Err(no_match("the weights before it take it")) } else { Ok(()) }
+    if g[args[0].id()].nodes.iter().any(linear) { Err(no_match("the weights before it absorb it")) } else { Ok(()) }
 }
 
 fn zero(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
@@ -68,7 +68,7 @@ fn unpadded(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     if args[0].op().attrs.ints("pads").iter().all(|&p| p == 0) { Ok(()) } else { Err(near_miss("there is padding")) }
 }
 
-/// A dense convolution of 1×1 with stride 1 and without padding, whose result has the places of its input.
+/// A dense convolution of 1×1 with stride 1 and without padding, whose result has the pixels of its input.
 fn pointwise(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
     let one = attrs.ints("strides").iter().all(|&s| s == 1)
@@ -87,12 +87,12 @@ fn matrix(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
 }
 
 fn matrices(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
-    super::recognise::plain(g, args)?;
+    super::idioms::untransposed(g, args)?;
     matrix(g, &args[1..])
 }
 
-/// No window of the pool sees padding: the mean of a bias is the bias.
-fn whole_windows(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+/// No window of the pool reads padding: the mean of a bias is the bias.
+fn unpadded_windows(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
     let none = |name| attrs.ints(name).iter().all(|&p| p == 0);
     if none("pads") && none("extra") && attrs.int("block") == 0 { Ok(()) } else { Err(near_miss("the pool has padding")) }
@@ -135,14 +135,14 @@ fn per_channel(g: &mut Classes, s: Id, rank: usize, channels: usize) -> Result<I
     let axis = |i: usize| (i + rank).checked_sub(shape.len());
     let only_channels = shape.len() <= rank && (0..shape.len()).all(|i| shape[i] == 1 || axis(i) == Some(1));
     if !only_channels {
-        return Err(near_miss("the operand is not one number a channel"));
+        return Err(near_miss("the operand is not one number per channel"));
     }
     if shape.iter().product::<usize>() == 1 {
         let one = g.reshape(s, &[1])?;
         return g.op(Kind::Expand, [("shape", Attr::from(&[channels][..]))], &[one]);
     }
     if shape.iter().product::<usize>() != channels {
-        return Err(near_miss("the operand is not one number a channel"));
+        return Err(near_miss("the operand is not one number per channel"));
     }
     g.reshape(s, &[channels])
 }
@@ -187,8 +187,8 @@ fn scale_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Values(vec![g.mul(b, s)?]))
 }
 
-/// The bias, 0 if there is none, plus a shift of each channel.
-fn shift_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// The bias, 0 if there is none, plus one addend per channel.
+fn add_to_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w, s) = (args[0].op(), args[1].id(), args[3].id());
     plain_layout(p)?;
     let (rank, channels) = (g.shape(w).len(), outputs(g, p, w));
@@ -199,7 +199,7 @@ fn shift_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     }]))
 }
 
-/// Weights [O, C/groups, K…] as [groups, O/groups, C/groups, K…], and a number an input channel to multiply them with.
+/// Weights [O, C/groups, K…] as [groups, O/groups, C/groups, K…], and one factor per input channel.
 fn by_input(g: &mut Classes, p: &OpRef, w: Id, s: Id) -> Result<(Id, Id), Mismatch> {
     plain_layout(p)?;
     let shape = g.shape(w).to_vec();
@@ -220,8 +220,8 @@ fn scale_inputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(g.reshape(scaled, &shape)?))
 }
 
-/// The bias plus what a shift of each input channel adds through the weights.
-fn shift_inputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// The bias plus what an addend of each input channel contributes through the weights.
+fn add_inputs_to_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w, s) = (args[0].op(), args[1].id(), args[3].id());
     let channels = g.shape(w)[0];
     let (wide, s) = by_input(g, p, w, s)?;
@@ -235,17 +235,17 @@ fn shift_inputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     }]))
 }
 
-/// `s`, one number or one a last axis of `size`, as a vector or a number.
+/// `s`, a number or one number per element of a last axis of `size`, as a scalar or a vector.
 fn per_last(g: &mut Classes, s: Id, size: usize) -> Result<Id, Mismatch> {
     let shape = g.shape(s).to_vec();
     match shape.split_last() {
         _ if shape.iter().product::<usize>() == 1 => g.reshape(s, &[]),
         Some((last, others)) if *last == size && others.iter().all(|&d| d == 1) => g.reshape(s, &[size]),
-        _ => Err(no_match("the operand is not one number a column")),
+        _ => Err(no_match("the operand is not one number per column")),
     }
 }
 
-/// Sizes (k, n) of the right operand of a product.
+/// Sizes (k, n) of the right operand of a matmul.
 fn right_sizes(g: &Classes, p: &OpRef, w: Id) -> Result<(usize, usize), Mismatch> {
     match (g.shape(w), p.attrs.flag("trans_b")) {
         ([.., k, n], false) | ([.., n, k], true) => Ok((*k, *n)),
@@ -253,7 +253,7 @@ fn right_sizes(g: &Classes, p: &OpRef, w: Id) -> Result<(usize, usize), Mismatch
     }
 }
 
-/// A vector or a number that scales the rows (`true`) or the columns of the right operand of a product.
+/// A vector or a number that scales the rows (`true`) or the columns of the right operand of a matmul.
 fn scale_right(g: &mut Classes, p: &OpRef, w: Id, s: Id, rows: bool) -> Result<Arg, Mismatch> {
     if rows && p.attrs.flag("trans_a") {
         return Err(near_miss("the left operand is transposed"));
@@ -275,8 +275,8 @@ fn scale_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     scale_right(g, args[0].op(), args[1].id(), args[2].id(), true)
 }
 
-/// What a shift of each column of the left operand adds to each row of the product.
-fn shift_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// What an addend of each column of the left operand contributes to each row of the result.
+fn row_of_addend(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w) = (args[0].op(), args[1].id());
     if p.attrs.flag("trans_a") {
         return Err(near_miss("the left operand is transposed"));
@@ -291,8 +291,8 @@ fn shift_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(g.reshape(product, &[n])?))
 }
 
-/// Weights of a convolution and of a pointwise one after it, in one: v [O, M, 1…], w [M, C, K…] → [O, C, K…].
-fn through(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// Weights of a convolution composed with those of a 1×1 convolution after it: v [O, M, 1…], w [M, C, K…] → [O, C, K…].
+fn composed_weights(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (v, w) = (args[0].id(), args[1].id());
     let (o, shape) = (g.shape(v)[0], g.shape(w).to_vec());
     let m = shape[0];
@@ -303,7 +303,7 @@ fn through(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(g.reshape(product, &result)?))
 }
 
-fn through_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+fn composed_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let v = args[0].id();
     let (o, m) = (g.shape(v)[0], g.shape(v)[1]);
     let Some(&b) = args[1].ids().first() else { return Ok(args[2].clone()) };
@@ -317,7 +317,7 @@ fn through_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
 }
 
 /// Weights of two convolutions of one input in one: the smaller kernel stands inside the larger.
-fn merged(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+fn merged_weights(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, q, w, v) = (args[0].op(), args[1].op(), args[2].id(), args[3].id());
     plain_layout(p)?;
     let same = |name| p.attrs.get(name) == q.attrs.get(name);
@@ -334,7 +334,7 @@ fn merged(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
         let d = dilations[i];
         let aligned = begin >= 0 && begin % d == 0 && (small[2 + i] == 1 || q.attrs.ints("dilations")[i] == d);
         let end = large[2 + i] as i64 - small[2 + i] as i64 - begin / d;
-        // Equal at both ends: then both have the same places.
+        // Equal at both ends: then both have the same output pixels.
         if !aligned || end < 0 || wide[axes + i] - narrow[axes + i] != end * d {
             return Err(no_match("the smaller kernel does not stand inside the larger"));
         }
@@ -353,7 +353,7 @@ fn merged_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     }))
 }
 
-/// Weights that copy each channel: 1 where the input place is the output place. For f32.
+/// Weights that copy each channel: 1 where the input pixel is the output pixel. For f32.
 fn identity(g: &mut Classes, p: &OpRef, w: Id) -> Result<Id, Mismatch> {
     plain_layout(p)?;
     let shape = g.shape(w).to_vec();

@@ -1,9 +1,9 @@
-//! Packed layouts: [N, C, H, W] as [N, C/b, H, W, b], b lanes of a vector register, for convolutions and what stands between them.
+//! NCHWc (blocked) layouts: [N, C, H, W] as [N, C/b, H, W, b], with b lanes of a vector register, for convolutions and the operators between them.
 //!
-//! Lanes past C in the last block are dead: whatever is finite may stand there, since convolutions never read them (their weights are 0
-//! there) and unpacking drops them. So every rule here must keep them finite, and no other rule makes packed values.
+//! Lanes past C in the last block are padding lanes, which may hold any finite number: convolutions multiply them by weights of 0 and unpacking
+//! drops them. So every rule here keeps them finite, and no other rule makes packed values.
 
-use super::moving::node;
+use super::movement::node;
 use super::table::{Check, Make, named, rules};
 use crate::fact::Classes;
 use crate::language::Build;
@@ -13,54 +13,54 @@ use crate::term::OpRef;
 use dnnc_ir::{Attr, Kind, Op};
 use egg::Id;
 
-named! { #[doc = "Conditions."] CHECK: Check; images, planar, inverse, whole_groups, spatial_axes, keepdims, spatial_axis, list, lines, column, few }
+named! { #[doc = "Conditions."] CHECK: Check; images, two_spatial_axes, inverse, block_aligned_groups, spatial_axes, spatial_axis, one_spatial_axis, single_column, small_window }
 named! {
     #[doc = "Helpers."]
     MAKE: Make;
-    packed, unpacked, blocked, on_blocks, concat_blocks, slice_blocks, pad_blocks, kept_axes, flat, flat_pack, replaced, row, row_of, lines_of, sum_of_few, turned, lying, upright
+    packed, unpacked, blocked, elementwise_blocks, concat_blocks, slice_blocks, pad_blocks, reduce_blocks, unpack_as_reshape, pack_as_reshape, reorder_pixels, as_row, to_2d, to_1d, sum_of_slices, hw_swapped, swap_hw, unswap_hw
 }
 
 rules! {
-    #[doc = "Packed layouts: unpacking moves outwards until it meets packing."]
+    #[doc = "NCHWc layouts: unpacking moves outwards until it meets packing."]
     LAYOUT;
-    "packed convolution"      : (conv[p] x w ..b)                   => (unpacked p w (conv[blocked(p)] (packed x) w ..b))   if planar(p), images(x), f32(x, w), whole_groups(p, w)
-    "packed maximum"          : (max_pool[p] x)                     => (unpacked p x (max_pool[blocked(p)] (packed x)))     if planar(p), images(x), f32(x)
-    "packed average"          : (avg_pool[p] x)                     => (unpacked p x (avg_pool[blocked(p)] (packed x)))     if planar(p), images(x), f32(x)
-    "pack of unpack"          : (pack[p] (unpack[u] x))             => x                                                    if inverse(p, u, x)
-    "element-wise on blocks"  : (map[f] ..xs)                       => (on_blocks f xs)
-    "sum over places"         : (reduce_sum[r] (unpack[u] x))       => (unpack[u] (reduce_sum[r] x))                        if spatial_axes(r, u), keepdims(r)
-    "mean over places"        : (reduce_mean[r] (unpack[u] x))      => (unpack[u] (reduce_mean[r] x))                       if spatial_axes(r, u), keepdims(r)
-    "maximum over places"     : (reduce_max[r] (unpack[u] x))       => (unpack[u] (reduce_max[r] x))                        if spatial_axes(r, u), keepdims(r)
-    "mean, then drop axes"    : (reduce_mean[r] (unpack[u] x))      => (kept_axes r u x)                                    if spatial_axes(r, u)
-    "maximum, then drop axes" : (reduce_max[r] (unpack[u] x))       => (kept_axes r u x)                                    if spatial_axes(r, u)
-    "norm over places"        : (norm[r] (unpack[u] x))             => (unpack[u] (norm[r] x))                              if spatial_axes(r, u)
-    "resample places"         : (resample[r] (unpack[u] x) i w)     => (unpack[u] (resample[r] x i w))                      if spatial_axis(r, u)
-    "gather places"           : (gather[r] (unpack[u] x) i)         => (unpack[u] (gather[r] x i))                          if spatial_axis(r, u), list(i)
-    "concat of blocks"        : (concat[c] ..xs)                    => (concat_blocks c xs)
-    "slice of blocks"         : (slice[s] (unpack[u] x))            => (slice_blocks s u x)
-    "pad of blocks"           : (pad[q] (unpack[u] x) z)            => (pad_blocks q u x z)
-    "places in another order" : (reshape[a] (transpose[t] (reshape[b] (unpack[u] x)))) => (replaced a t b u x)
-    "unpack of single places" : (unpack[u] x)                       => (flat u x)
-    "pack of single places"   : (pack[p] x)                         => (flat_pack p x)
+    "convolution in NCHWc"                       : (conv[p] x w ..b)                                      => (unpacked p w (conv[blocked(p)] (packed x) w ..b)) if two_spatial_axes(p), images(x), f32(x, w), block_aligned_groups(p, w)
+    "max pool in NCHWc"                          : (max_pool[p] x)                                        => (unpacked p x (max_pool[blocked(p)] (packed x)))   if two_spatial_axes(p), images(x), f32(x)
+    "average pool in NCHWc"                      : (avg_pool[p] x)                                        => (unpacked p x (avg_pool[blocked(p)] (packed x)))   if two_spatial_axes(p), images(x), f32(x)
+    "pack of unpack"                             : (pack[p] (unpack[u] x))                                => x                                                  if inverse(p, u, x)
+    "element-wise in NCHWc"                      : (elementwise[f] ..xs)                                  => (elementwise_blocks f xs)
+    "spatial sum in NCHWc"                       : (reduce_sum[r] (unpack[u] x))                          => (unpack[u] (reduce_sum[r] x))                      if spatial_axes(r, u), keeps_axes(r)
+    "global average pool in NCHWc"               : (reduce_mean[r] (unpack[u] x))                         => (unpack[u] (reduce_mean[r] x))                     if spatial_axes(r, u), keeps_axes(r)
+    "spatial maximum in NCHWc"                   : (reduce_max[r] (unpack[u] x))                          => (unpack[u] (reduce_max[r] x))                      if spatial_axes(r, u), keeps_axes(r)
+    "global average pool in NCHWc, axes dropped" : (reduce_mean[r] (unpack[u] x))                         => (reduce_blocks r u x)                              if spatial_axes(r, u)
+    "spatial maximum in NCHWc, axes dropped"     : (reduce_max[r] (unpack[u] x))                          => (reduce_blocks r u x)                              if spatial_axes(r, u)
+    "spatial norm in NCHWc"                      : (norm[r] (unpack[u] x))                                => (unpack[u] (norm[r] x))                            if spatial_axes(r, u)
+    "spatial resample in NCHWc"                  : (resample[r] (unpack[u] x) i w)                        => (unpack[u] (resample[r] x i w))                    if spatial_axis(r, u)
+    "spatial gather in NCHWc"                    : (gather[r] (unpack[u] x) i)                            => (unpack[u] (gather[r] x i))                        if spatial_axis(r, u), is_vector(i)
+    "concat in NCHWc"                            : (concat[c] ..xs)                                       => (concat_blocks c xs)
+    "slice in NCHWc"                             : (slice[s] (unpack[u] x))                               => (slice_blocks s u x)
+    "pad in NCHWc"                               : (pad[q] (unpack[u] x) z)                               => (pad_blocks q u x z)
+    "pixel reordering in NCHWc"                  : (reshape[a] (transpose[t] (reshape[b] (unpack[u] x)))) => (reorder_pixels a t b u x)
+    "unpack of 1×1 maps"                         : (unpack[u] x)                                          => (unpack_as_reshape u x)
+    "pack of 1×1 maps"                           : (pack[p] x)                                            => (pack_as_reshape p x)
 }
 
 rules! {
-    #[doc = "One spatial axis as the second of two: so that lines, too, are packed."]
+    #[doc = "One spatial axis as the second of two, so that 1-D operators are packed, too."]
     LINES;
-    "mean of a few as sum"    : (avg_pool[p] x)                     => (sum_of_few p x)                                     if few(p), loose()
-    "column of convolution"   : (conv[p] x w ..b)                   => (upright p (conv[turned(p)] (lying x) (lying w) ..b)) if column(p, x, w)
-    "column of maximum"       : (max_pool[p] x)                     => (upright p (max_pool[turned(p)] (lying x)))          if column(p, x)
-    "column of average"       : (avg_pool[p] x)                     => (upright p (avg_pool[turned(p)] (lying x)))          if column(p, x)
-    "convolution of lines"    : (conv[p] x w ..b)                   => (lines_of p (conv[row(p)] (row_of x) (row_of w) ..b)) if lines(p, x)
-    "maximum of lines"        : (max_pool[p] x)                     => (lines_of p (max_pool[row(p)] (row_of x)))    if lines(p, x)
-    "average of lines"        : (avg_pool[p] x)                     => (lines_of p (avg_pool[row(p)] (row_of x)))    if lines(p, x)
+    "small average pool as sum of slices" : (avg_pool[p] x)   => (sum_of_slices p x)                                 if small_window(p), reassociation()
+    "H×1 convolution as 1×H"              : (conv[p] x w ..b) => (unswap_hw p (conv[hw_swapped(p)] (swap_hw x) (swap_hw w) ..b)) if single_column(p, x, w)
+    "H×1 max pool as 1×H"                 : (max_pool[p] x)   => (unswap_hw p (max_pool[hw_swapped(p)] (swap_hw x))) if single_column(p, x)
+    "H×1 average pool as 1×H"             : (avg_pool[p] x)   => (unswap_hw p (avg_pool[hw_swapped(p)] (swap_hw x))) if single_column(p, x)
+    "1-D convolution as 2-D"              : (conv[p] x w ..b) => (to_1d p (conv[as_row(p)] (to_2d x) (to_2d w) ..b)) if one_spatial_axis(p, x)
+    "1-D max pool as 2-D"                 : (max_pool[p] x)   => (to_1d p (max_pool[as_row(p)] (to_2d x)))           if one_spatial_axis(p, x)
+    "1-D average pool as 2-D"             : (avg_pool[p] x)   => (to_1d p (avg_pool[as_row(p)] (to_2d x)))           if one_spatial_axis(p, x)
 }
 
 fn images(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     if args.iter().all(|a| g.shape(a.id()).len() == 4) { Ok(()) } else { Err(no_match("the input is not [N, C, H, W]")) }
 }
 
-fn planar(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+fn two_spatial_axes(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
     if attrs.int("block") == 0 && attrs.ints("strides").len() == 2 {
         Ok(())
@@ -69,12 +69,12 @@ fn planar(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     }
 }
 
-/// Blocks of channels lie within one group: there is one, or each has one channel, or whole blocks.
-fn whole_groups(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+/// No block of channels spans two groups: there is one group, or each has one channel, or a multiple of the block.
+fn block_aligned_groups(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let (groups, w, b) = (args[0].op().attrs.size("groups"), g.shape(args[1].id()), g.analysis.block);
     let depthwise = w[1] == 1 && w[0] == groups;
-    let whole = w[1].is_multiple_of(b) && (w[0] / groups).is_multiple_of(b);
-    if groups == 1 || depthwise || whole { Ok(()) } else { Err(near_miss("a block of channels would lie in two groups")) }
+    let aligned = w[1].is_multiple_of(b) && (w[0] / groups).is_multiple_of(b);
+    if groups == 1 || depthwise || aligned { Ok(()) } else { Err(near_miss("a block of channels would span two groups")) }
 }
 
 fn inverse(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
@@ -101,15 +101,7 @@ fn spatial_axis(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     if (2..4).contains(&args[0].op().attrs.int("axis")) { Ok(()) } else { Err(no_match("the axis is not spatial")) }
 }
 
-fn list(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
-    if g.shape(args[0].id()).len() == 1 { Ok(()) } else { Err(no_match("the indices are no list")) }
-}
-
-fn keepdims(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
-    if args[0].op().attrs.flag("keepdims") { Ok(()) } else { Err(no_match("the reduction drops its axes")) }
-}
-
-fn lines(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+fn one_spatial_axis(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
     let one = attrs.int("block") == 0 && g.shape(args[1].id()).len() == 3;
     if one { Ok(()) } else { Err(no_match("the input is not [N, C, L]")) }
@@ -197,12 +189,12 @@ fn keeps_finite(kind: Kind) -> bool {
 }
 
 /// An element-wise operator computed on blocks: when an operand is unpacked already, the others are packed.
-fn on_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+fn elementwise_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (f, xs) = (args[0].op(), args[1].ids().to_vec());
     let (u, _) = xs.iter().find_map(|&x| from_blocks(g, x)).ok_or(no_match("no operand is unpacked"))?;
     let (block, channels) = (u.attrs.size("block"), u.attrs.size("size"));
     if !channels.is_multiple_of(block) && !keeps_finite(f.kind()) {
-        return Err(near_miss("dead lanes might become infinite"));
+        return Err(near_miss("padding lanes might become infinite"));
     }
     let mut operands = Vec::with_capacity(xs.len());
     for x in xs {
@@ -230,8 +222,8 @@ fn on_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(g.apply(&u, &[result])?))
 }
 
-/// A reduction over places that drops its axes: reduced on blocks, unpacked, then the axes dropped.
-fn kept_axes(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// A spatial reduction that drops its axes: reduced in NCHWc, unpacked, then the axes dropped.
+fn reduce_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (r, u, x) = (args[0].op(), args[1].op(), args[2].id());
     if r.attrs.flag("keepdims") {
         return Err(no_match("the reduction keeps its axes"));
@@ -258,8 +250,8 @@ fn concat_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     for x in xs {
         parts.push(to_blocks(g, x, block)?);
     }
-    let whole = g.apply(c, &parts)?;
-    Ok(Arg::Value(g.apply(&unpack_op(block, size), &[whole])?))
+    let joined = g.apply(c, &parts)?;
+    Ok(Arg::Value(g.apply(&unpack_op(block, size), &[joined])?))
 }
 
 fn slice_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
@@ -289,12 +281,12 @@ fn pad_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let constant = q.attrs.word("mode") == "constant";
     let (front, back) = pads.split_at(pads.len() / 2);
     let padded = size + front[1] + back[1];
-    // Channels are padded by whole blocks, the last one perhaps in part; then no dead lane comes alive.
+    // Channels are padded by complete blocks, except perhaps the last: then no padding lane becomes a channel.
     if padded != size && (!constant || front[1] % block != 0 || size % block != 0) {
-        return Err(near_miss("channels are padded by a part of a block"));
+        return Err(near_miss("channels are padded by a fraction of a block"));
     }
     if padded % block != 0 && constant && !g.splat(z).is_some_and(f64::is_finite) {
-        return Err(near_miss("dead lanes might become infinite"));
+        return Err(near_miss("padding lanes might become infinite"));
     }
     let of_blocks = |pads: &[i64], channels: i64| [&[pads[0], channels], &pads[2..], &[0]].concat();
     let wide = [of_blocks(front, front[1] / block), of_blocks(back, (back[1] + block - 1) / block)].concat();
@@ -302,9 +294,9 @@ fn pad_blocks(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(g.apply(&unpack_op(block as usize, padded as usize), &[inner])?))
 }
 
-/// Images whose pixels, or whole blocks of channels, are put elsewhere by way of more axes: the same with blocks.
-fn replaced(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
-    const NOT: Mismatch = no_match("no images are reordered by way of more axes");
+/// Pixels, or complete blocks of channels, reordered by a reshape to more axes and a transpose: the same in NCHWc.
+fn reorder_pixels(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+    const NOT: Mismatch = no_match("it does not reorder pixels of images");
     let (to, perm, split) = (args[0].op().attrs.sizes("shape"), args[1].op().attrs.sizes("perm"), args[2].op().attrs.sizes("shape"));
     let (u, x) = (args[3].op(), args[4].id());
     of_channels(u)?;
@@ -313,17 +305,17 @@ fn replaced(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     if shape.len() != 5 || to.len() != 4 || shape.contains(&0) {
         return Err(NOT);
     }
-    // The axes that channels are split into, of which the last has whole blocks unless it is all of them.
+    // The axes that channels are split into; the last is a multiple of the block, unless it is all channels.
     let product = |v: &[usize]| v.iter().product::<usize>();
     let first = (0..split.len()).rev().find(|&i| product(&split[..i]) == shape[0]).ok_or(NOT)?;
     let last = (first..split.len()).find(|&i| product(&split[first..=i]) == channels).ok_or(NOT)?;
-    let whole = split[last] == channels || split[last].is_multiple_of(block);
-    // Where the last of them ends up: at the end of the new channels.
+    let aligned = split[last] == channels || split[last].is_multiple_of(block);
+    // The last of them must be the last of the new channels.
     let ordered: Vec<usize> = perm.iter().map(|&i| split[i]).collect();
     let place = perm.iter().position(|&i| i == last).ok_or(NOT)?;
     let ends = product(&ordered[..=place]) == to[0] * to[1];
-    if !whole || !ends || !to[1].is_multiple_of(split[last]) || split[last] != to[1] && !split[last].is_multiple_of(block) {
-        return Err(near_miss("a block of channels would be torn"));
+    if !aligned || !ends || !to[1].is_multiple_of(split[last]) || split[last] != to[1] && !split[last].is_multiple_of(block) {
+        return Err(near_miss("a block of channels would be split"));
     }
     let in_blocks = |axes: &[usize], at: usize| -> Vec<usize> {
         axes.iter().enumerate().map(|(i, &n)| if i == at { n.div_ceil(block) } else { n }).chain([block]).collect()
@@ -335,28 +327,28 @@ fn replaced(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(g.apply(&unpack_op(block, to[1]), &[y])?))
 }
 
-/// One place and whole blocks: the bytes are the same.
-fn flat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// Maps of 1×1 pixels and complete blocks: the elements keep their order.
+fn unpack_as_reshape(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (u, x) = (args[0].op(), args[1].id());
     let shape = g.shape(x).to_vec();
     let (size, block) = (u.attrs.size("size"), u.attrs.size("block"));
     if of_channels(u).is_err() || shape.len() != 5 || shape[2] * shape[3] != 1 || !size.is_multiple_of(block) {
-        return Err(no_match("there is more than one place, or a part of a block"));
+        return Err(no_match("there is more than one pixel, or an incomplete block"));
     }
     Ok(Arg::Value(g.reshape(x, &[shape[0], size, 1, 1])?))
 }
 
-fn flat_pack(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+fn pack_as_reshape(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x) = (args[0].op(), args[1].id());
     let (shape, block) = (g.shape(x).to_vec(), p.attrs.size("block"));
     if p.attrs.int("axis") != 1 || shape.len() != 4 || shape[2] * shape[3] != 1 || !shape[1].is_multiple_of(block) {
-        return Err(no_match("there is more than one place, or a part of a block"));
+        return Err(no_match("there is more than one pixel, or an incomplete block"));
     }
     Ok(Arg::Value(g.reshape(x, &[shape[0], shape[1] / block, 1, 1, block])?))
 }
 
-/// The same operator on rows of images: an axis of size 1 before the one there is.
-fn row(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// The 1-D operator as a 2-D one: a unit axis before the spatial axis.
+fn as_row(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let op = args[0].op();
     let before = |name: &str, first: i64| vec![first, op.attrs.ints(name)[0]];
     let pads = op.attrs.ints("pads");
@@ -372,21 +364,21 @@ fn row(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
 }
 
 /// [A, B, L] as [A, B, 1, L].
-fn row_of(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+fn to_2d(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let x = args[0].id();
     let shape = g.shape(x).to_vec();
     Ok(Arg::Value(g.reshape(x, &[shape[0], shape[1], 1, shape[2]])?))
 }
 
 /// [A, B, 1, L] as [A, B, L].
-fn lines_of(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+fn to_1d(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let y = args[1].id();
     let shape = g.shape(y).to_vec();
     Ok(Arg::Value(g.reshape(y, &[shape[0], shape[1], shape[3]])?))
 }
 
-/// A mean of a few neighbours along one axis, in steps of one.
-fn few(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+/// An average of a few neighbours along one axis, of stride 1.
+fn small_window(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
     let bare = attrs.ints("pads").iter().all(|&p| p == 0);
     let long: Vec<i64> = attrs.ints("kernel").iter().copied().filter(|&k| k != 1).collect();
@@ -396,8 +388,8 @@ fn few(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     if fits { Ok(()) } else { Err(no_match("the window is not a few neighbours along one axis")) }
 }
 
-/// A mean of neighbours as the sum of shifted slices, which is one element-wise kernel.
-fn sum_of_few(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// An average of neighbours as the sum of shifted slices, which is one element-wise kernel.
+fn sum_of_slices(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x) = (&args[0].op().attrs, args[1].id());
     let pads = p.ints("pads");
     let axes = pads.len() / 2;
@@ -418,17 +410,17 @@ fn sum_of_few(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(g.mul(sum, factor)?))
 }
 
-/// Images of one column, and kernels too: rows are walked faster.
-fn column(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+/// Images, and kernels, of one column: kernels are faster along rows.
+fn single_column(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let attrs = &args[0].op().attrs;
     let narrow = args[1..].iter().all(|a| matches!(g.shape(a.id()), [_, _, h, 1] if *h > 1 || args.len() == 3));
     let (pads, kernel) = (attrs.ints("pads"), if args.len() == 2 { attrs.ints("kernel")[attrs.ints("kernel").len() - 1] } else { 1 });
     let still = pads.len() == 4 && pads[1] == 0 && pads[3] == 0 && kernel == 1 && attrs.int("block") == 0;
-    if narrow && still && g.shape(args[1].id())[2] > 1 { Ok(()) } else { Err(no_match("the images are no single columns")) }
+    if narrow && still && g.shape(args[1].id())[2] > 1 { Ok(()) } else { Err(no_match("the images have more than one column")) }
 }
 
-/// The operator for rows and columns exchanged.
-fn turned(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// The operator with H and W exchanged.
+fn hw_swapped(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let op = args[0].op();
     let swapped = |name: &str| op.attrs.ints(name).iter().rev().copied().collect::<Vec<_>>();
     let pads = op.attrs.ints("pads");
@@ -446,18 +438,18 @@ fn turned(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
 }
 
 /// [A, B, H, 1] as [A, B, 1, H].
-fn lying(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+fn swap_hw(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let x = args[0].id();
     let shape = g.shape(x).to_vec();
     Ok(Arg::Value(g.reshape(x, &[shape[0], shape[1], shape[3], shape[2]])?))
 }
 
 /// [A, B, 1, H] as [A, B, H, 1].
-fn upright(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+fn unswap_hw(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let y = args[1].id();
     let shape = g.shape(y).to_vec();
     if shape[2] != 1 {
-        return Err(no_match("the images are no single columns"));
+        return Err(no_match("the images have more than one column"));
     }
     Ok(Arg::Value(g.reshape(y, &[shape[0], shape[1], shape[3], 1])?))
 }

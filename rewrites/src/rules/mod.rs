@@ -1,17 +1,17 @@
-//! The rules: tables of algebra, a file a theme.
+//! The rules: tables of rewrites, one file per topic.
 //!
-//! A line is `"what it says" : (left side) => (right side) if condition(x, y), …`. Conditions are named facts ([`Check`]), helpers on a right
+//! A line is `"name" : (left side) => (right side) if condition(x, y), …`. Conditions are named facts ([`Check`]), helpers on a right
 //! side compute what algebra cannot say ([`Make`]); both answer "no" with the reason, which `explain` shows.
 
 mod algebra;
+mod conditions;
 mod decompose;
-mod facts;
 mod fold;
+pub mod horizontal_fusion;
+mod idioms;
 mod layout;
-pub mod merge;
-mod moving;
+mod movement;
 mod quantise;
-mod recognise;
 mod shuffle;
 mod table;
 
@@ -24,7 +24,7 @@ use table::{Check, Line, Make};
 /// A rule that is ready to run.
 #[derive(Debug)]
 pub struct Rule {
-    /// What it says.
+    /// Its name.
     pub name: &'static str,
     /// What is looked for.
     pub left: Pattern,
@@ -39,16 +39,16 @@ pub struct Rule {
 /// Which rules run together.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Phase {
-    /// Algebra, recognition, folding, movement of data.
+    /// Algebra, idioms, constant folding into weights, data movement, decompositions.
     Simplify,
-    /// Siblings made one.
-    Merge,
-    /// Packed layouts.
+    /// Operators that share an input become one.
+    HorizontalFusion,
+    /// NCHWc layouts.
     Layout,
 }
 
 /// The phases in order.
-pub const PHASES: &[Phase] = &[Phase::Simplify, Phase::Merge, Phase::Layout];
+pub const PHASES: &[Phase] = &[Phase::Simplify, Phase::HorizontalFusion, Phase::Layout];
 
 /// The tables of a phase.
 fn tables(phase: Phase) -> Vec<&'static [Line]> {
@@ -56,16 +56,16 @@ fn tables(phase: Phase) -> Vec<&'static [Line]> {
         Phase::Simplify => {
             vec![
                 algebra::ALGEBRA,
-                recognise::RECOGNISE,
+                idioms::IDIOMS,
                 fold::FOLD,
                 shuffle::SHUFFLE,
-                moving::MOVING,
+                movement::MOVEMENT,
                 quantise::QUANTISE,
                 layout::LINES,
                 decompose::DECOMPOSE,
             ]
         }
-        Phase::Merge => vec![],
+        Phase::HorizontalFusion => vec![],
         Phase::Layout => vec![layout::LAYOUT],
     }
 }
@@ -84,31 +84,21 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
 
 /// The helper of a name.
 pub fn helper(name: &str) -> Make {
-    let tables = [
-        facts::MAKE,
-        fold::MAKE,
-        shuffle::MAKE,
-        moving::MAKE,
-        quantise::MAKE,
-        layout::MAKE,
-        recognise::MAKE,
-        algebra::MAKE,
-        decompose::MAKE,
-    ];
+    let tables = [fold::MAKE, shuffle::MAKE, movement::MAKE, layout::MAKE, idioms::MAKE, algebra::MAKE, decompose::MAKE];
     let found = tables.iter().flat_map(|t| t.iter()).find(|(n, _)| *n == name);
     found.unwrap_or_else(|| panic!("no operator and no helper is called `{name}`")).1
 }
 
 fn check(name: &str) -> Check {
     let tables = [
-        facts::CHECK,
+        conditions::CHECK,
         algebra::CHECK,
         fold::CHECK,
         shuffle::CHECK,
-        moving::CHECK,
+        movement::CHECK,
         quantise::CHECK,
         layout::CHECK,
-        recognise::CHECK,
+        idioms::CHECK,
         decompose::CHECK,
     ];
     let found = tables.iter().flat_map(|t| t.iter()).find(|(n, _)| *n == name);
@@ -127,12 +117,12 @@ impl Rule {
         Rule { name: line.name, left, right, conditions, names }
     }
 
-    /// Every place where the rule may apply.
+    /// All matches of the left side.
     pub fn search(&self, classes: &Classes) -> Vec<Match> {
         self.left.search(classes, self.names.0.len())
     }
 
-    /// Applies the rule at one place; answers whether the e-graph learned something, or why the rule does not hold there.
+    /// Applies the rule to one match; answers whether the e-graph changed, or why the rule does not hold.
     pub fn apply(&'static self, classes: &mut Classes, place: &Match) -> Result<bool, Mismatch> {
         for (_, check, args) in &self.conditions {
             check(classes, &crate::pattern::arguments(args, &place.bound))?;

@@ -1,6 +1,6 @@
-//! Quantisation as it is written in floats: what cancels exactly. Casts from floats to integers saturate.
+//! Quantisation as it is written in floats: operations that cancel exactly. Casts from floats to integers saturate.
 
-use super::table::{Check, Make, named, rules};
+use super::table::{Check, named, rules};
 use crate::fact::Classes;
 use crate::fact::exact_f64s;
 use crate::language::Build;
@@ -9,24 +9,23 @@ use crate::pattern::Arg;
 use dnnc_ir::{Kind, Type};
 use egg::Id;
 
-named! { #[doc = "Conditions."] CHECK: Check; whole, usable_scale, lowest_of, lowest_zero }
-named! { #[doc = "Helpers."] MAKE: Make; }
+named! { #[doc = "Conditions."] CHECK: Check; is_integral, usable_scale, lowest_of, lowest_zero }
 
 rules! {
     #[doc = "Quantisation: q = cast(round(x / s) + z), x = (q − z) · s."]
     QUANTISE;
-    "quantise what was dequantised" : (round (div (mul a s) s))                     => a                                          if whole(a), usable_scale(s)
-    "relu before quantising"        : (cast[p] (add (round (div (relu x) s)) z))    => (cast[p] (add (round (div x s)) z))        if lowest_of(p, z), positive(s)
-    "relu before quantising, z = 0" : (cast[p] (round (div (relu x) s)))            => (cast[p] (round (div x s)))                if lowest_zero(p), positive(s)
-    "round of a whole number"       : (round a)                                     => a                                          if whole(a)
+    "quantize of dequantize"             : (round (div (mul a s) s))                  => a                                   if is_integral(a), usable_scale(s)
+    "relu before quantize"               : (cast[p] (add (round (div (relu x) s)) z)) => (cast[p] (add (round (div x s)) z)) if lowest_of(p, z), positive(s)
+    "relu before quantize, zero point 0" : (cast[p] (round (div (relu x) s)))         => (cast[p] (round (div x s)))         if lowest_zero(p), positive(s)
+    "round of integers"                  : (round a)                                  => a                                   if is_integral(a)
 }
 
-/// Values are whole numbers of at most 17 bits: an integer type, or differences of such with constants.
-fn whole(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
-    if is_whole(g, args[0].id(), 3) { Ok(()) } else { Err(no_match("the values are not known to be whole numbers")) }
+/// Values are integers of at most 17 bits: of an integer type, or sums and differences of such with constants.
+fn is_integral(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if integral(g, args[0].id(), 3) { Ok(()) } else { Err(no_match("the values are not known to be integers")) }
 }
 
-fn is_whole(g: &Classes, x: Id, depth: usize) -> bool {
+fn integral(g: &Classes, x: Id, depth: usize) -> bool {
     let fact = &g[x].data;
     let small = |v: &f64| v.fract() == 0.0 && v.abs() <= 65536.0;
     if let Some(v) = fact.splat {
@@ -39,14 +38,14 @@ fn is_whole(g: &Classes, x: Id, depth: usize) -> bool {
         && g[x].nodes.iter().any(|t| match t.kind() {
             Some(Kind::Cast) => matches!(g.elem(t.children[0]), Type::I8 | Type::U8 | Type::I16 | Type::U16 | Type::Bool),
             Some(Kind::Sub | Kind::Add) => {
-                t.children.iter().any(|&c| g.constant(c)) && t.children.iter().all(|&c| is_whole(g, c, depth - 1))
+                t.children.iter().any(|&c| g.constant(c)) && t.children.iter().all(|&c| integral(g, c, depth - 1))
             }
-            Some(Kind::Reshape | Kind::Transpose) => is_whole(g, t.children[0], depth - 1),
+            Some(Kind::Reshape | Kind::Transpose) => integral(g, t.children[0], depth - 1),
             _ => false,
         })
 }
 
-/// A scale whose products with small whole numbers neither overflow nor vanish.
+/// A scale whose products with small integers neither overflow nor underflow.
 fn usable_scale(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let fact = &g[args[0].id()].data;
     let values = fact
@@ -63,7 +62,7 @@ fn lowest_of(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
         Type::I8 => -128.0,
         Type::U8 | Type::U16 => 0.0,
         Type::I16 => -32768.0,
-        _ => return Err(no_match("the type is none that is quantised to")),
+        _ => return Err(no_match("no quantised type has this range")),
     };
     if g.splat(args[1].id()) == Some(lowest) { Ok(()) } else { Err(no_match("the zero point is not the lowest value")) }
 }

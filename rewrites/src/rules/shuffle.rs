@@ -1,4 +1,4 @@
-//! Channels in another order: shuffles moved to the weights of convolutions, where they cost nothing.
+//! Channel shuffles: reorderings of channels become part of convolution weights, where they cost nothing.
 
 use super::table::{Check, Make, named, rules};
 use crate::fact::Classes;
@@ -9,30 +9,26 @@ use crate::term::OpRef;
 use dnnc_ir::{Attr, Kind, Op, Tensor, Type};
 use egg::Id;
 
-named! { #[doc = "Conditions."] CHECK: Check; vector, in_order, permutation, channels, depthwise, few_groups, narrow_groups }
-named! { #[doc = "Helpers."] MAKE: Make; first_axis, shuffled, rows, list_rows, columns, rows_back, list_rows_back, ungrouped, spread, wider, widened }
+named! { #[doc = "Conditions."] CHECK: Check; in_order, permutation, channels, depthwise, few_groups, narrow_groups }
+named! { #[doc = "Helpers."] MAKE: Make; first_axis, shuffled, rows, list_rows, columns, rows_unordered, list_rows_unordered, ungrouped, dense_weights, wider, wider_weights }
 
 rules! {
-    #[doc = "Channels in another order. Groups stand in the way of a shuffle and of packing; as a dense convolution they do not, at the price of \
-             products with zero."]
+    #[doc = "Channel shuffles. Groups prevent a shuffle from moving and a layout from being packed; a dense convolution does not, at the price of \
+             multiplications by zero."]
     SHUFFLE;
-    "shuffle of channels"          : (reshape[a] (transpose[p] (reshape[b] x))) => (shuffled a p b x)
-    "shuffle of shuffle"           : (gather[p] (gather[p] x i) j)              => (gather[p] x (gather[first_axis()] i j))                    if vector(i), vector(j), constant(i, j)
-    "shuffle to the same order"    : (gather[p] x i)                            => x                                                           if in_order(p, x, i)
-    "shuffle of function"          : (gather[p] (map[f] x) i)                   => (map[f] (gather[p] x i))                            if channels(p, i)
-    "shuffle of convolution"       : (gather[p] (conv[q] x w ..b) i)            => (conv[q] x (rows w i) ..(list_rows b i))            if channels(p, i), dense(q), constant(w, b)
-    "shuffle of depthwise"         : (gather[p] (conv[q] x w ..b) i)            => (conv[q] (gather[p] x i) (rows w i) ..(list_rows b i)) if channels(p, i), depthwise(q, w), permutation(i), constant(w, b)
-    "convolution of shuffle"       : (conv[q] (gather[p] x i) w ..b)            => (conv[q] x (columns w i) ..b)                       if channels(p, i), dense(q), permutation(i), constant(w)
-    "depthwise of shuffle"         : (conv[q] (gather[p] x i) w ..b)            => (gather[p] (conv[q] x (rows_back w i) ..(list_rows_back b i)) i) if channels(p, i), depthwise(q, w), permutation(i), constant(w, b)
-    "groups as dense convolution"  : (conv[p] x w ..b)                          => (conv[ungrouped(p)] x (spread p w) ..b)             if few_groups(p, w), constant(w), loose()
-    "narrow groups as wider ones"  : (conv[p] x w ..b)                          => (conv[wider(p, w)] x (widened p w) ..b)             if narrow_groups(p, w), constant(w), loose()
+    "channel shuffle as gather"               : (reshape[a] (transpose[p] (reshape[b] x))) => (shuffled a p b x)
+    "gather of gather"                        : (gather[p] (gather[p] x i) j)              => (gather[p] x (gather[first_axis()] i j))               if is_vector(i), is_vector(j), constant(i, j)
+    "gather in order"                         : (gather[p] x i)                            => x                                                      if in_order(p, x, i)
+    "channel gather of element-wise"          : (gather[p] (elementwise[f] x) i)           => (elementwise[f] (gather[p] x i))                       if channels(p, i)
+    "channel gather into convolution weights" : (gather[p] (conv[q] x w ..b) i)            => (conv[q] x (rows w i) ..(list_rows b i))               if channels(p, i), dense(q), constant(w, b)
+    "channel gather of depthwise convolution" : (gather[p] (conv[q] x w ..b) i)            => (conv[q] (gather[p] x i) (rows w i) ..(list_rows b i)) if channels(p, i), depthwise(q, w), permutation(i), constant(w, b)
+    "convolution of channel gather"           : (conv[q] (gather[p] x i) w ..b)            => (conv[q] x (columns w i) ..b)                          if channels(p, i), dense(q), permutation(i), constant(w)
+    "depthwise convolution of channel gather" : (conv[q] (gather[p] x i) w ..b)            => (gather[p] (conv[q] x (rows_unordered w i) ..(list_rows_unordered b i)) i) if channels(p, i), depthwise(q, w), permutation(i), constant(w, b)
+    "grouped convolution as dense"            : (conv[p] x w ..b)                          => (conv[ungrouped(p)] x (dense_weights p w) ..b)         if few_groups(p, w), constant(w), reassociation()
+    "narrow groups as wider groups"           : (conv[p] x w ..b)                          => (conv[wider(p, w)] x (wider_weights p w) ..b)          if narrow_groups(p, w), constant(w), reassociation()
 }
 
-fn vector(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
-    if g.shape(args[0].id()).len() == 1 { Ok(()) } else { Err(no_match("the indices are no list")) }
-}
-
-/// Every index is its own place.
+/// Every index is its own position.
 fn in_order(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let size = g.shape(args[1].id())[args[0].op().attrs.size("axis")];
     let order = order(g, args[2].id())?;
@@ -57,10 +53,10 @@ fn order(g: &Classes, i: Id) -> Result<Vec<usize>, Mismatch> {
     if sorted.iter().enumerate().all(|(a, &b)| a == b) { Ok(places) } else { Err(NOT) }
 }
 
-/// A gather of channels at places known in advance.
+/// A gather of channels at constant indices.
 fn channels(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let known = g[args[1].id()].data.value.as_ref().is_some_and(|t| t.ty().rank() == 1);
-    if args[0].op().attrs.int("axis") == 1 && known { Ok(()) } else { Err(no_match("it is no gather of channels at known places")) }
+    if args[0].op().attrs.int("axis") == 1 && known { Ok(()) } else { Err(no_match("it is no gather of channels at constant indices")) }
 }
 
 fn depthwise(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
@@ -120,18 +116,18 @@ fn list_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Values(picked?))
 }
 
-/// Weights for inputs in the order before `i`.
+/// Weights for inputs in the order before gather `i`.
 fn columns(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let inverse = back(g, args[1].id())?;
     Ok(Arg::Value(g.gather(args[0].id(), inverse, 1)?))
 }
 
-fn rows_back(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+fn rows_unordered(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let inverse = back(g, args[1].id())?;
     Ok(Arg::Value(g.gather(args[0].id(), inverse, 0)?))
 }
 
-fn list_rows_back(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+fn list_rows_unordered(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let inverse = back(g, args[1].id())?;
     list_rows(g, &[args[0].clone(), Arg::Value(inverse)])
 }
@@ -140,13 +136,13 @@ fn ungrouped(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Op(args[0].op().with("groups", 1i64)))
 }
 
-/// Weights [O, C/groups, …] as [O, C, …], 0 where a channel is of another group.
-fn spread(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// Weights [O, C/groups, …] as [O, C, …], 0 where a channel belongs to another group.
+fn dense_weights(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let groups = args[0].op().attrs.size("groups");
     joined(g, args[1].id(), groups, groups)
 }
 
-/// How many neighbouring groups hold whole blocks of channels together: the fewest, at most as many as a plain kernel is slower than a packed one.
+/// How many adjacent groups together have a multiple of the block of channels: the fewest, and no more than a packed kernel is faster than a plain one.
 fn neighbours(g: &Classes, p: &Arg, w: &Arg) -> Option<usize> {
     const MOST: usize = 4;
     let (attrs, shape, block) = (&p.op().attrs, g.shape(w.id()), g.analysis.block);
@@ -157,10 +153,10 @@ fn neighbours(g: &Classes, p: &Arg, w: &Arg) -> Option<usize> {
     (2..=MOST).find(|&n| whole(n)).filter(|_| open && !whole(1))
 }
 
-/// Groups that are no whole blocks of channels, but a few neighbours together are.
+/// Groups whose channels are no multiple of the block, while those of a few adjacent groups together are.
 fn narrow_groups(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let found = neighbours(g, &args[0], &args[1]).map(|_| ());
-    found.ok_or(no_match("the groups are whole blocks already, or too many would have to be one"))
+    found.ok_or(no_match("the groups are multiples of the block already, or too many would have to be joined"))
 }
 
 fn wider(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
@@ -169,12 +165,12 @@ fn wider(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Op(args[0].op().with("groups", groups as i64)))
 }
 
-fn widened(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+fn wider_weights(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let n = neighbours(g, &args[0], &args[1]).ok_or(no_match("the groups do not fit"))?;
     joined(g, args[1].id(), args[0].op().attrs.size("groups"), n)
 }
 
-/// Weights [O, C/groups, …] for `n` neighbouring groups at a time: [O, n·C/groups, …], 0 where a channel is of another group.
+/// Weights [O, C/groups, …] for `n` adjacent groups at a time: [O, n·C/groups, …], 0 where a channel belongs to another group.
 fn joined(g: &mut Classes, w: Id, groups: usize, n: usize) -> Result<Arg, Mismatch> {
     let shape = g.shape(w).to_vec();
     let apart = [groups / n, n, shape[0] / groups, shape[1], shape[2..].iter().product()];

@@ -10,7 +10,7 @@ pub type Check = fn(&Classes, &[Arg]) -> Result<(), Mismatch>;
 
 /// A line of a table, as written.
 pub struct Line {
-    /// What the rule says.
+    /// Name of the rule.
     pub name: &'static str,
     /// What is looked for.
     pub left: &'static str,

@@ -101,7 +101,7 @@ fn single(op: &dnnc_ir::Op, types: &[Type]) -> Option<Expr> {
     Some(Expr { nodes })
 }
 
-/// All ways to use an operator of `Class::Map`: attributes and operand types.
+/// All ways to use an operator of `Class::Elementwise`: attributes and operand types.
 fn uses(kind: Kind) -> Vec<(dnnc_ir::Op, Vec<Type>)> {
     let attrs: Vec<Vec<(&'static str, Attr)>> = match kind {
         Kind::Cast => Type::ALL
@@ -165,7 +165,7 @@ fn check_kind(kind: Kind) {
 
 #[test]
 fn every_operator_on_every_type() {
-    for kind in Kind::ALL.iter().copied().filter(|k| dnnc_ir::ops::def(*k).class == Class::Map) {
+    for kind in Kind::ALL.iter().copied().filter(|k| dnnc_ir::ops::def(*k).class == Class::Elementwise) {
         check_kind(kind);
     }
 }

@@ -38,13 +38,13 @@ fn attend(b: &mut Build, [q, k, val]: [Value; 3], how: Scores) -> Result<[Value;
     let (q, k, val) = (b.wide(q)?, b.wide(k)?, b.wide(val)?);
     let size = b.shape(q).last().copied().unwrap_or(1).max(1) as f64;
     let product = b.op(Kind::MatMul, [("trans_b", true.into())], &[q, k])?;
-    let mut scores = b.put(v(product) * how.scale.unwrap_or(1.0 / size.sqrt()))?;
+    let mut scores = b.emit(v(product) * how.scale.unwrap_or(1.0 / size.sqrt()))?;
     if how.softcap != 0.0 {
-        scores = b.put((v(scores) / how.softcap).tanh() * how.softcap)?;
+        scores = b.emit((v(scores) / how.softcap).tanh() * how.softcap)?;
     }
     if let Some(bias) = how.bias {
         let bias = b.cast(bias, b.elem(scores))?;
-        scores = b.put(v(scores) + bias)?;
+        scores = b.emit(v(scores) + bias)?;
     }
     let weights = match how.sink {
         None => b.on_axis(Kind::Softmax, scores, 3)?,
@@ -70,7 +70,7 @@ fn plus(b: &mut Build, bias: Option<Value>, more: Value) -> Result<Option<Value>
     match bias {
         Some(bias) => {
             let more = b.cast(more, b.elem(bias))?;
-            b.put(v(bias) + more).map(Some)
+            b.emit(v(bias) + more).map(Some)
         }
         None => Ok(Some(more)),
     }
@@ -86,12 +86,12 @@ fn mask_bias(b: &mut Build, mask: Value, batch: usize, len: usize, total: usize,
     };
     let allowed = match shape[..] {
         [n] if n == batch || n == 2 * batch || n == 3 * batch + 2 => {
-            let places = b.iota(total)?;
+            let positions = b.iota(total)?;
             let end = ends(b, 0)?;
-            let before = b.put(v(places).lt(end))?;
+            let before = b.emit(v(positions).lt(end))?;
             if n == 2 * batch {
                 let start = ends(b, batch)?;
-                b.put(v(start).le(places).and(before))?
+                b.emit(v(start).le(positions).and(before))?
             } else {
                 before
             }
@@ -105,21 +105,21 @@ fn mask_bias(b: &mut Build, mask: Value, batch: usize, len: usize, total: usize,
             b.reshape(mask, &[batch, 1, len, total])?
         }
         [n, 1, rows, s] if (n == batch || n == 1) && rows >= total && s >= total => {
-            // A square of all places: the rows of the queries are its last ones.
+            // A square of all positions: the rows of the queries are its last.
             let mask = b.slice_axis(mask, 2, total - len, len)?;
             let mask = b.slice_axis(mask, 3, 0, total)?;
             b.cast(mask, Type::Bool)?
         }
         _ => return invalid!("a mask {shape:?} for {batch} sequences of {len} queries and {total} keys"),
     };
-    b.put(v(allowed).select(0.0, filter))
+    b.emit(v(allowed).select(0.0, filter))
 }
 
-/// Queries see keys up to their own place only, which is behind those of the past.
+/// Queries attend to keys up to their own position only, which is after those of the past.
 fn causal_bias(b: &mut Build, past: usize, len: usize, total: usize) -> Result<Value> {
     let (rows, columns) = (b.iota(len)?, b.iota(total)?);
     let rows = b.reshape(rows, &[len, 1])?;
-    let allowed = b.put(v(columns).le(v(rows) + past as f64))?;
+    let allowed = b.emit(v(columns).le(v(rows) + past as f64))?;
     bias_of(b, allowed, Type::F32)
 }
 
@@ -139,7 +139,7 @@ fn attention(b: &mut Build, n: &Node) -> Outputs {
     }
     let product = matmul(b, x, w)?;
     let product = match bias {
-        Some(bias) => b.put(v(product) + bias)?,
+        Some(bias) => b.emit(v(product) + bias)?,
         None => product,
     };
     attention_of(b, n, product, &widths, [n.opt(3), n.opt(4), n.opt(5)])
@@ -151,7 +151,7 @@ fn quantised_attention(b: &mut Build, n: &Node) -> Outputs {
     let acc = integer_matmul(b, x, w, n.opt(6), n.opt(7))?;
     let (x_scale, w_scale) = (b.to_scalar(n.input(3)?)?, n.input(4)?);
     let w_scale = if count(&b.shape(w_scale))? == 1 { b.to_scalar(w_scale)? } else { w_scale };
-    let product = b.put(v(acc).cast(b.elem(x_scale)) * (v(x_scale) * w_scale) + n.input(2)?)?;
+    let product = b.emit(v(acc).cast(b.elem(x_scale)) * (v(x_scale) * w_scale) + n.input(2)?)?;
     let width = b.shape(product).last().copied().unwrap_or(0);
     if width % 3 != 0 {
         return invalid!("weights {} are not those of queries, keys and values", b.ty(w));
@@ -159,7 +159,7 @@ fn quantised_attention(b: &mut Build, n: &Node) -> Outputs {
     attention_of(b, n, product, &[width / 3; 3], [n.opt(5), n.opt(8), None])
 }
 
-/// Attention over queries, keys and values side by side; mask, past keys and values, and what is added to the scores may be missing.
+/// Attention over concatenated queries, keys and values; mask, past keys and values, and what is added to the scores may be missing.
 fn attention_of(b: &mut Build, n: &Node, product: Value, widths: &[usize], [mask, past, more]: [Option<Value>; 3]) -> Outputs {
     let n_heads = positive("attribute `num_heads`", n.req_int("num_heads")?)?;
     if n.flag("do_rotary", false)? {
@@ -200,7 +200,7 @@ fn attention_of(b: &mut Build, n: &Node, product: Value, widths: &[usize], [mask
     Ok(outputs)
 }
 
-/// Adds the pieces of one vector to queries, keys and values; those that come with heads have their bias already.
+/// Adds the parts of one vector to queries, keys and values; those that come with heads have their bias already.
 fn add_bias(b: &mut Build, bias: Option<Value>, parts: &mut [Value]) -> Result<()> {
     let Some(bias) = bias else { return Ok(()) };
     let mut start = 0;
@@ -210,7 +210,7 @@ fn add_bias(b: &mut Build, bias: Option<Value>, parts: &mut [Value]) -> Result<(
         let piece = b.slice_axis(bias, 0, start, width)?;
         start += width;
         if shape.len() == 3 {
-            *part = b.put(v(*part) + piece)?;
+            *part = b.emit(v(*part) + piece)?;
         }
     }
     Ok(())
@@ -261,7 +261,7 @@ fn multi_head_attention(b: &mut Build, n: &Node) -> Outputs {
     Ok(vec![y, k, val, weights])
 }
 
-/// One query a sequence, on keys that are given (cross attention) or kept in a buffer (self attention).
+/// One query per sequence, on keys that are given (cross attention) or kept in a buffer (self attention).
 fn decoder_attention(b: &mut Build, n: &Node) -> Outputs {
     let n_heads = positive("attribute `num_heads`", n.req_int("num_heads")?)?;
     if n.opt(8).is_some() || n.opt(9).is_some() {
@@ -313,7 +313,7 @@ fn decoder_attention(b: &mut Build, n: &Node) -> Outputs {
 
 /// Heads of keys shared by groups of queries, past keys in a buffer, rotary embeddings inside.
 ///
-/// Sequences may hold different numbers of keys: `before` says how many each had, new ones come behind.
+/// Sequences may hold different numbers of keys: `before` is how many each had; new ones follow.
 fn group_query_attention(b: &mut Build, n: &Node) -> Outputs {
     let query = n.input(0)?;
     let q_heads = positive("attribute `num_heads`", n.req_int("num_heads")?)?;
@@ -340,13 +340,13 @@ fn group_query_attention(b: &mut Build, n: &Node) -> Outputs {
     let before = if total == len {
         b.full(&[batch], Type::I64, 0.0)?
     } else {
-        // What is given is the place of the last key.
+        // The input is the position of the last key.
         let last = b.cast(n.input(5)?, Type::I64)?;
-        b.put(v(last) + (1.0 - len as f64))?
+        b.emit(v(last) + (1.0 - len as f64))?
     };
     let before = b.reshape(before, &[batch, 1])?;
     let steps = b.iota(len)?;
-    let places = b.put(v(before) + steps)?;
+    let positions = b.emit(v(before) + steps)?;
 
     let split = |b: &mut Build, x: Value, h: usize| heads(b, x, Some(h));
     let (mut q, mut k, val) = (split(b, q, q_heads)?, split(b, k, kv_heads)?, split(b, val, kv_heads)?);
@@ -356,10 +356,10 @@ fn group_query_attention(b: &mut Build, n: &Node) -> Outputs {
             // The first prompt starts where the first number says.
             Some(given) if total == len => {
                 let first = b.slice(given, &[0, 0], &[1, 1], &[1, 1])?;
-                b.put(v(first) + places)?
+                b.emit(v(first) + positions)?
             }
             Some(given) => given,
-            None => places,
+            None => positions,
         };
         let width = 2 * b.shape(tables[0]).last().copied().unwrap_or(0) as i64;
         let interleaved = n.flag("rotary_interleaved", false)?;
@@ -377,12 +377,12 @@ fn group_query_attention(b: &mut Build, n: &Node) -> Outputs {
     }
     let mut bias = None;
     let columns = b.iota(total)?;
-    let places = b.reshape(places, &[batch, 1, len, 1])?;
+    let positions = b.reshape(positions, &[batch, 1, len, 1])?;
     if n.flag("causal", true)? {
-        let mut allowed = b.put(v(columns).le(places))?;
+        let mut allowed = b.emit(v(columns).le(positions))?;
         let window = n.int("local_window_size", -1)?;
         if window > 0 {
-            allowed = b.put((v(places) - (window as f64 - 1.0)).le(columns).and(allowed))?;
+            allowed = b.emit((v(positions) - (window as f64 - 1.0)).le(columns).and(allowed))?;
         }
         bias = Some(bias_of(b, allowed, Type::F32)?);
     }
@@ -399,7 +399,7 @@ fn group_query_attention(b: &mut Build, n: &Node) -> Outputs {
     Ok(vec![y, present[0], present[1]])
 }
 
-/// A cache [B, H, room, D] of which each sequence has filled `before` [B, 1] places, with new rows behind them and zeros after.
+/// A cache [B, H, room, D] of which each sequence has filled `before` [B, 1] positions, followed by the new rows and zeros.
 fn cached(b: &mut Build, past: Option<Value>, new: Value, before: Value, room: usize) -> Result<Value> {
     let [batch, heads, len, size] = b.shape(new)[..] else { return invalid!("{} has not four axes", b.ty(new)) };
     let Some(past) = past else { return Ok(new) };
@@ -420,17 +420,17 @@ fn cached(b: &mut Build, past: Option<Value>, new: Value, before: Value, room: u
     // Place p is the past's before `before`, then one of the new ones, then 0.
     let nothing = zeros(b, 1)?;
     let all = b.concat(&[past, new, nothing], 2)?;
-    let places = b.iota(room)?;
-    let new_place = b.put(v(places) - before + held as f64)?;
+    let positions = b.iota(room)?;
+    let new_position = b.emit(v(positions) - before + held as f64)?;
     let beyond = (held + len) as f64;
-    let from = b.put(v(places).lt(before).select(places, v(new_place).min(beyond)))?;
+    let from = b.emit(v(positions).lt(before).select(positions, v(new_position).min(beyond)))?;
     let from = b.reshape(from, &[batch, 1, room, 1])?;
     let from = b.expand(from, &[batch, heads, room, size])?;
     b.op(Kind::GatherElements, [("axis", Attr::Int(2))], &[all, from])
 }
 
 fn rotary_embedding(b: &mut Build, n: &Node) -> Outputs {
-    let (x, places, cos, sin) = (n.input(0)?, n.input(1)?, n.input(2)?, n.input(3)?);
+    let (x, positions, cos, sin) = (n.input(0)?, n.input(1)?, n.input(2)?, n.input(3)?);
     let shape = b.shape(x);
     if n.num("scale", 1.0)? != 1.0 {
         return unsupported!("RotaryEmbedding with a scale");
@@ -444,14 +444,14 @@ fn rotary_embedding(b: &mut Build, n: &Node) -> Outputs {
         (true, heads) => Some(positive("attribute `num_heads`", heads)?),
     };
     let (batch, len) = if flat { (shape[0], shape[1]) } else { (shape[0], shape.get(2).copied().unwrap_or(0)) };
-    // One place is that of the first token of all sequences.
-    let places = if count(&b.shape(places))? == 1 && batch * len != 1 {
-        let (first, steps) = (b.to_scalar(places)?, b.iota(len)?);
+    // A single position is that of the first token of all sequences.
+    let positions = if count(&b.shape(positions))? == 1 && batch * len != 1 {
+        let (first, steps) = (b.to_scalar(positions)?, b.iota(len)?);
         let steps = b.reshape(steps, &[1, len])?;
-        b.put(v(first).cast(Type::I64) + steps)?
+        b.emit(v(first).cast(Type::I64) + steps)?
     } else {
-        b.reshape(places, &[batch, len])?
+        b.reshape(positions, &[batch, len])?
     };
-    let y = rotate(b, x, split, [cos, sin], Some(places), width, n.flag("interleaved", false)?)?;
+    let y = rotate(b, x, split, [cos, sin], Some(positions), width, n.flag("interleaved", false)?)?;
     one(if flat { joined(b, y) } else { Ok(y) })
 }

@@ -93,18 +93,18 @@ fn choose(b: &mut Build, scores: Value, weights: Value, k: usize, normalise: boo
         return invalid!("router weights {} for scores {}", b.ty(weights), b.ty(scores));
     }
     let best = b.op(Kind::TopK, [("axis", Attr::Int(1)), ("k", Attr::Int(k as i64)), ("largest", true.into())], &[scores])?;
-    let places = b.cast(best.result(1), Type::I64)?;
-    let places = b.reshape(places, &[tokens, k, 1])?;
+    let indices = b.cast(best.result(1), Type::I64)?;
+    let indices = b.reshape(indices, &[tokens, k, 1])?;
     let all = b.iota(experts)?;
-    let hits = b.put(v(places).eq(all).cast(Type::I32))?;
+    let hits = b.emit(v(indices).eq(all).cast(Type::I32))?;
     let hits = b.reduce(Kind::ReduceMax, hits, &[1], false)?;
     let chosen = b.cast(hits, Type::Bool)?;
-    let kept = b.put(v(chosen).select(weights, 0.0))?;
+    let kept = b.emit(v(chosen).select(weights, 0.0))?;
     if !normalise {
         return Ok((kept, chosen));
     }
     let sum = b.reduce(Kind::ReduceSum, kept, &[1], true)?;
-    Ok((b.put(v(kept) / sum)?, chosen))
+    Ok((b.emit(v(kept) / sum)?, chosen))
 }
 
 /// The answers of all experts to all tokens, those of a token's experts by weight.
@@ -122,7 +122,7 @@ fn mixture(b: &mut Build, n: &Node, [fc1, fc2, fc3]: [Option<Layer>; 3], kept: V
         let Some(bias) = layer.bias else { return Ok(y) };
         let bias = b.wide(bias)?;
         let bias = b.unsqueeze(bias, &[1])?;
-        b.put(v(y) + bias)
+        b.emit(v(y) + bias)
     };
     let hidden = dense(b, x, &fc1)?;
     let linear = fc3.map(|fc3| dense(b, x, &fc3)).transpose()?;
@@ -146,18 +146,18 @@ fn mixture(b: &mut Build, n: &Node, [fc1, fc2, fc3]: [Option<Layer>; 3], kept: V
             };
             let (alpha, beta) = (n.num("activation_alpha", 1.0)?, n.num("activation_beta", 0.0)?);
             let limit = n.num("swiglu_limit", f64::INFINITY)?;
-            let gate = b.put(v(gate).min(limit))?;
-            b.put(v(gate) * (v(gate) * alpha).sigmoid() * (v(linear).clamp(-limit, limit) + beta))?
+            let gate = b.emit(v(gate).min(limit))?;
+            b.emit(v(gate) * (v(gate) * alpha).sigmoid() * (v(linear).clamp(-limit, limit) + beta))?
         }
         (name, linear) => {
             let hidden = match name {
-                "relu" => b.put(v(hidden).relu())?,
-                "gelu" => b.put(v(hidden).gelu_tanh())?,
-                "silu" => b.put(v(hidden).silu())?,
+                "relu" => b.emit(v(hidden).relu())?,
+                "gelu" => b.emit(v(hidden).gelu_tanh())?,
+                "silu" => b.emit(v(hidden).silu())?,
                 "identity" => hidden,
                 other => return invalid!("attribute `activation_type` is {other:?}"),
             };
-            linear.map_or(Ok(hidden), |linear| b.put(v(hidden) * linear))?
+            linear.map_or(Ok(hidden), |linear| b.emit(v(hidden) * linear))?
         }
     };
     // [E, tokens, width]; what an expert says to a token that is not its own may be anything.
@@ -167,13 +167,13 @@ fn mixture(b: &mut Build, n: &Node, [fc1, fc2, fc3]: [Option<Layer>; 3], kept: V
         b.reshape(x, &[experts, tokens, 1])
     };
     let (kept, chosen) = (across(b, kept)?, across(b, chosen)?);
-    let parts = b.put(v(chosen).select(v(answers) * kept, 0.0))?;
+    let parts = b.emit(v(chosen).select(v(answers) * kept, 0.0))?;
     let sum = b.reduce(Kind::ReduceSum, parts, &[0], false)?;
     let sum = b.reshape(sum, &shape)?;
     b.cast(sum, ty)
 }
 
-/// Weights [E, out, in] from packed numbers with a scale and perhaps a zero point a row, or a block of a row.
+/// Weights [E, out, in] from packed numbers with a scale and perhaps a zero point per row, or per block of a row.
 fn plain_weights(b: &mut Build, n: &Node, weights: Value, scales: Value, zeros: Option<Value>, bits: usize) -> Result<Value> {
     let narrow = unpacked(b, weights, bits)?;
     let &[experts, rows, columns] = &b.shape(narrow)[..] else { return invalid!("weights {}", b.ty(weights)) };

@@ -7,7 +7,7 @@ use crate::ops::helpers::{Outputs, channels_first, count, one, positive};
 use crate::ops::linear::{gemm_product, matmul};
 use crate::ops::norm::{layer_norm_of, rms_norm_of};
 use crate::ops::row::{OpImport, microsoft};
-use crate::ops::{moving, reduce};
+use crate::ops::{movement, reduce};
 use dnnc_ir::{Kind, Type, Value};
 
 pub(crate) const OPS: &[OpImport] = &[
@@ -34,8 +34,8 @@ pub(crate) const OPS: &[OpImport] = &[
     }),
     microsoft("BiasSplitGelu", bias_split_gelu),
     microsoft("BiasAdd", |b, n| {
-        let sum = b.put(v(n.input(0)?) + n.input(1)?)?;
-        one(b.put(v(sum) + n.input(2)?))
+        let sum = b.emit(v(n.input(0)?) + n.input(1)?)?;
+        one(b.emit(v(sum) + n.input(2)?))
     }),
     microsoft("BiasSoftmax", bias_softmax),
     microsoft("LayerNormalization", |b, n| layer_norm_of(b, n, n.input(0)?, n.input(1)?, n.opt(2), 1e-5)),
@@ -59,9 +59,9 @@ pub(crate) const OPS: &[OpImport] = &[
         let axis = crate::build::axis(b.need_i64(n.input(1)?)?, b.rank(x) + 1)?;
         one(b.unsqueeze(x, &[axis]))
     }),
-    microsoft("Trilu", moving::trilu),
-    microsoft("Pad", moving::pad),
-    microsoft("Range", moving::range),
+    microsoft("Trilu", movement::trilu),
+    microsoft("Pad", movement::pad),
+    microsoft("Range", movement::range),
     microsoft("ReduceSumInteger", |b, n| {
         let x = b.cast(n.input(0)?, Type::I32)?;
         let axes = crate::build::axes(&n.req_ints("axes")?, b.rank(x))?;
@@ -82,9 +82,9 @@ fn biased(b: &mut Build, x: Value, bias: Option<Value>, f: impl FnOnce(Expr) -> 
     let mut wide = b.wide(x)?;
     if let Some(bias) = bias {
         let bias = b.cast(bias, b.elem(wide))?;
-        wide = b.put(v(wide) + bias)?;
+        wide = b.emit(v(wide) + bias)?;
     }
-    let y = b.put(f(v(wide)))?;
+    let y = b.emit(f(v(wide)))?;
     b.cast(y, ty)
 }
 
@@ -111,13 +111,13 @@ fn activated(b: &mut Build, n: &Node, x: Value) -> Result<Value> {
         "Clip" => v(x).clamp(parameter(0, alpha, f64::NEG_INFINITY)?, parameter(1, beta, f64::INFINITY)?),
         other => return unsupported!("the activation `{other}`"),
     };
-    b.put(y)
+    b.emit(y)
 }
 
 fn fused_conv(b: &mut Build, n: &Node) -> Outputs {
     let mut y = convolution(b, n, n.input(0)?, n.input(1)?, n.opt(2))?;
     if let Some(sum) = n.opt(3) {
-        y = b.put(v(y) + sum)?;
+        y = b.emit(v(y) + sum)?;
     }
     one(activated(b, n, y))
 }
@@ -126,7 +126,7 @@ fn fused_conv(b: &mut Build, n: &Node) -> Outputs {
 fn nhwc_conv(b: &mut Build, n: &Node) -> Outputs {
     let y = channels_first(b, n.input(0)?, true, |b, x| convolution(b, n, x, n.input(1)?, n.opt(2)))?;
     let y = match n.opt(3) {
-        Some(sum) => b.put(v(y) + sum)?,
+        Some(sum) => b.emit(v(y) + sum)?,
         None => y,
     };
     one(activated(b, n, y))
@@ -166,17 +166,17 @@ fn fused_matmul(b: &mut Build, n: &Node) -> Result<Value> {
     };
     match n.num("alpha", 1.0)? {
         1.0 => Ok(z),
-        alpha => b.put(v(z) * alpha),
+        alpha => b.emit(v(z) * alpha),
     }
 }
 
 fn bias_split_gelu(b: &mut Build, n: &Node) -> Outputs {
-    let sum = b.put(v(n.input(0)?) + n.input(1)?)?;
+    let sum = b.emit(v(n.input(0)?) + n.input(1)?)?;
     let last = b.rank(sum) - 1;
     let half = b.shape(sum)[last] / 2;
     let (left, right) = (b.slice_axis(sum, last, 0, half)?, b.slice_axis(sum, last, half, half)?);
     let gate = biased(b, right, None, |x| x.gelu())?;
-    one(b.put(v(left) * gate))
+    one(b.emit(v(left) * gate))
 }
 
 /// softmax(data + bias), the bias repeated along outer axes or along those before `axis`.
@@ -193,7 +193,7 @@ fn bias_softmax(b: &mut Build, n: &Node) -> Outputs {
         let new: Vec<usize> = (at..at + missing).collect();
         bias = b.unsqueeze(bias, &new)?;
     }
-    let sum = b.put(v(x) + bias)?;
+    let sum = b.emit(v(x) + bias)?;
     if b.shape(sum) != shape {
         return invalid!("a bias {given:?} does not broadcast to {shape:?}");
     }
@@ -209,9 +209,9 @@ fn simplified_layer_norm(b: &mut Build, n: &Node) -> Outputs {
 /// Normalises input + skip (+ bias), which is also the fourth result.
 fn skip_layer_norm(b: &mut Build, n: &Node, centred: bool) -> Outputs {
     let (gamma, beta, bias) = (n.input(2)?, if centred { n.opt(3) } else { None }, if centred { n.opt(4) } else { n.opt(3) });
-    let mut sum = b.put(v(n.input(0)?) + n.input(1)?)?;
+    let mut sum = b.emit(v(n.input(0)?) + n.input(1)?)?;
     if let Some(bias) = bias {
-        sum = b.put(v(sum) + bias)?;
+        sum = b.emit(v(sum) + bias)?;
     }
     if !centred {
         // The second and third result hold what training needs; nothing reads them at inference.
@@ -229,10 +229,10 @@ fn embed_layer_norm(b: &mut Build, n: &Node) -> Outputs {
     embeddings(b, n, tables, n.opt(7), n.opt(8))
 }
 
-/// The sum of the embeddings of words, places and segments, normalised: tables of the three, scale and shift.
+/// The sum of the embeddings of words, positions and segments, normalised: tables of the three, scale and bias.
 pub(super) fn embeddings(b: &mut Build, n: &Node, tables: [Option<Value>; 5], mask: Option<Value>, at: Option<Value>) -> Outputs {
     let (ids, segments) = (n.input(0)?, n.opt(1));
-    let [Some(words), Some(places), segment_table, Some(gamma), Some(beta)] = tables else { return invalid!("a table is missing") };
+    let [Some(words), Some(positions), segment_table, Some(gamma), Some(beta)] = tables else { return invalid!("a table is missing") };
     let [batch, len] = b.shape(ids)[..] else { return invalid!("ids {}: [batch, length] is expected", b.ty(ids)) };
     let look_up = |b: &mut Build, table: Value, ids: Value| -> Result<Value> {
         let ids = b.cast(ids, Type::I64)?;
@@ -246,13 +246,13 @@ pub(super) fn embeddings(b: &mut Build, n: &Node, tables: [Option<Value>; 5], ma
             b.reshape(at, &[1, len])?
         }
     };
-    let place = look_up(b, places, at)?;
-    let mut sum = b.put(v(word) + place)?;
+    let position = look_up(b, positions, at)?;
+    let mut sum = b.emit(v(word) + position)?;
     if let Some(table) = segment_table {
         // Without segments all tokens are of the first.
         let segments = segments.unwrap_or_else(|| b.i64(0));
         let segment = look_up(b, table, segments)?;
-        sum = b.put(v(sum) + segment)?;
+        sum = b.emit(v(sum) + segment)?;
     }
     let y = layer_norm_of(b, n, sum, gamma, Some(beta), SKIP_EPSILON)?[0];
     // The mask index is the number of tokens of each sequence.
@@ -286,7 +286,7 @@ fn group_norm(b: &mut Build, n: &Node, x: Value) -> Outputs {
     let (gamma, beta) = (b.cast(n.input(1)?, b.elem(y))?, b.cast(n.input(2)?, b.elem(y))?);
     let (gamma, beta) = (b.channels(y, gamma)?, b.channels(y, beta)?);
     let scaled = v(y) * gamma + beta;
-    let y = b.put(match n.req_int("activation")? {
+    let y = b.emit(match n.req_int("activation")? {
         0 => scaled,
         1 => scaled.silu(),
         other => return unsupported!("GroupNorm with activation={other}"),
@@ -297,32 +297,32 @@ fn group_norm(b: &mut Build, n: &Node, x: Value) -> Outputs {
 
 fn skip_group_norm(b: &mut Build, n: &Node) -> Outputs {
     let (x, mut skip) = (n.input(0)?, n.input(3)?);
-    // The skip may hold one number a channel and sample.
+    // The skip may hold one number per channel and sample.
     if let (&[batch, channels], 4) = (&b.shape(skip)[..], b.rank(x)) {
         skip = b.reshape(skip, &[batch, 1, 1, channels])?;
     }
-    let mut sum = b.put(v(x) + skip)?;
+    let mut sum = b.emit(v(x) + skip)?;
     if let Some(bias) = n.opt(4) {
-        sum = b.put(v(sum) + bias)?;
+        sum = b.emit(v(sum) + bias)?;
     }
     Ok(vec![group_norm(b, n, sum)?[0], sum])
 }
 
 fn is_all_finite(b: &mut Build, n: &Node) -> Outputs {
     let (no_inf, no_nan) = (n.flag("isinf_only", false)?, n.flag("isnan_only", false)?);
-    let mut wrong = b.konst(dnnc_ir::Tensor::with_type(dnnc_ir::TensorType::new(Type::Bool, []), &[0u8]));
+    let mut wrong = b.constant(dnnc_ir::Tensor::with_type(dnnc_ir::TensorType::new(Type::Bool, []), &[0u8]));
     for x in n.all_inputs()? {
         let here = match (no_inf, no_nan) {
             (true, _) => v(x).is_inf(),
             (_, true) => v(x).is_nan(),
             _ => Expr::Op(Kind::Or, vec![], vec![v(x).is_inf(), v(x).is_nan()]),
         };
-        let here = b.put(here)?;
+        let here = b.emit(here)?;
         let found = reduce::how_many(b, here)?;
         let none = b.i64(0);
-        wrong = b.put(Expr::Op(Kind::Or, vec![], vec![v(wrong), v(none).lt(found)]))?;
+        wrong = b.emit(Expr::Op(Kind::Or, vec![], vec![v(wrong), v(none).lt(found)]))?;
     }
-    one(b.put(v(wrong).not()))
+    one(b.emit(v(wrong).not()))
 }
 
 /// Distances between the rows of two matrices.
@@ -332,11 +332,11 @@ fn cdist(b: &mut Build, n: &Node) -> Outputs {
         return invalid!("distances between {} and {}", b.ty(x), b.ty(y));
     }
     let (x, y) = (b.unsqueeze(x, &[1])?, b.unsqueeze(y, &[0])?);
-    let square = b.put((v(x) - y) * (v(x) - y))?;
+    let square = b.emit((v(x) - y) * (v(x) - y))?;
     let sum = b.reduce(Kind::ReduceSum, square, &[2], false)?;
     match n.string("metric", "sqeuclidean")? {
         "sqeuclidean" => Ok(vec![sum]),
-        "euclidean" => one(b.put(v(sum).sqrt())),
+        "euclidean" => one(b.emit(v(sum).sqrt())),
         other => unsupported!("CDist with metric={other:?}"),
     }
 }
@@ -351,8 +351,8 @@ fn complex_mul(b: &mut Build, n: &Node, sign: f64) -> Outputs {
         parts.extend([b.slice_axis(x, last, 0, 1)?, b.slice_axis(x, last, 1, 1)?]);
     }
     let [a, c, d, e] = parts[..] else { return invalid!("two tensors are needed") };
-    let real = b.put(v(a) * d - v(c) * e * sign)?;
-    let imaginary = b.put(v(c) * d + v(a) * e * sign)?;
+    let real = b.emit(v(a) * d - v(c) * e * sign)?;
+    let imaginary = b.emit(v(c) * d + v(a) * e * sign)?;
     let last = b.rank(real) - 1;
     one(b.concat(&[real, imaginary], last))
 }

@@ -18,9 +18,9 @@ pub(crate) const OPS: &[OpImport] = &[
     microsoft("QLinearGlobalAveragePool", |b, n| pooled(b, n, |b, x| pool::global(b, x, Kind::ReduceMean))),
     microsoft("QLinearLeakyRelu", |b, n| {
         let alpha = n.num("alpha", 0.01)?;
-        unary(b, n, |b, x| b.put(v(x).lt(0.0).select(v(x) * alpha, x)))
+        unary(b, n, |b, x| b.emit(v(x).lt(0.0).select(v(x) * alpha, x)))
     }),
-    microsoft("QLinearSigmoid", |b, n| unary(b, n, |b, x| b.put(v(x).sigmoid()))),
+    microsoft("QLinearSigmoid", |b, n| unary(b, n, |b, x| b.emit(v(x).sigmoid()))),
     microsoft("QLinearSoftmax", qlinear_softmax),
     microsoft("QLinearReduceMean", qlinear_reduce_mean),
     microsoft("QLinearConcat", qlinear_concat),
@@ -121,7 +121,7 @@ fn qlinear_reduce_mean(b: &mut Build, n: &Node) -> Outputs {
     })
 }
 
-/// Scale and zero point of the result, then three inputs a part.
+/// Scale and zero point of the result, then three inputs per part.
 fn qlinear_concat(b: &mut Build, n: &Node) -> Outputs {
     if n.inputs.len() < 5 || n.inputs.len() % 3 != 2 {
         return invalid!("{} inputs", n.inputs.len());
@@ -165,18 +165,18 @@ fn qgemm(b: &mut Build, n: &Node) -> Outputs {
     let (x, w) = (turn(b, x, "transA")?, turn(b, w, "transB")?);
     let mut acc = integer_matmul(b, x, w, n.opt(2), n.opt(5))?;
     if let Some(bias) = n.opt(6) {
-        acc = b.put(v(acc) + bias)?;
+        acc = b.emit(v(acc) + bias)?;
     }
     let alpha = n.num("alpha", 1.0)?;
     let x_scale = b.to_scalar(n.input(1)?)?;
     let w_scale = spread(b, acc, n.input(4)?, 1, 0)?;
-    let mut factor = b.put(v(x_scale) * alpha * w_scale)?;
-    let Some(y_scale) = n.opt(7) else { return one(b.put(v(acc).cast(Type::F32) * factor)) };
+    let mut factor = b.emit(v(x_scale) * alpha * w_scale)?;
+    let Some(y_scale) = n.opt(7) else { return one(b.emit(v(acc).cast(Type::F32) * factor)) };
     let y_scale = b.to_scalar(y_scale)?;
-    factor = b.put(v(factor) / y_scale)?;
+    factor = b.emit(v(factor) / y_scale)?;
     let zero = n.opt(8).map(|z| b.to_scalar(z)).transpose()?;
     let to = zero.map_or(b.elem(x), |z| b.elem(z));
-    let real = b.put(v(acc).cast(Type::F32) * factor)?;
+    let real = b.emit(v(acc).cast(Type::F32) * factor)?;
     one(requantize(b, real, zero, to, true))
 }
 
@@ -188,7 +188,7 @@ fn mul_integer(b: &mut Build, n: &Node) -> Outputs {
             Some(zero) => {
                 let zero = b.to_scalar(zero)?;
                 let zero = b.cast(zero, Type::I32)?;
-                b.put(v(x) - zero)?
+                b.emit(v(x) - zero)?
             }
             None => x,
         });
@@ -201,9 +201,9 @@ fn scaled_matmul(b: &mut Build, x: [Value; 3], w: Value, w_scale: Value, w_zero:
     let [x, x_scale, x_zero] = x;
     let acc = integer_matmul(b, x, w, Some(x_zero), w_zero)?;
     let w_scale = if count(&b.shape(w_scale))? == 1 { b.to_scalar(w_scale)? } else { w_scale };
-    let mut y = b.put(v(acc).cast(b.elem(x_scale)) * (v(x_scale) * w_scale))?;
+    let mut y = b.emit(v(acc).cast(b.elem(x_scale)) * (v(x_scale) * w_scale))?;
     if let Some(bias) = bias {
-        y = b.put(v(y) + bias)?;
+        y = b.emit(v(y) + bias)?;
     }
     Ok(y)
 }
@@ -223,7 +223,7 @@ fn dynamic_quantize_matmul(b: &mut Build, n: &Node) -> Outputs {
     one(scaled_matmul(b, [x, scale, zero], n.input(1)?, n.input(2)?, n.opt(3), n.opt(4)))
 }
 
-/// Numbers of `bits` bits, the lowest first in each byte, one a byte: [.., n] bytes as [.., n·8/bits].
+/// Numbers of `bits` bits, the lowest first in each byte, unpacked to one per byte: [.., n] bytes as [.., n·8/bits].
 pub(super) fn unpacked(b: &mut Build, x: Value, bits: usize) -> Result<Value> {
     let mut shape = b.shape(x);
     if bits == 8 || shape.is_empty() {
@@ -240,11 +240,11 @@ pub(super) fn unpacked(b: &mut Build, x: Value, bits: usize) -> Result<Value> {
         let numbers: Vec<u8> = t.bytes().iter().flat_map(|byte| (0..per).map(move |i| byte >> (i * bits) & mask)).collect();
         shape[last] *= per;
         let ty = if bits == 4 { Type::U4 } else { Type::U2 };
-        return Ok(b.konst(Tensor::with_type(TensorType::new(ty, shape), &numbers)));
+        return Ok(b.constant(Tensor::with_type(TensorType::new(ty, shape), &numbers)));
     }
     let column = b.unsqueeze(x, &[last + 1])?;
     let shifts: Vec<u8> = (0..per as u8).map(|i| i * bits as u8).collect();
-    let shifts = b.konst(Tensor::new([per], &shifts));
+    let shifts = b.constant(Tensor::new([per], &shifts));
     let moved = b.binary(Kind::Shr, column, shifts)?;
     let mask = b.scalar(Type::U8, f64::from((1u32 << bits) - 1));
     let low = b.binary(Kind::And, moved, mask)?;
@@ -293,7 +293,7 @@ fn matmul_nbits(b: &mut Build, n: &Node) -> Outputs {
     };
     let weights = if b.elem(zeros).is_float() {
         let (wide, scales) = (b.cast(narrow, b.elem(scales))?, scales);
-        b.put((v(wide) - zeros) * scales)?
+        b.emit((v(wide) - zeros) * scales)?
     } else {
         dequantize(b, narrow, scales, Some(zeros))?
     };
@@ -307,12 +307,12 @@ fn matmul_nbits(b: &mut Build, n: &Node) -> Outputs {
         b.op(Kind::MatMul, [("trans_b", true.into())], &[x, weights])?
     };
     one(match n.opt(5) {
-        Some(bias) => b.put(v(y) + bias),
+        Some(bias) => b.emit(v(y) + bias),
         None => Ok(y),
     })
 }
 
-/// An LSTM whose weights [D, I, 4H] are quantised, one scale a direction or one a column.
+/// An LSTM whose weights [D, I, 4H] are quantised, one scale per direction or per column.
 fn dynamic_quantize_lstm(b: &mut Build, n: &Node) -> Outputs {
     let mut weights = |w: usize, scale: usize| -> Result<Value> {
         let (w, scale, zero) = (n.input(w)?, n.input(scale)?, n.opt(scale + 1));
@@ -351,8 +351,8 @@ fn gather_block_quantized(b: &mut Build, n: &Node) -> Outputs {
     let (gather, quantise) = (n.axis("gather_axis", 0, rank)?, n.axis("quantize_axis", 1, rank)?);
     let idx = b.index(idx, b.shape(data)[gather])?;
     let y = b.gather(data, idx, gather)?;
-    // Along the axis of the blocks, a place has the scale of its block.
-    let block_idx = if gather == quantise { b.put(v(idx) / block as f64)? } else { idx };
+    // Along the axis of the blocks, an element has the scale of its block.
+    let block_idx = if gather == quantise { b.emit(v(idx) / block as f64)? } else { idx };
     let scale = b.gather(scales, block_idx, gather)?;
     let zero = match zeros {
         Some(zeros) => {
@@ -369,14 +369,14 @@ fn gather_block_quantized(b: &mut Build, n: &Node) -> Outputs {
     if gather == quantise {
         return one(dequantize(b, y, scale, zero));
     }
-    // The axes of the indices stand where the gathered axis was.
+    // The axes of the indices take the place of the gathered axis.
     let at = if quantise > gather { quantise + b.rank(idx) - 1 } else { quantise } as i64;
     let scale = spread(b, y, scale, at, block as i64)?;
     let zero = zero.map(|z| if b.rank(z) == 0 { Ok(z) } else { spread(b, y, z, at, block as i64) }).transpose()?;
     one(dequantize(b, y, scale, zero))
 }
 
-/// A · Wᵀ for W [N, K] of 4-bit numbers in blocks with one factor each; the numbers are places in a table (FP4 or NF4).
+/// A · Wᵀ for W [N, K] of 4-bit numbers in blocks with one factor each; the numbers are indices into a table (FP4 or NF4).
 fn matmul_bnb4(b: &mut Build, n: &Node) -> Outputs {
     let (x, w, factors) = (n.input(0)?, n.input(1)?, n.input(2)?);
     let block = positive("attribute `block_size`", n.req_int("block_size")?)?;
@@ -401,15 +401,15 @@ fn matmul_bnb4(b: &mut Build, n: &Node) -> Outputs {
         return invalid!("weights {} and factors {} for {rows} rows of {k}", b.ty(w), b.ty(factors));
     }
     let numbers = b.slice_axis(numbers, 0, 0, total)?;
-    let places = b.cast(numbers, Type::I64)?;
-    let table = b.konst(Tensor::new([16], &table));
-    let real = b.gather(table, places, 0)?;
+    let indices = b.cast(numbers, Type::I64)?;
+    let table = b.constant(Tensor::new([16], &table));
+    let real = b.gather(table, indices, 0)?;
     let factors = b.reshape(factors, &[blocks, 1])?;
     let factors = b.expand(factors, &[blocks, block])?;
     let factors = b.reshape(factors, &[blocks * block])?;
     let factors = b.slice_axis(factors, 0, 0, total)?;
     let factors = b.cast(factors, Type::F32)?;
-    let weights = b.put(v(real) * factors)?;
+    let weights = b.emit(v(real) * factors)?;
     let weights = b.cast(weights, b.elem(x))?;
     if n.flag("transB", true)? {
         let weights = b.reshape(weights, &[rows, k])?;

@@ -1,7 +1,7 @@
-//! Siblings in one: convolutions, or products with matrices, of one value as one with the weights of all, and slices of its result.
+//! Horizontal fusion: convolutions or matmuls that share an input become one with concatenated weights, followed by slices.
 //!
-//! A rule of many left sides that share an operand is no pattern of one class, so it is code. Only the operand and constants
-//! are needed by the one, so it makes no circle. It pays for all siblings together or not at all: extraction is told the set.
+//! A rule of many left sides that share an operand is no pattern of one class, so it is code. The fused operator needs only the operand and
+//! constants, so it makes no cycle. It pays for all members together or not at all: extraction is told the set.
 
 use crate::fact::Classes;
 use crate::language::{Build, Imported, Range, full_ranges, slice_attrs};
@@ -12,48 +12,50 @@ use dnnc_ir::{Class, Kind, Op, TensorType};
 use egg::Id;
 use indexmap::IndexMap;
 
-/// One of some siblings.
-struct Sibling {
-    /// What the convolution or product is known as.
+/// One of the operators to be fused.
+struct Member {
+    /// Name of the convolution or matmul.
     name: String,
     /// Weights, and the bias if there is one.
     weights: Id,
     bias: Option<Id>,
-    /// The class that a slice of the merged result is to be equal to.
+    /// The class that a slice of the fused result is equal to.
     result: Id,
 }
 
-/// What siblings have in common: the operand, the operator, sizes of the weights but for the outputs, and the function after it.
-type Family = (Id, OpRef, Vec<usize>, bool, Option<OpRef>);
+/// What members have in common: operand, operator, sizes of the weights without the outputs, whether a bias may be added, and the element-wise
+/// operator that follows.
+type Key = (Id, OpRef, Vec<usize>, bool, Option<OpRef>);
 
-/// Merges siblings; answers for each family which classes would take which slices.
-pub fn siblings(imported: &mut Imported, options: &Options) -> Vec<Vec<(Id, Term)>> {
+/// Adds the fused operators; for each, which classes would take which slices of it.
+pub fn fuse(imported: &mut Imported, options: &Options) -> Vec<Vec<(Id, Term)>> {
     if options.precise {
         return vec![];
     }
     let g = &imported.classes;
-    let mut families: IndexMap<Family, Vec<Sibling>> = IndexMap::new();
+    let mut groups: IndexMap<Key, Vec<Member>> = IndexMap::new();
     for class in g.classes() {
         for term in &class.nodes {
-            let sibling = match term.kind() {
+            let member = match term.kind() {
                 Some(Kind::Conv) => convolution(imported, class.id, term),
                 Some(Kind::MatMul) => product(imported, class.id, term),
                 _ => None,
             };
-            if let Some((family, sibling)) = sibling {
-                families.entry(family).or_default().push(sibling);
+            if let Some((key, member)) = member {
+                groups.entry(key).or_default().push(member);
             }
         }
     }
     let mut joint = Vec::new();
-    for (family, members) in families {
-        // Results lie at whole blocks, so that slices of packed results are slices of blocks; the last may end inside one.
+    for (key, candidates) in groups {
+        // Each result begins at a multiple of the block, so that slices of packed results are slices of blocks; the last may end inside one.
         let block = imported.classes.analysis.block;
-        let outputs = |g: &Classes, s: &Sibling| g.shape(s.weights)[output_axis(&family.1)];
-        let (mut chosen, rest): (Vec<_>, Vec<_>) = members.into_iter().partition(|s| outputs(&imported.classes, s).is_multiple_of(block));
+        let outputs = |g: &Classes, s: &Member| g.shape(s.weights)[output_axis(&key.1)];
+        let (mut chosen, rest): (Vec<_>, Vec<_>) =
+            candidates.into_iter().partition(|s| outputs(&imported.classes, s).is_multiple_of(block));
         chosen.extend(rest.into_iter().next());
         if chosen.len() > 1
-            && let Ok(set) = merge(&mut imported.classes, &family, &chosen)
+            && let Ok(set) = merge(&mut imported.classes, &key, &chosen)
         {
             joint.push(set);
         }
@@ -79,20 +81,20 @@ fn only_user(imported: &Imported, id: Id) -> Option<(Id, &Term)> {
 /// The unary element-wise operator that follows a class, and its class.
 fn function(imported: &Imported, id: Id) -> (Option<OpRef>, Id) {
     match only_user(imported, id) {
-        Some((user, term)) if term.children.len() == 1 && term.op().is_some_and(|op| op.def.class == Class::Map) => {
+        Some((user, term)) if term.children.len() == 1 && term.op().is_some_and(|op| op.def.class == Class::Elementwise) => {
             (term.op().cloned(), user)
         }
         _ => (None, id),
     }
 }
 
-/// Parts of a concatenation are better made where they belong than sliced and copied.
+/// Operands of a concatenation are better written into it directly than sliced and copied.
 fn is_part(imported: &Imported, id: Id) -> bool {
     let g = &imported.classes;
     g[id].parents().any(|p| g[g.find(p)].nodes.iter().any(|t| t.kind() == Some(Kind::Concat)))
 }
 
-fn convolution(imported: &Imported, id: Id, term: &Term) -> Option<(Family, Sibling)> {
+fn convolution(imported: &Imported, id: Id, term: &Term) -> Option<(Key, Member)> {
     let g = &imported.classes;
     let (op, weights) = (term.op()?.clone(), term.children[1]);
     let bias = term.children.get(2).copied();
@@ -100,10 +102,10 @@ fn convolution(imported: &Imported, id: Id, term: &Term) -> Option<(Family, Sibl
     let plain = op.attrs.int("groups") == 1 && op.attrs.int("block") == 0 && g.constant(weights) && bias.is_none_or(|b| g.constant(b));
     let (after, result) = function(imported, id);
     let shape = g.shape(weights)[1..].to_vec();
-    (plain && !is_part(imported, result)).then(|| ((term.children[0], op, shape, true, after), Sibling { name, weights, bias, result }))
+    (plain && !is_part(imported, result)).then(|| ((term.children[0], op, shape, true, after), Member { name, weights, bias, result }))
 }
 
-fn product(imported: &Imported, id: Id, term: &Term) -> Option<(Family, Sibling)> {
+fn product(imported: &Imported, id: Id, term: &Term) -> Option<(Key, Member)> {
     let g = &imported.classes;
     let (op, weights) = (term.op()?.clone(), term.children[1]);
     let name = g[id].data.name(term.kind()).to_string();
@@ -120,34 +122,34 @@ fn product(imported: &Imported, id: Id, term: &Term) -> Option<(Family, Sibling)
     let (sum, bias) = row.map_or((id, None), |(user, b)| (user, Some(b)));
     let (after, result) = function(imported, sum);
     let inner = vec![shape[1 - output_axis(&op)]];
-    (!is_part(imported, result)).then(|| ((term.children[0], op, inner, bias.is_some(), after), Sibling { name, weights, bias, result }))
+    (!is_part(imported, result)).then(|| ((term.children[0], op, inner, bias.is_some(), after), Member { name, weights, bias, result }))
 }
 
-fn merge(g: &mut Classes, (x, op, _, biased, after): &Family, siblings: &[Sibling]) -> Result<Vec<(Id, Term)>, Mismatch> {
+fn merge(g: &mut Classes, (x, op, _, biased, after): &Key, members: &[Member]) -> Result<Vec<(Id, Term)>, Mismatch> {
     let axis = output_axis(op);
-    let names: Vec<&str> = siblings.iter().map(|s| s.name.as_str()).filter(|n| !n.is_empty()).collect();
+    let names: Vec<&str> = members.iter().map(|s| s.name.as_str()).filter(|n| !n.is_empty()).collect();
     g.analysis.origin = if names.is_empty() { vec![] } else { vec![(op.kind(), names.join(" + ").into())] };
-    let made = build(g, x, op, *biased, after.as_ref(), siblings, axis);
+    let made = build(g, x, op, *biased, after.as_ref(), members, axis);
     g.analysis.origin.clear();
     made
 }
 
-/// The merged operator, and a slice of it for each sibling.
+/// The fused operator, and a slice of its result for each member.
 fn build(
     g: &mut Classes,
     x: &Id,
     op: &OpRef,
     biased: bool,
     after: Option<&OpRef>,
-    siblings: &[Sibling],
+    members: &[Member],
     axis: usize,
 ) -> Result<Vec<(Id, Term)>, Mismatch> {
-    let parts: Vec<Id> = siblings.iter().map(|s| s.weights).collect();
+    let parts: Vec<Id> = members.iter().map(|s| s.weights).collect();
     let weights = g.concat(axis, &parts)?;
     let mut bias = None;
-    if biased && siblings.iter().any(|s| s.bias.is_some()) {
-        let mut parts = Vec::with_capacity(siblings.len());
-        for s in siblings {
+    if biased && members.iter().any(|s| s.bias.is_some()) {
+        let mut parts = Vec::with_capacity(members.len());
+        for s in members {
             let none = TensorType::new(g.elem(s.weights), [g.shape(s.weights)[axis]]);
             parts.push(s.bias.unwrap_or_else(|| g.tensor(dnnc_ir::Tensor::zeros(none))));
         }
@@ -167,15 +169,15 @@ fn build(
     let shape = g.shape(y).to_vec();
     let along = if op.kind() == Kind::Conv { 1 } else { shape.len() - 1 };
     let mut start = 0;
-    let mut set = Vec::with_capacity(siblings.len());
-    for s in siblings {
+    let mut set = Vec::with_capacity(members.len());
+    for s in members {
         let size = g.shape(s.weights)[axis];
         let mut ranges = full_ranges(&shape);
         ranges[along] = Range { start, size, step: 1 };
         start += size;
         let slice = OpRef::new(Op::new(Kind::Slice, slice_attrs(&ranges)).expect("the row of `slice`"));
         let made = g.apply(&slice, &[y])?;
-        g.analysis.rule = "siblings in one";
+        g.analysis.rule = "horizontal fusion";
         g.union(s.result, made);
         set.push((s.result, Term { head: Head::Op(slice), children: vec![y] }));
     }

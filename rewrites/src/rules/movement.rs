@@ -1,4 +1,4 @@
-//! Transposes, reshapes, slices, concatenations: cancelled, combined, moved to where they meet.
+//! Data movement: transposes, reshapes, slices and concatenations are cancelled, combined, and moved outwards until they meet.
 
 use super::table::{Check, Make, named, rules};
 use crate::fact::Classes;
@@ -9,67 +9,67 @@ use crate::term::{OpRef, Term};
 use dnnc_ir::{Attr, Kind, Op};
 use egg::Id;
 
-named! { #[doc = "Conditions."] CHECK: Check; same_rank, order_kept, only_ones_move, only_last_axes, no_padding, constant_pads, copies_all }
+named! { #[doc = "Conditions."] CHECK: Check; same_rank, identity_order, only_unit_axes_move, only_last_axes, no_padding, constant_pads, copies_all }
 named! {
     #[doc = "Helpers."]
     MAKE: Make;
-    on_parts, reordered, outside, reshaped, after, transposed, reduced, on_axis, flip_a, flip_b, pads_before, slice_before, dropped, reshaped_as, slice_of_slice, slice_of_concat, joined, flattened, padded_twice,
-    of_transposed, slice_of_gather, sole
+    on_parts, transposed_vector, pad_of_reshape, reshaped, composed_order, transposed, reduced, on_axis, flip_a, flip_b, pads_before, slice_before, dropped, reshaped_as, slice_of_slice, slice_of_concat, joined_slices, flattened, padded_twice,
+    of_transposed, slice_of_gather, unchanged
 }
 
 rules! {
-    #[doc = "Transposes, reshapes, slices, concatenations: cancelled, combined, moved outwards to where they meet."]
-    MOVING;
-    "transpose to the same order" : (transpose[p] x)                                  => x                                              if order_kept(p)
-    "transpose of transpose"      : (transpose[p] (transpose[q] x))                   => (transpose[after(p, q)] x)
-    "transpose moves only ones"   : (transpose[p] x)                                  => (reshaped_as p x)                              if only_ones_move(p, x)
-    "reshape to the same shape"   : (reshape[p] x)                                    => (sole p x)
-    "reshape of reshape"          : (reshape[p] (reshape x))                          => (reshape[p] x)
-    "expand to the same shape"    : (expand[p] x)                                     => (sole p x)
-    "expand of expand"            : (expand[p] (expand x))                            => (expand[p] x)
-    "left operand broadcasts"     : (map[f] (expand x) y)                             => (map[f] x y)
-    "right operand broadcasts"    : (map[f] x (expand y))                             => (map[f] x y)
-    "condition broadcasts"        : (select (expand c) x y)                           => (select c x y)
-    "first choice broadcasts"     : (select c (expand x) y)                           => (select c x y)
-    "second choice broadcasts"    : (select c x (expand y))                           => (select c x y)
-    "function of transpose"       : (map[f] (transpose[p] x))                         => (transpose[p] (map[f] x))
-    "operator on transposes"      : (map[f] (transpose[p] x) (transpose[p] y))        => (transpose[p] (map[f] x y))                    if same_rank(x, y)
-    "operator with constant"      : (map[f] (transpose[p] x) c)                       => (transpose[p] (map[f] x (transposed p c)))     if constant(c), varying(x)
-    "operator on constant"        : (map[f] c (transpose[p] x))                       => (transpose[p] (map[f] (transposed p c) x))     if constant(c), varying(x)
-    "operator with vector"        : (map[f] (transpose[p] x) y)                       => (transpose[p] (map[f] x (reordered p y)))        if varying(x, y)
-    "operator on vector"          : (map[f] y (transpose[p] x))                       => (transpose[p] (map[f] (reordered p y) x))        if varying(x, y)
-    "reshape of pad"              : (reshape[p] (pad[q] x z))                         => (outside p q x z)
-    "function of reshape"         : (map[f] (reshape[p] x))                           => (reshape[p] (map[f] x))
-    "operator on reshapes"        : (map[f] (reshape[p] x) (reshape[p] y))            => (reshape[p] (map[f] x y))                      if same(x, y)
-    "reshape with constant"       : (map[f] (reshape[p] x) c)                         => (reshape[p] (map[f] x (reshaped p x c)))       if constant(c), varying(x)
-    "reshape on constant"         : (map[f] c (reshape[p] x))                         => (reshape[p] (map[f] (reshaped p x c) x))       if constant(c), varying(x)
-    "sum of transpose"            : (reduce_sum[r] (transpose[p] x))                  => (reduced r p x)
-    "mean of transpose"           : (reduce_mean[r] (transpose[p] x))                 => (reduced r p x)
-    "maximum of transpose"        : (reduce_max[r] (transpose[p] x))                  => (reduced r p x)
-    "minimum of transpose"        : (reduce_min[r] (transpose[p] x))                  => (reduced r p x)
-    "softmax of transpose"        : (softmax[s] (transpose[p] x))                     => (transpose[p] (softmax[on_axis(s, p)] x))
-    "sum that drops axes"         : (reduce_sum[r] x)                                 => (dropped r x)
-    "mean that drops axes"        : (reduce_mean[r] x)                                => (dropped r x)
-    "maximum that drops axes"     : (reduce_max[r] x)                                 => (dropped r x)
-    "minimum that drops axes"     : (reduce_min[r] x)                                 => (dropped r x)
-    "resample of transpose"       : (resample[r] (transpose[p] x) i w)                => (transpose[p] (resample[on_axis(r, p)] x i w))
-    "pad of transpose"            : (pad[q] (transpose[p] x) z)                       => (transpose[p] (pad[pads_before(q, p)] x z))
-    "slice of transpose"          : (slice[s] (transpose[p] x))                       => (transpose[p] (slice[slice_before(s, p)] x))
-    "concat of transposes"        : (concat[c] ..xs)                                  => (of_transposed c xs)
-    "transpose into left"         : (matmul[p] (transpose[q] a) b)                    => (matmul[flip_a(p)] a b)                        if only_last_axes(q)
-    "transpose into right"        : (matmul[p] a (transpose[q] b))                    => (matmul[flip_b(p)] a b)                        if only_last_axes(q)
-    "function of concat"          : (map[f] (concat[c] ..xs))                         => (on_parts f c xs)
-    "slice of everything"         : (slice[p] x)                                      => x                                              if copies_all(p, x)
-    "slice of slice"              : (slice[p] (slice[q] x))                           => (slice[slice_of_slice(p, q)] x)
-    "slice of concat"             : (slice[p] (concat[q] ..xs))                       => (slice_of_concat p q xs)
-    "concat of pieces"            : (concat[p] ..xs)                                  => (joined p xs)
-    "concat of concat"            : (concat[p] ..xs)                                  => (flattened p xs)
-    "pad with nothing"            : (pad[p] x z)                                      => x                                              if no_padding(p)
-    "pad of pad"                  : (pad[p] (pad[q] x z) z)                           => (pad[padded_twice(p, q)] x z)                  if constant_pads(p, q)
-    "gather of a range"           : (gather[p] x i)                                   => (slice_of_gather p x i)                        if constant(i)
+    #[doc = "Data movement: transposes, reshapes, slices and concatenations are cancelled, combined, and moved outwards until they meet."]
+    MOVEMENT;
+    "transpose to the same order"            : (transpose[p] x)                                   => x                                                         if identity_order(p)
+    "transpose of transpose"                 : (transpose[p] (transpose[q] x))                    => (transpose[composed_order(p, q)] x)
+    "transpose of unit axes as reshape"      : (transpose[p] x)                                   => (reshaped_as p x)                                         if only_unit_axes_move(p, x)
+    "reshape to the same shape"              : (reshape[p] x)                                     => (unchanged p x)
+    "reshape of reshape"                     : (reshape[p] (reshape x))                           => (reshape[p] x)
+    "expand to the same shape"               : (expand[p] x)                                      => (unchanged p x)
+    "expand of expand"                       : (expand[p] (expand x))                             => (expand[p] x)
+    "implicit broadcast, left operand"       : (elementwise[f] (expand x) y)                      => (elementwise[f] x y)
+    "implicit broadcast, right operand"      : (elementwise[f] x (expand y))                      => (elementwise[f] x y)
+    "implicit broadcast, condition"          : (select (expand c) x y)                            => (select c x y)
+    "implicit broadcast, first choice"       : (select c (expand x) y)                            => (select c x y)
+    "implicit broadcast, second choice"      : (select c x (expand y))                            => (select c x y)
+    "element-wise of transpose"              : (elementwise[f] (transpose[p] x))                  => (transpose[p] (elementwise[f] x))
+    "element-wise of two transposes"         : (elementwise[f] (transpose[p] x) (transpose[p] y)) => (transpose[p] (elementwise[f] x y))                       if same_rank(x, y)
+    "element-wise of transpose and constant" : (elementwise[f] (transpose[p] x) c)                => (transpose[p] (elementwise[f] x (transposed p c)))        if constant(c), non_constant(x)
+    "element-wise of constant and transpose" : (elementwise[f] c (transpose[p] x))                => (transpose[p] (elementwise[f] (transposed p c) x))        if constant(c), non_constant(x)
+    "element-wise of transpose and vector"   : (elementwise[f] (transpose[p] x) y)                => (transpose[p] (elementwise[f] x (transposed_vector p y))) if non_constant(x, y)
+    "element-wise of vector and transpose"   : (elementwise[f] y (transpose[p] x))                => (transpose[p] (elementwise[f] (transposed_vector p y) x)) if non_constant(x, y)
+    "reshape of pad"                         : (reshape[p] (pad[q] x z))                          => (pad_of_reshape p q x z)
+    "element-wise of reshape"                : (elementwise[f] (reshape[p] x))                    => (reshape[p] (elementwise[f] x))
+    "element-wise of two reshapes"           : (elementwise[f] (reshape[p] x) (reshape[p] y))     => (reshape[p] (elementwise[f] x y))                         if same(x, y)
+    "element-wise of reshape and constant"   : (elementwise[f] (reshape[p] x) c)                  => (reshape[p] (elementwise[f] x (reshaped p x c)))          if constant(c), non_constant(x)
+    "element-wise of constant and reshape"   : (elementwise[f] c (reshape[p] x))                  => (reshape[p] (elementwise[f] (reshaped p x c) x))          if constant(c), non_constant(x)
+    "sum of transpose"                       : (reduce_sum[r] (transpose[p] x))                   => (reduced r p x)
+    "mean of transpose"                      : (reduce_mean[r] (transpose[p] x))                  => (reduced r p x)
+    "maximum of transpose"                   : (reduce_max[r] (transpose[p] x))                   => (reduced r p x)
+    "minimum of transpose"                   : (reduce_min[r] (transpose[p] x))                   => (reduced r p x)
+    "softmax of transpose"                   : (softmax[s] (transpose[p] x))                      => (transpose[p] (softmax[on_axis(s, p)] x))
+    "sum that drops axes"                    : (reduce_sum[r] x)                                  => (dropped r x)
+    "mean that drops axes"                   : (reduce_mean[r] x)                                 => (dropped r x)
+    "maximum that drops axes"                : (reduce_max[r] x)                                  => (dropped r x)
+    "minimum that drops axes"                : (reduce_min[r] x)                                  => (dropped r x)
+    "resample of transpose"                  : (resample[r] (transpose[p] x) i w)                 => (transpose[p] (resample[on_axis(r, p)] x i w))
+    "pad of transpose"                       : (pad[q] (transpose[p] x) z)                        => (transpose[p] (pad[pads_before(q, p)] x z))
+    "slice of transpose"                     : (slice[s] (transpose[p] x))                        => (transpose[p] (slice[slice_before(s, p)] x))
+    "concat of transposes"                   : (concat[c] ..xs)                                   => (of_transposed c xs)
+    "transpose into left matmul operand"     : (matmul[p] (transpose[q] a) b)                     => (matmul[flip_a(p)] a b)                                   if only_last_axes(q)
+    "transpose into right matmul operand"    : (matmul[p] a (transpose[q] b))                     => (matmul[flip_b(p)] a b)                                   if only_last_axes(q)
+    "element-wise of concat"                 : (elementwise[f] (concat[c] ..xs))                  => (on_parts f c xs)
+    "full slice"                             : (slice[p] x)                                       => x                                                         if copies_all(p, x)
+    "slice of slice"                         : (slice[p] (slice[q] x))                            => (slice[slice_of_slice(p, q)] x)
+    "slice of concat"                        : (slice[p] (concat[q] ..xs))                        => (slice_of_concat p q xs)
+    "concat of adjacent slices"              : (concat[p] ..xs)                                   => (joined_slices p xs)
+    "nested concat"                          : (concat[p] ..xs)                                   => (flattened p xs)
+    "pad of zero width"                      : (pad[p] x z)                                       => x                                                         if no_padding(p)
+    "pad of pad"                             : (pad[p] (pad[q] x z) z)                            => (pad[padded_twice(p, q)] x z)                             if constant_pads(p, q)
+    "gather of a range as slice"             : (gather[p] x i)                                    => (slice_of_gather p x i)                                   if constant(i)
 }
 
-fn order_kept(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+fn identity_order(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let perm = args[0].op().attrs.ints("perm");
     if perm.iter().enumerate().all(|(i, &p)| i as i64 == p) { Ok(()) } else { Err(no_match("the order changes")) }
 }
@@ -78,7 +78,7 @@ fn same_rank(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     if g.shape(args[0].id()).len() == g.shape(args[1].id()).len() { Ok(()) } else { Err(no_match("the numbers of axes differ")) }
 }
 
-fn only_ones_move(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+fn only_unit_axes_move(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let shape = g.shape(args[1].id());
     let kept: Vec<i64> = args[0].op().attrs.ints("perm").iter().copied().filter(|&p| shape[p as usize] != 1).collect();
     if kept.is_sorted() { Ok(()) } else { Err(no_match("an axis longer than 1 moves")) }
@@ -110,7 +110,7 @@ fn made(kind: Kind, attrs: impl IntoIterator<Item = (&'static str, Attr)>) -> Re
 }
 
 /// Transpose `p` of transpose `q`.
-fn after(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+fn composed_order(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, q) = (args[0].op().attrs.ints("perm"), args[1].op().attrs.ints("perm"));
     made(Kind::Transpose, [("perm", Attr::from(p.iter().map(|&i| q[i as usize]).collect::<Vec<_>>()))])
 }
@@ -123,11 +123,11 @@ fn reshaped_as(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
 }
 
 /// `x` itself if it has the shape already.
-fn sole(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+fn unchanged(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     if args[0].op().attrs.sizes("shape") == g.shape(args[1].id()) { Ok(args[1].clone()) } else { Err(no_match("the shape changes")) }
 }
 
-/// A function of a concatenation as one of each part, which may then run on the registers of the kernel that makes the part.
+/// An element-wise operator of a concatenation as one of each part, which may then be fused into the kernel that makes the part.
 fn on_parts(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let mut parts = Vec::new();
     for &x in args[2].ids() {
@@ -136,17 +136,17 @@ fn on_parts(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(g.apply(args[1].op(), &parts)?))
 }
 
-/// As [`transposed`], for a value of which at most one axis is longer than 1: its bytes do not move.
-fn reordered(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// As [`transposed`], for a value of which at most one axis is longer than 1: its elements keep their order.
+fn transposed_vector(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     if g.shape(args[1].id()).iter().filter(|&&n| n != 1).count() > 1 {
         return Err(no_match("the other operand would have to be transposed"));
     }
     transposed(g, args)
 }
 
-/// A reshape of something padded that only adds or takes away ones: as padding of the reshaped.
-fn outside(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
-    const NOT: Mismatch = no_match("the reshape does more than add or take away ones");
+/// A reshape of a padded value that only adds or removes unit axes, as padding of the reshaped value.
+fn pad_of_reshape(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+    const NOT: Mismatch = no_match("the reshape does more than add or remove unit axes");
     let (to, q, x, z) = (args[0].op().attrs.sizes("shape"), args[1].op(), args[2].id(), args[3].id());
     let from = g.shape(x).to_vec();
     let pads = q.attrs.ints("pads");
@@ -167,7 +167,7 @@ fn outside(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(g.apply(&q.with("pads", [begins, ends].concat()), &[x, z])?))
 }
 
-/// A constant operand of something reshaped by `p`, as operand of what was not: when the reshape only adds or takes away ones.
+/// A constant combined with a value reshaped by `p`, reshaped to be combined with the value before: if `p` only adds or removes unit axes.
 fn reshaped(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (shape, from, c) = (args[0].op().attrs.sizes("shape"), g.shape(args[1].id()).to_vec(), args[2].id());
     let own = g.shape(c).to_vec();
@@ -176,7 +176,7 @@ fn reshaped(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     }
     let long = |s: &[usize]| s.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
     if own.len() > shape.len() || long(&shape) != long(&from) {
-        return Err(no_match("the reshape does more than add or take away ones"));
+        return Err(no_match("the reshape does more than add or remove unit axes"));
     }
     let missing = shape.len() - own.len();
     let mut sizes = (0..shape.len()).filter(|&i| shape[i] != 1).map(|i| if i < missing { 1 } else { own[i - missing] });
@@ -193,7 +193,7 @@ fn inverse(perm: &[usize]) -> Vec<usize> {
     inverse
 }
 
-/// A constant operand of something transposed by `p`, as operand of what was not.
+/// A constant combined with a value transposed by `p`, transposed to be combined with the value before.
 fn transposed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, c) = (args[0].op(), args[1].id());
     let perm = p.attrs.sizes("perm");
@@ -210,7 +210,7 @@ fn transposed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(g.transpose(c, &inverse(&perm))?))
 }
 
-/// Reduction `r` of transpose `p` of x: the reduction first, then what is left in order.
+/// Reduction `r` of transpose `p` of x: the reduction first, then a transpose of the axes that are left.
 fn reduced(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (r, perm, x) = (args[0].op(), args[1].op().attrs.sizes("perm"), args[2].id());
     let mut axes: Vec<i64> = r.attrs.sizes("axes").iter().map(|&a| perm[a] as i64).collect();
@@ -225,7 +225,7 @@ fn reduced(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(g.transpose(inner, &order)?))
 }
 
-/// The operator along the axis that transpose `args[1]` moved to its own.
+/// The operator along the axis that transpose `args[1]` moves to the operator's axis.
 fn on_axis(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (s, perm) = (args[0].op(), args[1].op().attrs.ints("perm"));
     Ok(Arg::Op(s.with("axis", perm[s.attrs.size("axis")])))
@@ -243,7 +243,7 @@ fn dropped(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(g.reshape(kept, &shape)?))
 }
 
-/// Numbers an axis of what transpose `perm` gives, as those of what it takes.
+/// One number per axis of the result of transpose `perm`, reordered for the axes of its operand.
 fn before(values: &[i64], perm: &[usize]) -> Vec<i64> {
     let mut source = vec![0; perm.len()];
     perm.iter().zip(values).for_each(|(&p, &v)| source[p] = v);
@@ -276,13 +276,13 @@ fn slice_of_slice(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, q) = (&args[0].op().attrs, &args[1].op().attrs);
     let sizes = p.ints("sizes");
     let each = |f: &dyn Fn(usize) -> i64| (0..sizes.len()).map(f).collect::<Vec<i64>>();
-    // An empty slice may name any start, one of an element any step: neither is multiplied.
+    // The start of an empty slice and the step of one element mean nothing: neither is multiplied.
     let starts = each(&|i| if sizes[i] == 0 { 0 } else { q.ints("starts")[i] + p.ints("starts")[i] * q.ints("steps")[i] });
     let steps = each(&|i| if sizes[i] < 2 { 1 } else { p.ints("steps")[i] * q.ints("steps")[i] });
     made(Kind::Slice, [("starts", Attr::from(starts)), ("sizes", p.get("sizes").clone()), ("steps", Attr::from(steps))])
 }
 
-/// A slice that lies within one part of a concatenation, or is whole parts of it.
+/// A slice inside one part of a concatenation, or of consecutive complete parts.
 fn slice_of_concat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, axis) = (args[0].op(), args[1].op().attrs.size("axis"));
     let (start, size, step) = (p.attrs.ints("starts")[axis], p.attrs.ints("sizes")[axis], p.attrs.ints("steps")[axis]);
@@ -298,7 +298,7 @@ fn slice_of_concat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
             return Ok(Arg::Value(g.apply(&p.with("starts", starts), &[x])?));
         }
         if start == begin {
-            // Whole parts from here on?
+            // Complete parts from here on?
             let mut end = begin;
             let parts: Vec<Id> = args[2].ids()[i..]
                 .iter()
@@ -312,10 +312,10 @@ fn slice_of_concat(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
             if covered != size {
                 return Err(no_match("the slice cuts a part"));
             }
-            let whole = g.apply(args[1].op(), &parts)?;
+            let joined = g.apply(args[1].op(), &parts)?;
             let mut starts = p.attrs.ints("starts").to_vec();
             starts[axis] = 0;
-            return Ok(Arg::Value(g.apply(&p.with("starts", starts), &[whole])?));
+            return Ok(Arg::Value(g.apply(&p.with("starts", starts), &[joined])?));
         }
         begin += length;
     }
@@ -327,8 +327,8 @@ pub fn node(g: &Classes, x: Id, kind: Kind) -> Option<&Term> {
     g[x].nodes.iter().find(|t| t.kind() == Some(kind))
 }
 
-/// Neighbouring slices of one value put together again.
-fn joined(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+/// Adjacent slices of one value joined again.
+fn joined_slices(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, xs) = (args[0].op(), args[1].ids());
     let axis = p.attrs.size("axis");
     if let [x] = xs {
@@ -343,7 +343,7 @@ fn joined(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
         }
     }
     if parts.len() == xs.len() {
-        return Err(no_match("no two parts are neighbours in one value"));
+        return Err(no_match("no two parts are adjacent in one value"));
     }
     match parts.as_slice() {
         [one] => Ok(Arg::Value(*one)),
@@ -351,7 +351,7 @@ fn joined(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     }
 }
 
-/// The slice that is slices `a` and `b` together, if they are neighbours along `axis` in one value.
+/// The slice that is slices `a` and `b` together, if they are adjacent along `axis` in one value.
 fn adjacent(g: &Classes, a: Id, b: Id, axis: usize) -> Option<(Id, OpRef)> {
     let slices = |x: Id| g[x].nodes.iter().filter(|t| t.kind() == Some(Kind::Slice));
     for left in slices(a) {
@@ -370,10 +370,10 @@ fn adjacent(g: &Classes, a: Id, b: Id, axis: usize) -> Option<(Id, OpRef)> {
     None
 }
 
-/// Parts that are concatenations along the same axis, spelled out.
+/// Parts that are concatenations along the same axis, replaced by their own parts.
 fn flattened(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, xs) = (args[0].op(), args[1].ids());
-    // A part that is read elsewhere, too, exists as it is.
+    // A part with other readers is computed anyway.
     let inner = |x: Id| {
         if g[x].data.shared {
             None
@@ -391,13 +391,13 @@ fn flattened(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Value(g.apply(p, &parts)?))
 }
 
-/// A concatenation of values that are all transposed alike.
+/// A concatenation of values that are all transposed in the same way.
 fn of_transposed(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (c, xs) = (args[0].op(), args[1].ids());
     let first = node(g, xs[0], Kind::Transpose).and_then(Term::op).cloned().ok_or(no_match("a part is not transposed"))?;
     let source = |x: Id| g[x].nodes.iter().find(|t| t.op() == Some(&first)).map(|t| t.children[0]);
     let sources: Option<Vec<Id>> = xs.iter().map(|&x| source(x)).collect();
-    let sources = sources.ok_or(no_match("the parts are not all transposed alike"))?;
+    let sources = sources.ok_or(no_match("the parts are not all transposed in the same way"))?;
     let inner = g.apply(&c.with("axis", first.attrs.ints("perm")[c.attrs.size("axis")]), &sources)?;
     Ok(Arg::Value(g.apply(&first, &[inner])?))
 }
@@ -408,7 +408,7 @@ fn padded_twice(_: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     Ok(Arg::Op(p.with("pads", sum)))
 }
 
-/// A gather at known, evenly spaced places is a slice.
+/// A gather at known, evenly spaced indices is a slice.
 fn slice_of_gather(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x, i) = (args[0].op(), args[1].id(), args[2].id());
     let index = g[i].data.value.clone().filter(|t| t.ty().ty == dnnc_ir::Type::I64).ok_or(no_match("the indices are not known"))?;

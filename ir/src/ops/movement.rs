@@ -1,4 +1,4 @@
-//! Operators that only move elements, to places known beforehand; they take every type.
+//! Data movement: operators that only move elements, to positions that do not depend on data; they take every type.
 
 use super::check::{self, Types, ensure};
 use super::data::{self, Results, with_bits};
@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 use crate::types::{TensorType, broadcast};
 
 /// A row of the family: kind, meaning, arity, attributes, shape rule, reference.
-macro_rules! moving {
+macro_rules! movement {
     ($kind:ident, $doc:literal, $inputs:expr, $attrs:expr, $infer:expr, $eval:expr) => {
         OpDef {
             kind: Kind::$kind,
@@ -36,7 +36,7 @@ pub const ROWS: &[OpDef] = &[
         eval: |attrs, x| Ok(vec![x[0].reshaped(attrs.sizes("shape"))]),
         work: nothing,
     },
-    moving!(
+    movement!(
         Transpose,
         "Axis i of the result is axis `perm`[i] of x.",
         Arity::Exactly(1),
@@ -44,8 +44,8 @@ pub const ROWS: &[OpDef] = &[
         transpose,
         eval_transpose
     ),
-    moving!(Expand, "x broadcast to exactly `shape`.", Arity::Exactly(1), &[("shape", AttrKind::Ints)], expand, eval_expand),
-    moving!(
+    movement!(Expand, "x broadcast to exactly `shape`.", Arity::Exactly(1), &[("shape", AttrKind::Ints)], expand, eval_expand),
+    movement!(
         Slice,
         "Element i of each axis is x[start + i·step], i < size; steps may be negative.",
         Arity::Exactly(1),
@@ -53,8 +53,15 @@ pub const ROWS: &[OpDef] = &[
         slice,
         eval_slice
     ),
-    moving!(Concat, "The inputs one after the other along `axis`.", Arity::AtLeast(1), &[("axis", AttrKind::Int(0))], concat, eval_concat),
-    moving!(
+    movement!(
+        Concat,
+        "The inputs one after the other along `axis`.",
+        Arity::AtLeast(1),
+        &[("axis", AttrKind::Int(0))],
+        concat,
+        eval_concat
+    ),
+    movement!(
         Pad,
         "x with `pads` more elements at the begin of each axis, then at the end of each: the value of the second input, or x \
          mirrored without its edge (reflect), its edge, or x repeated (wrap).",
@@ -63,7 +70,7 @@ pub const ROWS: &[OpDef] = &[
         pad,
         eval_pad
     ),
-    moving!(
+    movement!(
         Pack,
         "Axis `axis` of C in blocks as a new last axis: [N, C, H, W] → [N, ⌈C/block⌉, H, W, block]; elements past C are 0.",
         Arity::Exactly(1),
@@ -71,7 +78,7 @@ pub const ROWS: &[OpDef] = &[
         pack,
         eval_pack
     ),
-    moving!(
+    movement!(
         Unpack,
         "The inverse of pack: the last axis of `block` goes back into `axis`, of which the first `size` elements are kept.",
         Arity::Exactly(1),
@@ -223,17 +230,17 @@ fn eval_pad(attrs: &Attrs, x: &[Tensor]) -> Results {
     let ty = TensorType::new(x[0].ty().ty, shape);
     with_bits!(ty.ty, T => {
         let mut out = vec![x[1].values::<T>()[0]; ty.len()];
-        data::place(&mut out, &to, start, x[0].values::<T>(), &data::strides(x[0].shape()), x[0].shape());
+        data::copy_box(&mut out, &to, start, x[0].values::<T>(), &data::strides(x[0].shape()), x[0].shape());
         Ok(vec![Tensor::with_type(ty, &out)])
     })
 }
 
-/// Padding with elements of `x` itself: each axis is read at other places, one after the other.
+/// Padding with elements of `x` itself, one axis after the other.
 fn mirrored(x: &Tensor, shape: &[usize], begins: &[usize], mode: &str) -> Tensor {
     let mut padded = x.clone();
     for axis in (0..shape.len()).filter(|&axis| shape[axis] != x.shape()[axis]) {
         let size = x.shape()[axis] as isize;
-        let place = |i: isize| match mode {
+        let index = |i: isize| match mode {
             "edge" => i.clamp(0, size - 1),
             "wrap" => i.rem_euclid(size),
             _ => {
@@ -242,8 +249,8 @@ fn mirrored(x: &Tensor, shape: &[usize], begins: &[usize], mode: &str) -> Tensor
                 if i < size { i } else { 2 * size - 2 - i }
             }
         };
-        let places: Vec<usize> = (0..shape[axis] as isize).map(|i| place(i - begins[axis] as isize) as usize).collect();
-        padded = data::take(&padded, axis, &places);
+        let indices: Vec<usize> = (0..shape[axis] as isize).map(|i| index(i - begins[axis] as isize) as usize).collect();
+        padded = data::take(&padded, axis, &indices);
     }
     padded
 }
@@ -276,7 +283,7 @@ fn eval_pack(attrs: &Attrs, x: &[Tensor]) -> Results {
     with_bits!(ty.ty, T => {
         let mut out = vec![T::default(); ty.len()];
         blocks(x[0].shape(), axis, block, |unpacked, packed, part| {
-            data::place(&mut out, &to, packed, &x[0].values::<T>()[unpacked as usize..], &from, part);
+            data::copy_box(&mut out, &to, packed, &x[0].values::<T>()[unpacked as usize..], &from, part);
         });
         Ok(vec![Tensor::with_type(ty, &out)])
     })
@@ -289,7 +296,7 @@ fn eval_unpack(attrs: &Attrs, x: &[Tensor]) -> Results {
     with_bits!(ty.ty, T => {
         let mut out = vec![T::default(); ty.len()];
         blocks(&ty.shape, axis, block, |unpacked, packed, part| {
-            data::place(&mut out, &to, unpacked, &x[0].values::<T>()[packed as usize..], &from, part);
+            data::copy_box(&mut out, &to, unpacked, &x[0].values::<T>()[packed as usize..], &from, part);
         });
         Ok(vec![Tensor::with_type(ty, &out)])
     })

@@ -1,6 +1,6 @@
-//! Conditions and helpers that every theme uses.
+//! Conditions and helpers that rules of several topics use.
 
-use super::table::{Check, Make, named};
+use super::table::{Check, named};
 use crate::fact::Classes;
 use crate::fact::exact_f64s;
 use crate::language::Build;
@@ -9,16 +9,15 @@ use crate::pattern::Arg;
 use crate::term::OpRef;
 use dnnc_ir::{Attr, Kind, Op};
 
-named! { #[doc = "Conditions."] CHECK: Check; constant, varying, real, relaxed, loose, exact_reciprocal, same, positive, splat, f32 }
-named! { #[doc = "Helpers."] MAKE: Make; range }
+named! { #[doc = "Conditions."] CHECK: Check; constant, non_constant, real, finite_math, reassociation, exact_reciprocal, same, positive, splat, f32, keeps_axes, is_vector }
 
 /// Every argument is known when the model is compiled.
 fn constant(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     if args.iter().flat_map(Arg::ids).all(|&x| g.constant(x)) { Ok(()) } else { Err(no_match("an operand is not constant")) }
 }
 
-/// No argument is constant: for rules that would chase their tail on constants.
-fn varying(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+/// No argument is constant: for rules that would not terminate on constants.
+fn non_constant(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     if args.iter().flat_map(Arg::ids).any(|&x| g.constant(x)) { Err(no_match("an operand is constant")) } else { Ok(()) }
 }
 
@@ -33,13 +32,13 @@ fn f32(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
 }
 
 /// The user allows rules that hold for finite numbers only.
-fn relaxed(g: &Classes, _: &[Arg]) -> Result<(), Mismatch> {
-    if g.analysis.options.relaxed { Ok(()) } else { Err(near_miss("it holds for finite numbers only: needs `relaxed`")) }
+fn finite_math(g: &Classes, _: &[Arg]) -> Result<(), Mismatch> {
+    if g.analysis.options.finite_math() { Ok(()) } else { Err(near_miss("it holds for finite numbers only: needs `--relaxed`")) }
 }
 
-/// The user does not insist on the rounding of the model as written.
-fn loose(g: &Classes, _: &[Arg]) -> Result<(), Mismatch> {
-    if g.analysis.options.precise { Err(near_miss("it rounds differently, and `precise` was asked for")) } else { Ok(()) }
+/// Floating-point reassociation is allowed: results may be rounded differently than the model as written.
+fn reassociation(g: &Classes, _: &[Arg]) -> Result<(), Mismatch> {
+    if g.analysis.options.precise { Err(near_miss("it rounds differently, which `--precise` forbids")) } else { Ok(()) }
 }
 
 /// Every element is one known number.
@@ -56,10 +55,10 @@ fn exact_reciprocal(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
         _ => return Err(near_miss("the divisor is not a known constant")),
     };
     let exact = |v: &f64| v.is_normal() && v.to_bits() << 12 == 0 && v.abs() < 1e30 && v.abs() > 1e-30;
-    if g.analysis.options.relaxed || values.iter().all(exact) {
+    if g.analysis.options.finite_math() || values.iter().all(exact) {
         Ok(())
     } else {
-        Err(near_miss("the reciprocal of the divisor is rounded: needs `relaxed`"))
+        Err(near_miss("the reciprocal of the divisor is rounded: needs `--relaxed`"))
     }
 }
 
@@ -73,13 +72,14 @@ fn positive(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     if args.iter().all(|x| g.splat(x.id()).is_some_and(|v| v > 0.0)) { Ok(()) } else { Err(no_match("an operand is not a number above 0")) }
 }
 
-/// Attributes of `clamp` from two numbers.
-fn range(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
-    let number = |a: &Arg| match a {
-        Arg::Number(v) => Ok(*v),
-        other => g.splat(other.id()).ok_or(near_miss("a bound is not one constant number")),
-    };
-    clamp(number(&args[0])?, number(&args[1])?)
+/// The reduction keeps its axes, with one element each.
+fn keeps_axes(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args[0].op().attrs.flag("keepdims") { Ok(()) } else { Err(no_match("the reduction drops its axes")) }
+}
+
+/// The values have one axis.
+fn is_vector(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    if args.iter().all(|a| g.shape(a.id()).len() == 1) { Ok(()) } else { Err(no_match("the indices have more than one axis")) }
 }
 
 /// The operator that clamps to a range.

@@ -1,4 +1,4 @@
-//! Operators that move data: shapes, slices, paddings, tables of constants.
+//! Data movement: shapes, slices, padding, tables of constants.
 
 use super::expr::v;
 use super::helpers::{Outputs, count, one, positive, size, sizes};
@@ -193,17 +193,17 @@ fn slice(b: &mut Build, n: &Node) -> Outputs {
     for (i, &a) in list.iter().enumerate() {
         let a = axis(a, shape.len())?;
         let d = shape[a] as i64;
-        let place = |p: i64, lo: i64, hi: i64| if p < 0 { p.saturating_add(d) } else { p }.clamp(lo, hi.max(lo));
+        let clamped = |p: i64, lo: i64, hi: i64| if p < 0 { p.saturating_add(d) } else { p }.clamp(lo, hi.max(lo));
         let step = steps[i];
         let len = match step {
             0 => return invalid!("a step of 0"),
             1.. => {
-                from[a] = place(starts[i], 0, d);
-                (place(ends[i], 0, d) - from[a]).max(0).unsigned_abs().div_ceil(step.unsigned_abs())
+                from[a] = clamped(starts[i], 0, d);
+                (clamped(ends[i], 0, d) - from[a]).max(0).unsigned_abs().div_ceil(step.unsigned_abs())
             }
             _ => {
-                from[a] = place(starts[i], 0, d - 1);
-                (from[a].min(d - 1) - place(ends[i], -1, d - 1)).max(0).unsigned_abs().div_ceil(step.unsigned_abs())
+                from[a] = clamped(starts[i], 0, d - 1);
+                (from[a].min(d - 1) - clamped(ends[i], -1, d - 1)).max(0).unsigned_abs().div_ceil(step.unsigned_abs())
             }
         };
         to[a] = len as usize;
@@ -334,15 +334,15 @@ fn image(b: &Build, x: Value) -> Result<[usize; 4]> {
 fn shape(b: &mut Build, n: &Node) -> Outputs {
     let shape: Vec<i64> = b.shape(n.input(0)?).iter().map(|&d| d as i64).collect();
     let rank = shape.len() as i64;
-    let place = |p: i64| if p < 0 { p.saturating_add(rank) } else { p }.clamp(0, rank) as usize;
-    let (start, end) = (place(n.int("start", 0)?), place(n.int("end", rank)?));
+    let clamped = |p: i64| if p < 0 { p.saturating_add(rank) } else { p }.clamp(0, rank) as usize;
+    let (start, end) = (clamped(n.int("start", 0)?), clamped(n.int("end", rank)?));
     Ok(vec![b.i64s(shape.get(start..end).unwrap_or_default())])
 }
 
 fn constant_of_shape(b: &mut Build, n: &Node) -> Outputs {
     let value = match n.tensor("value")? {
         Some(t) if t.len() != 1 => return invalid!("attribute `value` has {} elements", t.len()),
-        Some(t) => b.konst(t),
+        Some(t) => b.constant(t),
         None => b.scalar(Type::F32, 0.0),
     };
     let value = b.to_scalar(value)?;
@@ -356,9 +356,9 @@ fn eye_like(b: &mut Build, n: &Node) -> Outputs {
     let [rows, cols] = b.shape(x)[..] else { return invalid!("{} is no matrix", b.ty(x)) };
     let (row, col) = (b.iota(rows)?, b.iota(cols)?);
     let row = b.reshape(row, &[rows, 1])?;
-    // Diagonals beyond the corners are all alike.
+    // Diagonals beyond the corners are all equal.
     let k = b.i64(k.clamp(-(rows as i64), cols as i64));
-    one(b.put((v(row) + k).eq(col).cast(ty)))
+    one(b.emit((v(row) + k).eq(col).cast(ty)))
 }
 
 pub(super) fn range(b: &mut Build, n: &Node) -> Outputs {
@@ -373,7 +373,7 @@ pub(super) fn range(b: &mut Build, n: &Node) -> Outputs {
         let len = size(i64::try_from(steps).unwrap_or(i64::MAX))?;
         b.check_size(&dnnc_ir::TensorType::new(Type::I64, [len]))?;
         let list: Vec<i64> = (0..len as i128).map(|i| (s + i * d) as i64).collect();
-        let list = b.konst(Tensor::new([len], &list));
+        let list = b.constant(Tensor::new([len], &list));
         return one(b.cast(list, ty));
     }
     let one_of = |t: &Tensor| t.to_f64s().first().copied();
@@ -400,8 +400,8 @@ pub(super) fn trilu(b: &mut Build, n: &Node) -> Outputs {
     };
     // Far beyond the corners is as good as just beyond: no overflow.
     let k = b.op(Kind::Clamp, [("lo", (-(rows as f64)).into()), ("hi", (cols as f64).into())], &[k])?;
-    let far = b.put(v(col) - row)?;
-    let kept = if n.flag("upper", true)? { b.put(v(k).le(far))? } else { b.put(v(far).le(k))? };
+    let far = b.emit(v(col) - row)?;
+    let kept = if n.flag("upper", true)? { b.emit(v(k).le(far))? } else { b.emit(v(far).le(k))? };
     let zero = b.scalar(b.elem(x), 0.0);
     one(b.op(Kind::Select, Vec::<(&'static str, Attr)>::new(), &[kept, x, zero]))
 }
