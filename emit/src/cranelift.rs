@@ -574,8 +574,8 @@ impl<'a> Translator<'a> {
                 let (p, bytes) = (self.one(*p), self.one(*bytes));
                 vec![self.b.ins().iadd(p, bytes)]
             }
-            Op::Load { ptr, disp, count } => self.load(ty, *ptr, *disp, *count),
-            Op::LoadSplat { ptr, disp } => {
+            Op::Load(ptr, disp, count) => self.load(ty, *ptr, *disp, *count),
+            Op::LoadSplat(ptr, disp) => {
                 let p = self.one(*ptr);
                 let x = self.b.ins().load(lane_type(ty.elem), access(), p, *disp);
                 vec![if vector { self.b.ins().splat(part_type(ty.elem), x) } else { x }; part_count(ty)]
@@ -590,7 +590,7 @@ impl<'a> Translator<'a> {
             Op::Const(bits) => Folded::Known(*bits),
             Op::Offset(p, bytes) if self.known(*bytes) == Some(0) => Folded::Same(*p),
             Op::Bin(op, a, b) => match (op, self.known(*a), self.known(*b)) {
-                (_, Some(x), Some(y)) => Folded::Known(dnnc_kir::interp::bin(*op, ty.elem)(x, y)),
+                (_, Some(x), Some(y)) => Folded::Known(op.on(ty.elem)(x, y)),
                 (Bin::Mul, Some(0), _) | (Bin::Mul, _, Some(0)) => Folded::Known(0),
                 (Bin::Add, Some(0), _) | (Bin::Mul, Some(1), _) => Folded::Same(*b),
                 (Bin::Add | Bin::Sub, _, Some(0)) | (Bin::Mul | Bin::DivU, _, Some(1)) => Folded::Same(*a),
@@ -821,7 +821,7 @@ impl<'a> Translator<'a> {
         let zero = self.b.ins().iconst(int, 0);
         let mut bad = self.b.ins().icmp(IntCC::Equal, b, zero);
         if matches!(op, Bin::DivS | Bin::RemS) {
-            let ones = dnnc_kir::interp::mask(ty.elem);
+            let ones = ty.elem.ones();
             let (least, minus) = (self.scalar_bits(ty.elem, ones ^ (ones >> 1)), self.scalar_bits(ty.elem, ones));
             let (least, minus) = (self.b.ins().icmp(IntCC::Equal, a, least), self.b.ins().icmp(IntCC::Equal, b, minus));
             let overflow = self.b.ins().band(least, minus);

@@ -1,6 +1,9 @@
 //! Writes kernels.
 
-use super::{Bin, Carried, Cmp, Conv, Elem, Fold, Func, Op, Stmt, Tuning, Ty, Un, Val};
+use crate::element::{Bin, Cmp, Conv, Fold, Un};
+use crate::func::{Carried, Func, Stmt, Tuning};
+use crate::op::Op;
+use crate::ty::{Elem, Ty, Val};
 use std::collections::HashMap;
 
 /// Builds a [`Func`]. Constants are made once a function, at its head.
@@ -66,14 +69,14 @@ impl Builder {
         let bits = match ty.elem {
             Elem::F32 => u64::from((value as f32).to_bits()),
             Elem::F64 => value.to_bits(),
-            elem => (value as i64 as u64) & mask_of(elem),
+            elem => (value as i64 as u64) & elem.ones(),
         };
         self.bits(ty, bits)
     }
 
     /// An integer in every lane of `ty`.
     pub fn int(&mut self, ty: Ty, value: i64) -> Val {
-        let bits = (value as u64) & mask_of(ty.elem);
+        let bits = (value as u64) & ty.elem.ones();
         self.bits(ty, bits)
     }
 
@@ -235,12 +238,12 @@ impl Builder {
 
     /// Reads all lanes.
     pub fn load(&mut self, ty: Ty, ptr: Val, disp: i32) -> Val {
-        self.push(ty, Op::Load { ptr, disp, count: ty.lanes })
+        self.push(ty, Op::Load(ptr, disp, ty.lanes))
     }
 
     /// Reads the first `count` lanes.
     pub fn load_part(&mut self, ty: Ty, ptr: Val, disp: i32, count: usize) -> Val {
-        self.push(ty, Op::Load { ptr, disp, count: count as u8 })
+        self.push(ty, Op::Load(ptr, disp, count as u8))
     }
 
     /// Reads one element into all lanes.
@@ -248,7 +251,7 @@ impl Builder {
         if !ty.is_vector() {
             return self.load(ty, ptr, disp);
         }
-        self.push(ty, Op::LoadSplat { ptr, disp })
+        self.push(ty, Op::LoadSplat(ptr, disp))
     }
 
     /// Writes all lanes.
@@ -380,12 +383,5 @@ impl Builder {
 
     fn stmt(&mut self, stmt: Stmt) {
         self.open.last_mut().expect("the outermost body").push(stmt);
-    }
-}
-
-fn mask_of(elem: Elem) -> u64 {
-    match elem.bytes() {
-        8 => u64::MAX,
-        n => (1 << (8 * n)) - 1,
     }
 }

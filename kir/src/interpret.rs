@@ -1,6 +1,6 @@
 //! The meaning of a program: its steps in order, its kernels through the interpreter of the kernel IR.
 
-use crate::interp::{self, Place};
+use crate::interp::{self, Pointer};
 use crate::program::{Loc, Program, Step};
 
 /// Runs a program on the bytes of its inputs and gives the bytes of its results. An error names the kernel that failed.
@@ -25,14 +25,14 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    fn place(&self, loc: Loc) -> Place {
+    fn pointer(&self, loc: Loc) -> Pointer {
         let (buffer, offset) = match loc {
             Loc::Input(i, offset) => (i, offset),
             Loc::Output(i, offset) => (self.outputs + i, offset),
             Loc::Arena(offset) => (self.arena, offset),
             Loc::Const(i, offset) => (self.constants + i, offset),
         };
-        Place { buffer, offset }
+        Pointer { buffer, offset }
     }
 
     fn steps(&self, steps: &[Step], memory: &mut [Vec<u8>]) -> Result<(), String> {
@@ -40,8 +40,8 @@ impl Machine<'_> {
             match step {
                 Step::Call(call) => {
                     let kernel = &self.program.kernels[call.kernel];
-                    let args: Vec<Place> = call.args.iter().map(|l| self.place(*l)).collect();
-                    let status = interp::run_places(kernel, memory, &args, call.tasks)?;
+                    let args: Vec<Pointer> = call.args.iter().map(|l| self.pointer(*l)).collect();
+                    let status = interp::run_at(kernel, memory, &args, call.tasks)?;
                     if status != 0 {
                         return Err(format!("the network stopped: {}", dnnc_runtime::abi::describe(status)));
                     }
@@ -55,7 +55,7 @@ impl Machine<'_> {
                     let bound = wanted.min(*max_trip as i64);
                     let mut i = 0;
                     while i < bound && self.read(*cond, memory, 1) != 0 {
-                        let at = self.place(*iter);
+                        let at = self.pointer(*iter);
                         memory[at.buffer][at.offset..at.offset + 8].copy_from_slice(&i.to_le_bytes());
                         self.steps(body, memory)?;
                         i += 1;
@@ -71,7 +71,7 @@ impl Machine<'_> {
 
     /// An integer of so many bytes.
     fn read(&self, loc: Loc, memory: &[Vec<u8>], bytes: usize) -> i64 {
-        let at = self.place(loc);
+        let at = self.pointer(loc);
         let mut word = [0; 8];
         word[..bytes].copy_from_slice(&memory[at.buffer][at.offset..at.offset + bytes]);
         i64::from_le_bytes(word)

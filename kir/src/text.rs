@@ -1,52 +1,10 @@
 //! The text form of kir: what people and snapshots read. What is printed parses back to the same kernel.
 
-use super::{Bin, Carried, Cmp, Conv, Elem, Fold, Func, Op, Stmt, Tuning, Ty, Un, Val};
+use crate::func::{Carried, Func, Stmt, Tuning};
+use crate::op::Op;
+use crate::ty::{Ty, Val};
+use crate::words::Words;
 use std::fmt;
-
-macro_rules! names {
-    ($($name:ident: $ty:ident { $($variant:ident $word:literal)* })*) => {
-        $(
-            pub(super) const $name: &[($ty, &str)] = &[$(($ty::$variant, $word)),*];
-            impl fmt::Display for $ty {
-                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str(match self { $($ty::$variant => $word),* })
-                }
-            }
-        )*
-    };
-}
-
-names! {
-    ELEMS: Elem { I8 "i8" I16 "i16" I32 "i32" I64 "i64" F32 "f32" F64 "f64" Ptr "ptr" M8 "m8" M16 "m16" M32 "m32" M64 "m64" }
-    UNS: Un { Neg "neg" Abs "abs" Sqrt "sqrt" Floor "floor" Ceil "ceil" Trunc "trunc" Nearest "nearest" Not "not" }
-    BINS: Bin {
-        Add "add" Sub "sub" Mul "mul" Div "div" DivS "div_s" DivU "div_u" RemS "rem_s" RemU "rem_u" Min "min" Max "max" MinS "min_s"
-        MaxS "max_s" MinU "min_u" MaxU "max_u" And "and" Or "or" Xor "xor" Shl "shl" ShrS "shr_s" ShrU "shr_u"
-    }
-    CMPS: Cmp { Eq "eq" Ne "ne" Lt "lt" Le "le" Gt "gt" Ge "ge" LtU "lt_u" LeU "le_u" GtU "gt_u" GeU "ge_u" }
-    CONVS: Conv {
-        Sext "sext" Zext "zext" Wrap "wrap" IntToFloat "int_to_float" UintToFloat "uint_to_float" FloatToInt "float_to_int"
-        FloatToUint "float_to_uint" FloatToFloat "float_to_float" Bits "bits" MaskToInt "mask_to_int" HalfToFloat "half_to_float"
-        FloatToHalf "float_to_half"
-    }
-    FOLDS: Fold { Add "reduce_add" Min "reduce_min" Max "reduce_max" }
-    TUNINGS: Tuning { AsWritten "as_written" Optimise "optimise" }
-}
-
-impl fmt::Display for Ty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.lanes {
-            1 => write!(f, "{}", self.elem),
-            n => write!(f, "{}x{n}", self.elem),
-        }
-    }
-}
-
-impl fmt::Display for Val {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "v{}", self.0)
-    }
-}
 
 /// The first line of a statement, as error messages quote it.
 pub fn line(func: &Func, stmt: &Stmt) -> String {
@@ -59,7 +17,7 @@ pub fn line(func: &Func, stmt: &Stmt) -> String {
 impl fmt::Display for Func {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name.replace('\\', "\\\\").replace('"', "\\\"");
-        writeln!(f, "kernel \"{name}\" pointers={} {} {{", self.pointers, self.tuning)?;
+        writeln!(f, "kernel \"{name}\" pointers={} {} {{", self.pointers, self.tuning.word())?;
         let mut out = String::new();
         Printer { func: self, out: &mut out, shallow: false }.body(&self.body, 1)?;
         f.write_str(&out)?;
@@ -132,11 +90,12 @@ impl Printer<'_> {
             Stmt::Let(v, op) => {
                 let ty = self.func.ty(*v);
                 write!(self.out, "{v}:{ty} = ")?;
-                self.op(ty, op)
+                op.print(ty, self.out);
+                Ok(())
             }
             Stmt::Store { ptr, disp, val, count } => {
                 write!(self.out, "store {val} {}", address(*ptr, *disp))?;
-                self.count(self.func.ty(*val), *count)
+                if *count == self.func.ty(*val).lanes { Ok(()) } else { write!(self.out, " count {count}") }
             }
             Stmt::Prefetch { ptr, disp } => write!(self.out, "prefetch {}", address(*ptr, *disp)),
             Stmt::For { iv, start, end, step, carried, body } => {
@@ -171,52 +130,6 @@ impl Printer<'_> {
         }
         Ok(())
     }
-
-    fn count(&mut self, ty: Ty, count: u8) -> fmt::Result {
-        use fmt::Write;
-        if count == ty.lanes { Ok(()) } else { write!(self.out, " count {count}") }
-    }
-
-    fn op(&mut self, ty: Ty, op: &Op) -> fmt::Result {
-        use fmt::Write;
-        let out = &mut *self.out;
-        match op {
-            Op::Const(bits) => {
-                write!(out, "const {bits:#x}")?;
-                match ty.elem {
-                    Elem::F32 => write!(out, " ; {:?}", f32::from_bits(*bits as u32)),
-                    Elem::F64 => write!(out, " ; {:?}", f64::from_bits(*bits)),
-                    _ if *bits > 9 && !ty.elem.is_mask() => write!(out, " ; {bits}"),
-                    _ => Ok(()),
-                }
-            }
-            Op::Un(op, a) => write!(out, "{op} {a}"),
-            Op::Bin(op, a, b) => write!(out, "{op} {a} {b}"),
-            Op::Fma(a, b, c) => write!(out, "fma {a} {b} {c}"),
-            Op::Cmp(op, a, b) => write!(out, "{op} {a} {b}"),
-            Op::Select(m, a, b) => write!(out, "select {m} {a} {b}"),
-            Op::Conv(op, a) => write!(out, "{op} {a}"),
-            Op::Splat(a) => write!(out, "splat {a}"),
-            Op::Extract(a, lane) => write!(out, "extract {a} {lane}"),
-            Op::Insert(a, x, lane) => write!(out, "insert {a} {x} {lane}"),
-            Op::Shuffle(a, b, pick) => {
-                write!(out, "shuffle {a} {b}")?;
-                pick.iter().try_for_each(|p| write!(out, " {p}"))
-            }
-            Op::Half(a, upper) => write!(out, "{} {a}", if *upper { "upper" } else { "lower" }),
-            Op::Join(a, b) => write!(out, "join {a} {b}"),
-            Op::Reduce(fold, a) => write!(out, "{fold} {a}"),
-            Op::Any(a) => write!(out, "any {a}"),
-            Op::Dot2(acc, a, b) => write!(out, "dot2 {acc} {a} {b}"),
-            Op::Dot4(acc, a, b) => write!(out, "dot4 {acc} {a} {b}"),
-            Op::Offset(p, bytes) => write!(out, "offset {p} {bytes}"),
-            Op::Load { ptr, disp, count } => {
-                write!(out, "load {}", address(*ptr, *disp))?;
-                self.count(ty, *count)
-            }
-            Op::LoadSplat { ptr, disp } => write!(out, "load_splat {}", address(*ptr, *disp)),
-        }
-    }
 }
 
 fn address(ptr: Val, disp: i32) -> String {
@@ -225,91 +138,19 @@ fn address(ptr: Val, disp: i32) -> String {
 
 /// Reads a kernel. The error says what was expected, and at which line.
 pub fn parse(text: &str) -> Result<Func, String> {
-    let mut p = Parser { words: words(text), at: 0, types: vec![] };
+    let mut p = Parser { words: Words::new(text), types: vec![] };
     p.func().map_err(|why| {
-        let (line, word) = p.words.get(p.at.saturating_sub(1)).map_or((0, "the end"), |w| (w.0, w.1.as_str()));
+        let (line, word) = p.words.last();
         format!("line {line}, at {word:?}: {why}")
     })
 }
 
-/// Words with their lines: names and numbers, quoted strings, and punctuation alone.
-fn words(text: &str) -> Vec<(usize, String)> {
-    let mut out = vec![];
-    let mut quoted: Option<String> = None;
-    for (n, line) in text.split_inclusive('\n').enumerate() {
-        let mut chars = line.chars().peekable();
-        while let Some(c) = chars.next() {
-            if let Some(word) = &mut quoted {
-                match c {
-                    '"' => out.push((n + 1, quoted.take().expect("inside a string"))),
-                    '\\' => word.extend(chars.next()),
-                    c => word.push(c),
-                }
-                continue;
-            }
-            match c {
-                '"' => quoted = Some("\"".into()),
-                ';' => break,
-                c if c.is_whitespace() => {}
-                c if c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '+' => {
-                    let mut word = String::from(c);
-                    while let Some(c) = chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
-                        word.push(c);
-                    }
-                    out.push((n + 1, word));
-                }
-                c => out.push((n + 1, c.into())),
-            }
-        }
-    }
-    out
-}
-
 struct Parser {
-    words: Vec<(usize, String)>,
-    at: usize,
+    words: Words,
     types: Vec<Option<Ty>>,
 }
 
 impl Parser {
-    fn peek(&self) -> &str {
-        self.words.get(self.at).map_or("", |w| &w.1)
-    }
-
-    fn next(&mut self) -> String {
-        let word = self.peek().to_string();
-        self.at += 1;
-        word
-    }
-
-    fn eat(&mut self, word: &str) -> bool {
-        let is = self.peek() == word;
-        self.at += usize::from(is);
-        is
-    }
-
-    fn expect(&mut self, word: &str) -> Result<(), String> {
-        if self.next() == word { Ok(()) } else { Err(format!("expected `{word}`")) }
-    }
-
-    fn number<T: std::str::FromStr>(&mut self) -> Result<T, String> {
-        self.next().parse().map_err(|_| "expected a number in range".into())
-    }
-
-    fn val(&mut self) -> Result<Val, String> {
-        let word = self.next();
-        // Values are dense; the bound keeps a mistyped number from asking for gigabytes.
-        let n = word.strip_prefix('v').and_then(|n| n.parse::<u32>().ok()).filter(|n| *n < 1 << 24);
-        n.map(Val).ok_or_else(|| "expected a value".into())
-    }
-
-    fn ty(&mut self) -> Result<Ty, String> {
-        let word = self.next();
-        let (elem, lanes) = word.split_once('x').unwrap_or((&word, "1"));
-        let elem = ELEMS.iter().find(|e| e.1 == elem).ok_or("expected a type")?.0;
-        Ok(Ty { elem, lanes: lanes.parse().map_err(|_| "expected a number of lanes")? })
-    }
-
     fn define(&mut self, v: Val, ty: Ty) {
         let i = v.0 as usize;
         if i >= self.types.len() {
@@ -320,27 +161,28 @@ impl Parser {
 
     /// `v1:f32x4`
     fn definition(&mut self) -> Result<(Val, Ty), String> {
-        let v = self.val()?;
-        self.expect(":")?;
-        let ty = self.ty()?;
+        let v = self.words.val()?;
+        self.words.expect(":")?;
+        let ty = self.words.ty()?;
         self.define(v, ty);
         Ok((v, ty))
     }
 
     fn func(&mut self) -> Result<Func, String> {
-        self.expect("kernel")?;
-        let name = self.next().strip_prefix('"').ok_or("expected a quoted name")?.to_string();
-        self.expect("pointers")?;
-        self.expect("=")?;
-        let pointers: u8 = self.number()?;
+        self.words.expect("kernel")?;
+        let name = self.words.next().strip_prefix('"').ok_or("expected a quoted name")?.to_string();
+        self.words.expect("pointers")?;
+        self.words.expect("=")?;
+        let pointers: u8 = self.words.number()?;
         let pointers = usize::from(pointers);
-        let word = self.next();
-        let tuning = TUNINGS.iter().find(|t| t.1 == word).ok_or("expected as_written or optimise")?.0;
+        let word = self.words.next();
+        let tuning =
+            [Tuning::AsWritten, Tuning::Optimise].into_iter().find(|t| t.word() == word).ok_or("expected as_written or optimise")?;
         self.types = vec![Some(Ty::PTR); pointers];
         self.types.push(Some(Ty::I64));
         let body = self.block()?;
-        if self.at < self.words.len() {
-            self.at += 1;
+        if !self.words.is_empty() {
+            self.words.next();
             return Err("expected nothing more".into());
         }
         let types = self.types.iter().enumerate().map(|(i, t)| t.ok_or(format!("v{i} has no definition"))).collect::<Result<_, _>>()?;
@@ -348,10 +190,10 @@ impl Parser {
     }
 
     fn block(&mut self) -> Result<Vec<Stmt>, String> {
-        self.expect("{")?;
+        self.words.expect("{")?;
         let mut body = vec![];
-        while !self.eat("}") {
-            if self.eat("unused") {
+        while !self.words.eat("}") {
+            if self.words.eat("unused") {
                 self.definition()?;
             } else {
                 body.push(self.stmt()?);
@@ -361,151 +203,94 @@ impl Parser {
     }
 
     fn stmt(&mut self) -> Result<Stmt, String> {
-        match self.peek() {
+        match self.words.peek() {
             "store" => {
-                self.at += 1;
-                let val = self.val()?;
+                self.words.next();
+                let val = self.words.val()?;
                 let (ptr, disp) = self.address()?;
                 let lanes = self.types.get(val.0 as usize).copied().flatten().ok_or("expected a value that is defined")?.lanes;
-                Ok(Stmt::Store { ptr, disp, val, count: self.count(lanes)? })
+                let count = if self.words.eat("count") { self.words.number()? } else { lanes };
+                Ok(Stmt::Store { ptr, disp, val, count })
             }
             "prefetch" => {
-                self.at += 1;
+                self.words.next();
                 let (ptr, disp) = self.address()?;
                 Ok(Stmt::Prefetch { ptr, disp })
             }
             "for" => {
-                self.at += 1;
-                let iv = self.val()?;
+                self.words.next();
+                let iv = self.words.val()?;
                 self.define(iv, Ty::I64);
-                self.expect("=")?;
-                let start = self.val()?;
-                self.expect("to")?;
-                let end = self.val()?;
-                self.expect("step")?;
-                let step = self.number()?;
+                self.words.expect("=")?;
+                let start = self.words.val()?;
+                self.words.expect("to")?;
+                let end = self.words.val()?;
+                self.words.expect("step")?;
+                let step = self.words.number()?;
                 Ok(Stmt::For { iv, start, end, step, carried: self.carried()?, body: self.block()? })
             }
             "while" => {
-                self.at += 1;
-                Ok(Stmt::While { carried: self.carried()?, head: self.block()?, cond: self.val()?, body: self.block()? })
+                self.words.next();
+                Ok(Stmt::While { carried: self.carried()?, head: self.block()?, cond: self.words.val()?, body: self.block()? })
             }
             "if" => {
-                self.at += 1;
-                let cond = self.val()?;
+                self.words.next();
+                let cond = self.words.val()?;
                 let mut results = vec![];
-                while self.eat("(") {
+                while self.words.eat("(") {
                     let (result, _) = self.definition()?;
-                    self.expect("=")?;
-                    let a = self.val()?;
-                    self.expect("|")?;
-                    results.push((result, a, self.val()?));
-                    self.expect(")")?;
+                    self.words.expect("=")?;
+                    let a = self.words.val()?;
+                    self.words.expect("|")?;
+                    results.push((result, a, self.words.val()?));
+                    self.words.expect(")")?;
                 }
                 let then = self.block()?;
-                self.expect("else")?;
+                self.words.expect("else")?;
                 Ok(Stmt::If { cond, then, otherwise: self.block()?, results })
             }
             "fail" => {
-                self.at += 1;
-                Ok(Stmt::Fail(self.number()?))
+                self.words.next();
+                Ok(Stmt::Fail(self.words.number()?))
             }
             _ => {
                 let (v, ty) = self.definition()?;
-                self.expect("=")?;
-                Ok(Stmt::Let(v, self.op(ty)?))
+                self.words.expect("=")?;
+                Ok(Stmt::Let(v, Op::parse(&mut self.words, ty)?))
             }
         }
     }
 
     fn carried(&mut self) -> Result<Vec<Carried>, String> {
         let mut out = vec![];
-        while self.eat("(") {
+        while self.words.eat("(") {
             let (param, ty) = self.definition()?;
-            self.expect("=")?;
-            let init = self.val()?;
-            self.expect("then")?;
-            let next = self.val()?;
-            self.expect("gives")?;
-            let result = self.val()?;
+            self.words.expect("=")?;
+            let init = self.words.val()?;
+            self.words.expect("then")?;
+            let next = self.words.val()?;
+            self.words.expect("gives")?;
+            let result = self.words.val()?;
             self.define(result, ty);
-            self.expect(")")?;
+            self.words.expect(")")?;
             out.push(Carried { param, init, next, result });
         }
         Ok(out)
     }
 
     fn address(&mut self) -> Result<(Val, i32), String> {
-        self.expect("[")?;
-        let ptr = self.val()?;
-        let disp = if self.peek() == "]" { 0 } else { self.number()? };
-        self.expect("]")?;
+        self.words.expect("[")?;
+        let ptr = self.words.val()?;
+        let disp = if self.words.peek() == "]" { 0 } else { self.words.number()? };
+        self.words.expect("]")?;
         Ok((ptr, disp))
-    }
-
-    fn count(&mut self, lanes: u8) -> Result<u8, String> {
-        if self.eat("count") { self.number() } else { Ok(lanes) }
-    }
-
-    fn op(&mut self, ty: Ty) -> Result<Op, String> {
-        let word = self.next();
-        fn named<T: Copy>(table: &[(T, &str)], word: &str) -> Option<T> {
-            table.iter().find(|t| t.1 == word).map(|t| t.0)
-        }
-        if let Some(op) = named(UNS, &word) {
-            return Ok(Op::Un(op, self.val()?));
-        }
-        if let Some(op) = named(BINS, &word) {
-            return Ok(Op::Bin(op, self.val()?, self.val()?));
-        }
-        if let Some(op) = named(CMPS, &word) {
-            return Ok(Op::Cmp(op, self.val()?, self.val()?));
-        }
-        if let Some(op) = named(CONVS, &word) {
-            return Ok(Op::Conv(op, self.val()?));
-        }
-        if let Some(fold) = named(FOLDS, &word) {
-            return Ok(Op::Reduce(fold, self.val()?));
-        }
-        Ok(match word.as_str() {
-            "const" => {
-                let word = self.next();
-                let bits = word.strip_prefix("0x").and_then(|w| u64::from_str_radix(w, 16).ok());
-                Op::Const(bits.ok_or("expected a number like 0x1f")?)
-            }
-            "fma" => Op::Fma(self.val()?, self.val()?, self.val()?),
-            "select" => Op::Select(self.val()?, self.val()?, self.val()?),
-            "splat" => Op::Splat(self.val()?),
-            "extract" => Op::Extract(self.val()?, self.number()?),
-            "insert" => Op::Insert(self.val()?, self.val()?, self.number()?),
-            "shuffle" => {
-                let (a, b) = (self.val()?, self.val()?);
-                Op::Shuffle(a, b, (0..ty.lanes).map(|_| self.number()).collect::<Result<_, _>>()?)
-            }
-            "upper" => Op::Half(self.val()?, true),
-            "lower" => Op::Half(self.val()?, false),
-            "join" => Op::Join(self.val()?, self.val()?),
-            "any" => Op::Any(self.val()?),
-            "dot2" => Op::Dot2(self.val()?, self.val()?, self.val()?),
-            "dot4" => Op::Dot4(self.val()?, self.val()?, self.val()?),
-            "offset" => Op::Offset(self.val()?, self.val()?),
-            "load" => {
-                let (ptr, disp) = self.address()?;
-                Op::Load { ptr, disp, count: self.count(ty.lanes)? }
-            }
-            "load_splat" => {
-                let (ptr, disp) = self.address()?;
-                Op::LoadSplat { ptr, disp }
-            }
-            _ => return Err("expected an operation".into()),
-        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Builder;
     use super::*;
+    use crate::{Builder, Cmp, Elem, Fold};
 
     #[test]
     fn a_kernel_reads_as_written() {

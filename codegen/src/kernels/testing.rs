@@ -238,7 +238,7 @@ pub fn interpret(lowered: &Lowered, inputs: &[&[u8]], extras: &[&[u8]], outputs:
     buffers.extend(outputs.iter().map(|&n| vec![0xff; n]));
     for call in &lowered.calls {
         verify(&call.func)?;
-        let args: Vec<interp::Place> = call
+        let args: Vec<interp::Pointer> = call
             .args
             .iter()
             .map(|arg| match *arg {
@@ -248,9 +248,9 @@ pub fn interpret(lowered: &Lowered, inputs: &[&[u8]], extras: &[&[u8]], outputs:
                 Arg::Scratch(i) => first_scratch + i,
                 Arg::Output(i) => first_output + i,
             })
-            .map(|buffer| interp::Place { buffer, offset: 0 })
+            .map(|buffer| interp::Pointer { buffer, offset: 0 })
             .collect();
-        match interp::run_places(&call.func, &mut buffers, &args, call.tasks)? {
+        match interp::run_at(&call.func, &mut buffers, &args, call.tasks)? {
             0 => {}
             status => return Err(format!("kernel {} ended with status {status}", call.func.name)),
         }

@@ -3,24 +3,6 @@
 use dnnc_kir::{Func, Op, Stmt, Val};
 use std::collections::BTreeMap;
 
-/// Calls `f` with every operand.
-pub fn operands(op: &Op, mut f: impl FnMut(Val)) {
-    match *op {
-        Op::Const(_) => {}
-        Op::Un(_, a) | Op::Conv(_, a) | Op::Splat(a) | Op::Extract(a, _) | Op::Half(a, _) | Op::Reduce(_, a) | Op::Any(a) => f(a),
-        Op::Load { ptr, .. } | Op::LoadSplat { ptr, .. } => f(ptr),
-        Op::Bin(_, a, b) | Op::Cmp(_, a, b) | Op::Insert(a, b, _) | Op::Shuffle(a, b, _) | Op::Join(a, b) | Op::Offset(a, b) => {
-            f(a);
-            f(b);
-        }
-        Op::Fma(a, b, c) | Op::Select(a, b, c) | Op::Dot2(a, b, c) | Op::Dot4(a, b, c) => {
-            f(a);
-            f(b);
-            f(c);
-        }
-    }
-}
-
 /// What is known of a loop.
 #[derive(Default)]
 pub struct Loop {
@@ -158,11 +140,11 @@ impl Reader<'_> {
             self.at += 1;
             match stmt {
                 Stmt::Let(v, op) => {
-                    operands(op, |o| self.use_(o));
+                    op.operands(|o| self.use_(o));
                     self.def(*v);
                     match op {
                         Op::Const(bits) => self.facts.constants[v.0 as usize] = Some(*bits),
-                        Op::Load { .. } => self.loads[v.0 as usize] = true,
+                        Op::Load(..) => self.loads[v.0 as usize] = true,
                         _ => {}
                     }
                 }

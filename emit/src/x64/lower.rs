@@ -5,7 +5,7 @@
 use super::address::Sym;
 use super::facts::Facts;
 use super::mach::{Arg, Kind, Mach, Mem, V, View, gpr};
-use dnnc_kir::{Bin, Conv, Elem, Func, Op, Ty, Val, interp};
+use dnnc_kir::{Bin, Conv, Elem, Func, Op, Ty, Val};
 use iced_x86::{Code, OpKind};
 use regalloc2::RegClass;
 use std::collections::HashMap;
@@ -238,7 +238,7 @@ impl Lower<'_> {
         match *op {
             Op::Const(bits) => self.constants[v.0 as usize] = Some(bits),
             Op::Offset(a, b) => self.define_sum(v, a, b),
-            Op::Load { ptr, disp, count } => {
+            Op::Load(ptr, disp, count) => {
                 let ty = self.ty(v);
                 let mem = self.address(ptr, disp);
                 let registers = self.load(ty, mem, count as usize)?;
@@ -247,7 +247,7 @@ impl Lower<'_> {
                     self.foldable[v.0 as usize] = Some(mem);
                 }
             }
-            Op::LoadSplat { ptr, disp } => {
+            Op::LoadSplat(ptr, disp) => {
                 let ty = self.ty(v);
                 let mem = self.address(ptr, disp);
                 let r = self.load_splat(ty, mem)?;
@@ -270,17 +270,15 @@ impl Lower<'_> {
         }
         let of = |v: Val| self.constant(v).filter(|_| !self.ty(v).is_vector() && !self.ty(v).elem.is_float());
         match *op {
-            Op::Un(op, a) => Some(interp::un(op, elem)(of(a)?)),
+            Op::Un(op, a) => Some(op.on(elem)(of(a)?)),
             Op::Bin(op, a, b) => match (op, of(a), of(b)) {
-                (op, Some(x), Some(y)) => Some(interp::bin(op, elem)(x, y)),
+                (op, Some(x), Some(y)) => Some(op.on(elem)(x, y)),
                 (Bin::Mul | Bin::And, Some(0), _) | (Bin::Mul | Bin::And, _, Some(0)) => Some(0),
                 _ => None,
             },
-            Op::Cmp(op, a, b) => Some(interp::cmp(op, self.ty(a).elem)(of(a)?, of(b)?)),
+            Op::Cmp(op, a, b) => Some(op.on(self.ty(a).elem)(of(a)?, of(b)?)),
             Op::Select(mask, a, b) => of(if of(mask)? != 0 { a } else { b }),
-            Op::Conv(op @ (Conv::Sext | Conv::Zext | Conv::Wrap | Conv::MaskToInt), a) => {
-                Some(interp::conv(op, self.ty(a).elem, elem, of(a)?))
-            }
+            Op::Conv(op @ (Conv::Sext | Conv::Zext | Conv::Wrap | Conv::MaskToInt), a) => Some(op.convert(self.ty(a).elem, elem, of(a)?)),
             _ => None,
         }
     }
