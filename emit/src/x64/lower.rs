@@ -332,7 +332,8 @@ impl Lower<'_> {
             let code = sized(Code::VEX_Vpcmpeqd_xmm_xmm_xmmm128, view);
             return self.vec_op(code, view, &[Arg::Again(view); 2]);
         }
-        let eight = bytes[..4] != bytes[4..8];
+        // A scalar is not repeated, whatever its halves are.
+        let eight = bytes[..4] != bytes[4..8] || !ty.is_vector() && ty.elem.bytes() == 8;
         let mem = self.m.pool(bytes[..if eight { 8 } else { 4 }].to_vec());
         let code = match (ty.is_vector(), eight, view) {
             (false, false, _) => Code::VEX_Vmovss_xmm_m32,

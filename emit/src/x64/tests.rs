@@ -236,6 +236,20 @@ fn run(kernel: &Kernel, buffers: &mut [Vec<u8>], tasks: usize) {
     assert_eq!(unsafe { kernel.run(buffers, tasks) }, 0);
 }
 
+/// A double whose halves are the same bits is still eight bytes in a register.
+#[test]
+fn doubles_of_equal_halves_are_constants() {
+    let mut b = Builder::new("halves", 2);
+    let x = b.load(Ty::F64, b.param(0), 0);
+    let c = b.bits(Ty::F64, 0x3ff5_5555_3ff5_5555);
+    let y = b.div(c, x);
+    b.store(y, b.param(1), 0);
+    // As wide as the emitter is asked for.
+    let wide = b.load(Ty::vector(Elem::F32, 8), b.param(0), 8);
+    b.store(wide, b.param(1), 8);
+    check(&testing::Case { func: b.finish(), buffers: vec![2f64.to_le_bytes().repeat(5), vec![0; 40]], tasks: 1, floats: vec![] });
+}
+
 #[test]
 fn every_operation_does_what_the_interpreter_does() {
     testing::every_op(64).iter().for_each(check);
