@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Emits kernels for one machine.
 pub struct Emitter {
-    clif: cranelift::Clif,
+    cranelift: cranelift::Cranelift,
     target: Target,
 }
 
 impl Emitter {
     /// An emitter for a machine; fails when the machine's triple or a feature is unknown.
     pub fn new(target: &Target) -> Result<Emitter, String> {
-        Ok(Emitter { clif: cranelift::Clif::new(target)?, target: target.clone() })
+        Ok(Emitter { cranelift: cranelift::Cranelift::new(target)?, target: target.clone() })
     }
 
     /// Emits a kernel by the emitter that serves its vectors best.
@@ -28,9 +28,9 @@ impl Emitter {
             dnnc_kir::verify(func)?;
         }
         if self.is_wide(func) {
-            return Ok(Code { bytes: x64::emit(func, &self.target)?, align: x64::ALIGN as u64 });
+            return x64::emit(func, &self.target);
         }
-        self.clif.emit(func)
+        self.cranelift.emit(func)
     }
 
     fn is_wide(&self, func: &Func) -> bool {
@@ -70,13 +70,13 @@ pub fn isa(target: &Target, tuning: Tuning, pic: bool) -> Result<OwnedTargetIsa,
 
 /// What is given to Cranelift for a kernel, as text.
 pub fn clif_text(func: &Func, target: &Target) -> Result<String, String> {
-    cranelift::Clif::new(target)?.listing(func)
+    cranelift::Cranelift::new(target)?.listing(func)
 }
 
 /// Disassembly of a kernel.
 pub fn assembly(func: &Func, target: &Target) -> Result<String, String> {
     let emitter = Emitter::new(target)?;
-    let text = if emitter.is_wide(func) { x64::disassemble(&x64::emit(func, target)?) } else { emitter.clif.listing(func)? };
+    let text = if emitter.is_wide(func) { x64::disassemble(&x64::emit(func, target)?.bytes) } else { emitter.cranelift.listing(func)? };
     Ok(format!("{}:\n{text}", func.name))
 }
 
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
     use dnnc_kir::testing::{every_op, random};
 
-    /// Runs where the machine has AVX2: 256-bit vectors go through `wide`, the others through `clif`.
+    /// Runs where the machine has AVX2: 256-bit vectors go through `x64`, the others through `cranelift`.
     #[test]
     fn kernels_mean_what_the_interpreter_says() {
         let target = dnnc_targets::native();

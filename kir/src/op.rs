@@ -276,6 +276,11 @@ ops! {
     |On { t, .. }| need(t.elem == Elem::I32, || undefined(t)),
     |x| x.dot::<4>(*acc, *a, *b, |a| i32::from(a as i8), |b| i32::from(b as i8));
 
+    /// As `Dot4`, the bytes of a unsigned and those of b signed.
+    Dot4u(acc: Use[Same], a: Use[Group(Elem::I8, 4)], b: Use[Group(Elem::I8, 4)]) "dot4u" -> Same,
+    |On { t, .. }| need(t.elem == Elem::I32, || undefined(t)),
+    |x| x.dot::<4>(*acc, *a, *b, |a| i32::from(a as u8), |b| i32::from(b as i8));
+
     /// Address plus bytes (I64).
     Offset(ptr: Use[Same], bytes: Use[Is(Ty::I64)]) "offset" -> Same,
     |On { t, .. }| need(t == Ty::PTR, || undefined(t)),

@@ -1,12 +1,11 @@
 //! Statements and control flow: loops, branches, what passes between their bodies.
 
 use super::lower::{Lower, compare_code};
-use super::mach::{Arg, Kind, V, View, cc};
+use super::mach::{Arg, Kind, V, cc};
+use super::view::View;
 use dnnc_kir::{Carried, Stmt, Val};
 use iced_x86::{Code, OpKind};
-
-/// Vector registers that a loop may fill with its values and hoisted constants; the others are for steps of longer operations.
-const HOIST_LIMIT: usize = 14;
+use regalloc2::RegClass;
 
 impl Lower<'_> {
     /// Statements one after another, up to one that ends the kernel.
@@ -69,9 +68,9 @@ impl Lower<'_> {
         let id = self.next_loop;
         let mut mine = vec![];
         if hoist {
-            let facts = self.facts;
-            let l = &facts.loops[id as usize];
-            let room = HOIST_LIMIT.saturating_sub(l.pressure + self.hoisted_now);
+            let live = self.live;
+            let l = &live.loops[id as usize];
+            let room = self.isa.hoist_limit().saturating_sub(l.pressure + self.hoisted_now);
             let mut wanted: Vec<(u32, Val)> = l.constants.iter().filter(|(v, _)| self.worth_hoisting(**v)).map(|(&v, &n)| (n, v)).collect();
             wanted.sort_by_key(|&(n, v)| (std::cmp::Reverse(n), v));
             for (_, v) in wanted.into_iter().take(room) {
@@ -93,30 +92,31 @@ impl Lower<'_> {
     }
 
     /// What is known before a body that may not run, to be forgotten to by `leave`.
-    fn scope(&self) -> (usize, usize) {
-        (self.split_bytes.len(), self.known_in_order.len())
+    fn scope(&self) -> [usize; 3] {
+        [self.split_bytes.len(), self.mask_constants.len(), self.known_in_order.len()]
     }
 
-    fn leave(&mut self, scope: (usize, usize)) {
-        self.split_bytes.truncate(scope.0);
-        for op in self.known_in_order.drain(scope.1..) {
+    fn leave(&mut self, [split_bytes, mask_constants, known]: [usize; 3]) {
+        self.split_bytes.truncate(split_bytes);
+        self.mask_constants.truncate(mask_constants);
+        for op in self.known_in_order.drain(known..) {
             self.known.remove(&op);
         }
     }
 
     fn worth_hoisting(&self, v: Val) -> bool {
         let ty = self.ty(v);
-        (ty.is_vector() || ty.elem.is_float()) && self.constants[v.0 as usize] != Some(0) && self.hoisted[v.0 as usize].is_none()
+        self.class_of(ty) == RegClass::Float && self.constants[v.0 as usize] != Some(0) && self.hoisted[v.0 as usize].is_none()
     }
 
     /// Registers that hand a value to a block's parameters. Sums are made here, over their first term.
     fn passed(&mut self, v: Val) -> Vec<V> {
-        let made_here = self.constant(v).is_none() && self.facts.def_loop(v) == self.loop_now();
+        let made_here = self.constant(v).is_none() && self.live.def_loop(v) == self.loop_now();
         if let Some(sym) = self.syms[v.0 as usize].filter(|_| made_here) {
             return vec![self.sum(sym, true)];
         }
         if let Some(r) = self.hoisted[v.0 as usize] {
-            return vec![r; Self::parts_of(self.ty(v))];
+            return vec![r; self.parts_of(self.ty(v))];
         }
         let ty = self.ty(v);
         if !ty.is_vector() && !ty.elem.is_float() {
@@ -135,9 +135,8 @@ impl Lower<'_> {
         let mut all = vec![];
         for v in values {
             let ty = self.ty(v);
-            let vector = ty.is_vector() || ty.elem.is_float();
-            let registers: Vec<V> =
-                (0..Self::parts_of(ty)).map(|_| if vector { self.vec_register() } else { self.int_register() }).collect();
+            let class = self.class_of(ty);
+            let registers: Vec<V> = (0..self.parts_of(ty)).map(|_| self.m.fresh(class)).collect();
             self.set(v, &registers);
             all.extend(registers);
         }
@@ -185,7 +184,7 @@ impl Lower<'_> {
             }
             _ => {}
         }
-        let counted = self.facts.uses[iv.0 as usize] == 0;
+        let counted = self.live.uses[iv.0 as usize] == 0;
         // The way around the loop, where it may not run at all.
         let around = match trips {
             Some(_) => None,
@@ -215,7 +214,7 @@ impl Lower<'_> {
             let mut params = vec![counter];
             params.extend(l.params(carried.iter().map(|c| c.param)));
             let head = l.m.block(params);
-            if l.facts.loops[l.loop_now() as usize].innermost {
+            if l.live.loops[l.loop_now() as usize].innermost {
                 l.m.align(head);
             }
             l.m.push(Kind::Jump(head), &entering);
@@ -268,7 +267,9 @@ impl Lower<'_> {
                 let merge = self.m.block(params);
                 self.m.push(Kind::Jump(merge), &values);
                 self.m.begin(around);
+                let scope = self.scope();
                 let values = self.all_passed(carried.iter().map(|c| c.init));
+                self.leave(scope);
                 self.m.push(Kind::Jump(merge), &values);
                 self.m.begin(merge);
             }
@@ -287,7 +288,7 @@ impl Lower<'_> {
             _ => unreachable!("carried values are registers"),
         });
         for c in carried {
-            let registers: Vec<V> = values.by_ref().take(Self::parts_of(self.ty(c.result))).collect();
+            let registers: Vec<V> = values.by_ref().take(self.parts_of(self.ty(c.result))).collect();
             self.set(c.result, &registers);
         }
     }
@@ -357,22 +358,22 @@ impl Lower<'_> {
         let scope = self.scope();
         self.m.begin(yes);
         self.body(then)?;
-        self.leave(scope);
         self.at += 1;
         let then_dead = std::mem::take(&mut self.dead);
         if !then_dead {
             let values = self.all_passed(results.iter().map(|r| r.1));
             self.m.push(Kind::Jump(merge), &values);
         }
+        self.leave(scope);
         self.m.begin(no);
         self.body(otherwise)?;
-        self.leave(scope);
         self.at += 1;
         let otherwise_dead = std::mem::take(&mut self.dead);
         if !otherwise_dead {
             let values = self.all_passed(results.iter().map(|r| r.2));
             self.m.push(Kind::Jump(merge), &values);
         }
+        self.leave(scope);
         self.dead = then_dead && otherwise_dead;
         if !self.dead {
             self.m.begin(merge);

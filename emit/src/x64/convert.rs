@@ -1,8 +1,9 @@
 //! Changes of type, of scalars and of vectors.
 
-use super::lower::{Compare, Lower, sized};
-use super::mach::{Arg, Mem, V, View, cc, imm8, x};
+use super::lower::{Compare, Lower};
+use super::mach::{Arg, Mem, V, cc, imm8, x};
 use super::scalar::{Sign, float_code};
+use super::view::View;
 use dnnc_kir::{Bin, Conv, Elem, Op, Ty, Val};
 use iced_x86::Code::{self, *};
 use iced_x86::OpKind;
@@ -222,8 +223,8 @@ impl Lower<'_> {
     /// Change of type of a vector.
     pub fn vec_conv(&mut self, op: Conv, a: Val, ty: Ty) -> Result<Vec<V>, String> {
         let from = self.ty(a);
-        let w = Self::width(ty);
-        let parts = Self::parts_of(ty);
+        let w = self.width(ty);
+        let parts = self.parts_of(ty);
         let widening = |signed: bool| widening(from.elem.bytes(), ty.elem.bytes(), signed);
         match (op, from.elem, ty.elem) {
             (Conv::Bits | Conv::MaskToInt, ..) => Ok(self.regs(a)),
@@ -231,6 +232,10 @@ impl Lower<'_> {
             (Conv::Sext | Conv::Zext, ..) => {
                 let code = widening(op == Conv::Sext).ok_or_else(|| format!("{op:?} from {from:?} to {ty:?}"))?;
                 Ok((0..parts).map(|p| self.widen(code, a, ty, p)).collect())
+            }
+            (Conv::Wrap, f, t) if from.bytes() == 64 && self.isa.bytes == 64 => {
+                let r = self.reg(a, 0);
+                Ok(vec![self.vec_op(truncation(f.bytes(), t.bytes()), self.width_of(ty.bytes()), &[Arg::Use(r, View::Z)])])
             }
             (Conv::Wrap, ..) => {
                 let (f, t) = (from.elem.bytes(), ty.elem.bytes());
@@ -241,7 +246,7 @@ impl Lower<'_> {
             (Conv::IntToFloat, Elem::I32, Elem::F32) => Ok((0..parts)
                 .map(|p| {
                     let y = self.rm(a, p);
-                    self.vec_op(sized(VEX_Vcvtdq2ps_xmm_xmmm128, w), w, &[y])
+                    self.vec_op(VEX_Vcvtdq2ps_xmm_xmmm128, w, &[y])
                 })
                 .collect()),
             (Conv::IntToFloat, Elem::I32, Elem::F64) => Ok((0..parts).map(|p| self.widen(VEX_Vcvtdq2pd_xmm_xmmm64, a, ty, p)).collect()),
@@ -262,29 +267,29 @@ impl Lower<'_> {
     /// An instruction that reads the low lanes of a register and gives them wider.
     fn widen(&mut self, code: Code, a: Val, ty: Ty, p: usize) -> V {
         let from = self.ty(a);
-        let w = Self::width(ty);
-        let lanes = ty.lanes as usize / Self::parts_of(ty);
+        let w = self.width(ty);
+        let lanes = ty.lanes as usize / self.parts_of(ty);
         let at = p * lanes * from.elem.bytes();
         let arg = match self.load_of(a).filter(|_| ty.bytes() >= 16) {
             Some(mem) => Arg::Mem(Mem { disp: mem.disp + at as i32, ..mem }),
             None => {
-                let r = self.reg(a, at / 32);
-                x(self.slice(r, at % 32))
+                let r = self.reg(a, at / self.isa.bytes);
+                Arg::Use(self.slice(r, at % self.isa.bytes), self.width_of(lanes * from.elem.bytes()))
             }
         };
-        self.vec_op(sized(code, w), w, &[arg])
+        self.vec_op(code, w, &[arg])
     }
 
     /// An instruction that gives lanes of half the width, in a register of half the width.
     fn narrow(&mut self, a: Val, ty: Ty, code: Code, more: &[Arg]) -> Vec<V> {
         let from = self.ty(a);
-        let w = Self::width(from);
-        let halves: Vec<V> = (0..Self::parts_of(from))
+        let w = self.width(from);
+        let halves: Vec<V> = (0..self.parts_of(from))
             .map(|p| {
                 let r = self.reg(a, p);
                 let mut args = vec![Arg::Use(r, w)];
                 args.extend_from_slice(more);
-                self.vec_op(sized(code, w), View::X, &args)
+                self.vec_op(code, self.width_of(w.bytes() / 2), &args)
             })
             .collect();
         self.assemble(halves, 16, ty.bytes())
@@ -294,11 +299,21 @@ impl Lower<'_> {
     fn floats_to_ints(&mut self, a: Val, w: View, p: usize) -> V {
         let r = self.reg(a, p);
         let arg = Arg::Use(r, w);
-        let cmp = sized(VEX_Vcmpps_xmm_xmm_xmmm128_imm8, w);
+        if w == View::Z {
+            let cmp = EVEX_Vcmpps_kr_k1_xmm_xmmm128b32_imm8;
+            let limit = self.splat_in_memory(Elem::F32, w, u64::from(2f32.powi(31).to_bits()));
+            let big = self.mask_op(cmp, &[arg, limit, imm8(GE)]);
+            let ordered = self.mask_op(cmp, &[arg, arg, imm8(7)]);
+            let n = self.vec_op(VEX_Vcvttps2dq_xmm_xmmm128, w, &[arg]);
+            let most = self.splat_in_memory(Elem::I32, w, 0x7FFF_FFFF);
+            let n = self.blend(big, 4, Arg::Use(n, w), most);
+            return self.vec_op(EVEX_Vmovdqu32_xmm_k1z_xmmm128, w, &[Arg::Mask(ordered, true), Arg::Use(n, w)]);
+        }
+        let cmp = VEX_Vcmpps_xmm_xmm_xmmm128_imm8;
         let limit = self.splat_in_memory(Elem::F32, w, u64::from(2f32.powi(31).to_bits()));
         let big = self.vec_op(cmp, w, &[arg, limit, imm8(0x1D)]);
         let ordered = self.vec_op(cmp, w, &[arg, arg, imm8(7)]);
-        let n = self.vec_op(sized(VEX_Vcvttps2dq_xmm_xmmm128, w), w, &[arg]);
+        let n = self.vec_op(VEX_Vcvttps2dq_xmm_xmmm128, w, &[arg]);
         let n = self.op2(VEX_Vpxor_xmm_xmm_xmmm128, w, n, Arg::Use(big, w));
         self.op2(VEX_Vpand_xmm_xmm_xmmm128, w, n, Arg::Use(ordered, w))
     }
@@ -324,4 +339,16 @@ fn widening(from: usize, to: usize, signed: bool) -> Option<Code> {
         (4, 8, false) => VEX_Vpmovzxdq_xmm_xmmm64,
         _ => return None,
     })
+}
+
+/// The instruction that drops the high bits of lanes of `from` bytes to leave `to`.
+fn truncation(from: usize, to: usize) -> Code {
+    match (from, to) {
+        (2, _) => EVEX_Vpmovwb_xmmm64_k1z_xmm,
+        (4, 1) => EVEX_Vpmovdb_xmmm32_k1z_xmm,
+        (4, _) => EVEX_Vpmovdw_xmmm64_k1z_xmm,
+        (_, 1) => EVEX_Vpmovqb_xmmm16_k1z_xmm,
+        (_, 2) => EVEX_Vpmovqw_xmmm32_k1z_xmm,
+        _ => EVEX_Vpmovqd_xmmm64_k1z_xmm,
+    }
 }

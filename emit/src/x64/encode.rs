@@ -1,16 +1,16 @@
-//! Allocated instructions to bytes: frame, jumps, alignment, constant pool.
+//! Allocated instructions to bytes: forms of instructions, frame, jumps, alignment, constant pool.
 
-use super::mach::{Arg, Base, Flow, Kind, Mem, View, gpr};
+use super::forms::form;
+use super::mach::{Arg, Base, Flow, Kind, Mem, gpr};
+use super::view::View;
 use iced_x86::{Code, Encoder, Instruction, OpKind, Register};
 use ra::{Allocation, Edit, InstOrEdit, PReg, PRegSet, RegClass};
 use regalloc2 as ra;
 
-/// Bytes that a loop head is aligned to: half of the line that the front end fetches.
-const LOOP_ALIGN: usize = 32;
-
 /// Gives registers to a function and encodes it.
 pub fn encode(flow: &Flow) -> Result<Vec<u8>, String> {
-    let allocated = ra::run(flow, &environment(), &ra::RegallocOptions::default()).map_err(|e| format!("register allocation: {e}"))?;
+    let allocated = ra::run(flow, &environment(flow.isa.registers), &ra::RegallocOptions::default())
+        .map_err(|e| format!("register allocation: {e}"))?;
     let mut out = Encode::new(flow, &allocated);
     out.prologue()?;
     for block in 0..flow.blocks.len() {
@@ -19,12 +19,13 @@ pub fn encode(flow: &Flow) -> Result<Vec<u8>, String> {
     Ok(out.finish())
 }
 
-/// The registers: all but rsp, callee-saved ones last.
-fn environment() -> ra::MachineEnv {
+/// The registers: all but rsp, callee-saved ones last; mask registers but the first, which means no mask.
+fn environment(vectors: usize) -> ra::MachineEnv {
     let set = |encs: &[u8]| encs.iter().fold(PRegSet::empty(), |s, &e| s.with(PReg::new(e as usize, RegClass::Int)));
-    let vectors = (0..16).fold(PRegSet::empty(), |s, e| s.with(PReg::new(e, RegClass::Float)));
+    let vectors = (0..vectors).fold(PRegSet::empty(), |s, e| s.with(PReg::new(e, RegClass::Float)));
+    let masks = (1..8).fold(PRegSet::empty(), |s, e| s.with(PReg::new(e, RegClass::Vector)));
     ra::MachineEnv {
-        preferred_regs_by_class: [set(&gpr::CALLER_SAVED), vectors, PRegSet::empty()],
+        preferred_regs_by_class: [set(&gpr::CALLER_SAVED), vectors, masks],
         non_preferred_regs_by_class: [set(&gpr::CALLEE_SAVED), PRegSet::empty(), PRegSet::empty()],
         scratch_by_class: [None; 3],
         fixed_stack_slots: vec![],
@@ -46,7 +47,7 @@ struct Encode<'a> {
     saved: Vec<u8>,
     /// Bytes below the saved registers.
     frame: usize,
-    /// Where the unaligned stack pointer is kept, if the frame is aligned to 32 bytes for vectors.
+    /// Where the unaligned stack pointer is kept, if the frame is aligned for vectors.
     kept: Option<usize>,
 }
 
@@ -73,9 +74,9 @@ impl<'a> Encode<'a> {
                 _ => None,
             })
             .collect();
-        let slots = allocated.num_spillslots * 8;
+        let (slots, align) = (allocated.num_spillslots * 8, flow.isa.bytes);
         let (frame, kept) =
-            if vectors_spilled { (slots.next_multiple_of(32) + 32, Some(slots.next_multiple_of(32))) } else { (slots, None) };
+            if vectors_spilled { (slots.next_multiple_of(align) + align, Some(slots.next_multiple_of(align))) } else { (slots, None) };
         let encoder = Encoder::new(64);
         let starts = vec![None; flow.blocks.len()];
         Encode { flow, allocated, code: vec![], encoder, starts, jumps: vec![], pooled: vec![], threaded, saved, frame, kept }
@@ -89,7 +90,7 @@ impl<'a> Encode<'a> {
         if let Some(kept) = self.kept {
             self.op(Code::Mov_r64_rm64, &[Place::Reg(Register::RAX), rsp])?;
             self.op(Code::Sub_rm64_imm32, &[rsp, Place::Imm(OpKind::Immediate32to64, self.frame as i64)])?;
-            self.op(Code::And_rm64_imm8, &[rsp, Place::Imm(OpKind::Immediate8to64, -32)])?;
+            self.op(Code::And_rm64_imm8, &[rsp, Place::Imm(OpKind::Immediate8to64, -(self.flow.isa.bytes as i64))])?;
             self.op(Code::Mov_rm64_r64, &[stack(kept), Place::Reg(Register::RAX)])?;
         } else if self.frame > 0 {
             self.op(Code::Sub_rm64_imm32, &[rsp, Place::Imm(OpKind::Immediate32to64, self.frame as i64)])?;
@@ -120,7 +121,7 @@ impl<'a> Encode<'a> {
             return Ok(());
         }
         if self.flow.blocks[block].align {
-            self.pad(LOOP_ALIGN);
+            self.pad(self.flow.isa.bytes);
         }
         self.starts[block] = Some(self.code.len());
         let allocated = self.allocated;
@@ -135,16 +136,26 @@ impl<'a> Encode<'a> {
 
     fn transfer(&mut self, from: Allocation, to: Allocation) -> Result<(), String> {
         let place = |a: Allocation| match (a.as_reg(), a.as_stack()) {
-            (Some(r), _) => Ok(Place::Reg(register(r.hw_enc() as u8, if r.class() == RegClass::Int { View::Q } else { View::Y }))),
+            (Some(r), _) => {
+                let view = match r.class() {
+                    RegClass::Int => View::Q,
+                    RegClass::Float if self.flow.isa.bytes == 64 => View::Z,
+                    RegClass::Float => View::Y,
+                    RegClass::Vector => View::K,
+                };
+                Ok(Place::Reg(register(r.hw_enc() as u8, view)))
+            }
             (_, Some(slot)) => Ok(stack(slot.index() * 8)),
             _ => Err("a value without a place".to_string()),
         };
-        let vector = [from, to].iter().any(|a| a.as_reg().is_some_and(|r| r.class() == RegClass::Float));
-        let code = match (vector, to.is_reg()) {
-            (true, true) => Code::VEX_Vmovaps_ymm_ymmm256,
-            (true, false) => Code::VEX_Vmovaps_ymmm256_ymm,
-            (false, true) => Code::Mov_r64_rm64,
-            (false, false) => Code::Mov_rm64_r64,
+        let class = [from, to].iter().find_map(|a| a.as_reg().map(|r| r.class()));
+        let code = match (class, to.is_reg()) {
+            (Some(RegClass::Float), true) => Code::VEX_Vmovaps_xmm_xmmm128,
+            (Some(RegClass::Float), ..) => Code::VEX_Vmovaps_xmmm128_xmm,
+            (Some(RegClass::Vector), true) => Code::VEX_Kmovq_kr_km64,
+            (Some(RegClass::Vector), ..) => Code::VEX_Kmovq_m64_kr,
+            (_, true) => Code::Mov_r64_rm64,
+            (..) => Code::Mov_rm64_r64,
         };
         self.op(code, &[place(to)?, place(from)?])
     }
@@ -172,14 +183,15 @@ impl<'a> Encode<'a> {
                         Arg::FixedUse(..) | Arg::FixedDef(..) => Place::Reg(register(next(), View::Q)),
                         Arg::Again(view) => Place::Reg(register(first.expect("an operand before"), view)),
                         Arg::Imm(kind, value) => Place::Imm(kind, value),
-                        Arg::Mem(Mem { base, index, disp }) => {
+                        Arg::Mask(_, zero) => Place::Mask(register(next(), View::K), zero),
+                        Arg::Mem(Mem { base, index, disp }) | Arg::Broadcast(Mem { base, index, disp }) => {
                             let (base, entry) = match base {
                                 Base::Reg(_) => (register(next(), View::Q), None),
                                 Base::Pool(entry) => (Register::RIP, Some(entry as usize)),
                                 Base::None => (Register::None, None),
                             };
                             let index = index.map(|(_, scale)| (register(next(), View::Q), scale));
-                            Place::Mem { base, index, disp, entry }
+                            Place::Mem { base, index, disp, entry, broadcast: matches!(arg, Arg::Broadcast(_)) }
                         }
                     }
                 })
@@ -202,7 +214,7 @@ impl<'a> Encode<'a> {
                     return self.op(Code::Mov_r64_rm64, &[to, stack(self.frame + above)]);
                 };
                 self.op(Code::Mov_r64_rm64, &[to, stack(kept)])?;
-                self.op(Code::Mov_r64_rm64, &[to, Place::Mem { base: r, index: None, disp: above as i32, entry: None }])
+                self.op(Code::Mov_r64_rm64, &[to, Place::Mem { base: r, index: None, disp: above as i32, entry: None, broadcast: false }])
             }
             Kind::Divide { signed, wide } => {
                 let divisor = *places(args).last().expect("a divisor");
@@ -294,12 +306,19 @@ impl<'a> Encode<'a> {
     /// Encodes one machine instruction.
     fn op(&mut self, code: Code, args: &[Place]) -> Result<(), String> {
         let mut inst = Instruction::default();
+        let code = chosen(code, args)?;
         inst.set_code(code);
         let at = self.code.len();
         let mut pooled = None;
+        let mut masked = false;
         for (i, arg) in args.iter().enumerate() {
-            let i = i as u32;
+            let i = i as u32 - u32::from(masked);
             match *arg {
+                Place::Mask(k, zero) => {
+                    masked = true;
+                    inst.set_op_mask(k);
+                    inst.set_zeroing_masking(zero);
+                }
                 Place::Reg(r) => {
                     inst.set_op_kind(i, OpKind::Register);
                     inst.set_op_register(i, r);
@@ -308,7 +327,8 @@ impl<'a> Encode<'a> {
                     inst.set_op_kind(i, kind);
                     inst.set_immediate_i64(i, value);
                 }
-                Place::Mem { base, index, disp, entry } => {
+                Place::Mem { base, index, disp, entry, broadcast } => {
+                    inst.set_is_broadcast(broadcast);
                     inst.set_op_kind(i, OpKind::Memory);
                     inst.set_memory_base(base);
                     if let Some((index, scale)) = index {
@@ -371,11 +391,41 @@ impl<'a> Encode<'a> {
 enum Place {
     Reg(Register),
     Imm(OpKind, i64),
-    Mem { base: Register, index: Option<(Register, u8)>, disp: i32, entry: Option<usize> },
+    Mem {
+        base: Register,
+        index: Option<(Register, u8)>,
+        disp: i32,
+        entry: Option<usize>,
+        broadcast: bool,
+    },
+    /// The mask of the instruction, and whether the others become 0; no operand.
+    Mask(Register, bool),
+}
+
+/// The code of an instruction on these operands: that of their width, as VEX where it can be.
+fn chosen(code: Code, args: &[Place]) -> Result<Code, String> {
+    let Some(form) = form(code) else { return Ok(code) };
+    let (mut width, mut evex) = (View::X, false);
+    for arg in args {
+        match arg {
+            Place::Reg(r) if r.is_zmm() => width = View::Z,
+            Place::Reg(r) if r.is_ymm() && width == View::X => width = View::Y,
+            Place::Mask(..) | Place::Mem { broadcast: true, .. } => evex = true,
+            _ => {}
+        }
+        let beyond = |first: Register, r: Register| r as usize - first as usize > 15;
+        evex |= match *arg {
+            Place::Reg(r) if r.is_zmm() => beyond(Register::ZMM0, r),
+            Place::Reg(r) if r.is_ymm() => beyond(Register::YMM0, r),
+            Place::Reg(r) if r.is_xmm() => beyond(Register::XMM0, r),
+            _ => false,
+        };
+    }
+    form.code(width, evex).ok_or_else(|| format!("{code:?} has no form for its operands"))
 }
 
 fn stack(offset: usize) -> Place {
-    Place::Mem { base: Register::RSP, index: None, disp: offset as i32, entry: None }
+    Place::Mem { base: Register::RSP, index: None, disp: offset as i32, entry: None, broadcast: false }
 }
 
 fn register(enc: u8, view: View) -> Register {
@@ -387,6 +437,8 @@ fn register(enc: u8, view: View) -> Register {
         View::Q => Register::RAX,
         View::X => Register::XMM0,
         View::Y => Register::YMM0,
+        View::Z => Register::ZMM0,
+        View::K => Register::K0,
     };
     first + u32::from(enc)
 }

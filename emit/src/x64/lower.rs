@@ -1,10 +1,13 @@
 //! The state of lowering: which registers a value has, what constants are, and one operation after another.
 //!
-//! Everything beside it (`address`, `control`, `scalar`, `vector`, `convert`, `shuffle`, `memory`) adds to the same [`Lower`].
+//! Everything beside it (`address`, `control`, `scalar`, `vector`, `lanes`, `dot`, `mask`, `convert`, `shuffle`, `memory`) adds to the same
+//! [`Lower`].
 
-use super::address::Sym;
-use super::facts::Facts;
-use super::mach::{Arg, Kind, Mach, Mem, V, View, gpr};
+use super::isa::IsaFeatures;
+use super::liveness::Liveness;
+use super::mach::{Arg, Kind, Mach, Mem, V, gpr, imm8};
+use super::sym::Sym;
+use super::view::View;
 use dnnc_kir::{Bin, Conv, Elem, Func, Op, Ty, Val};
 use iced_x86::{Code, OpKind};
 use regalloc2::RegClass;
@@ -18,10 +21,18 @@ pub struct Compare {
     pub cc: u8,
 }
 
+/// How bytes are widened to 16 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Split {
+    Signed,
+    Unsigned,
+}
+
 /// The state of lowering.
 pub struct Lower<'a> {
     pub func: &'a Func,
-    pub facts: &'a Facts,
+    pub isa: IsaFeatures,
+    pub live: &'a Liveness,
     pub m: Mach,
     /// Types of values, with those that lowering itself makes.
     pub types: Vec<Ty>,
@@ -29,14 +40,17 @@ pub struct Lower<'a> {
     pub ranges: Vec<(u32, u8)>,
     pub flat: Vec<V>,
     pub syms: Vec<Option<Sym>>,
-    /// Loads that may be operands of their only use.
+    /// Loads that may be operands of their only use, and loads of one element that may be.
     pub foldable: Vec<Option<Mem>>,
+    pub broadcasts: Vec<Option<Mem>>,
     pub compares: Vec<Option<Compare>>,
     pub constants: Vec<Option<u64>>,
     pub hoisted: Vec<Option<V>>,
     pub hoisted_now: usize,
+    /// Mask registers with constants.
+    pub mask_constants: Vec<(u64, V)>,
     /// Registers of bytes with their even and odd bytes widened.
-    pub split_bytes: Vec<(V, V, V)>,
+    pub split_bytes: Vec<(V, Split, V, V)>,
     /// Indices and addresses computed so far, where they can be used again.
     pub known: HashMap<Op, Val>,
     pub known_in_order: Vec<Op>,
@@ -48,22 +62,25 @@ pub struct Lower<'a> {
 }
 
 /// Lowers a function.
-pub fn lower(func: &Func) -> Result<Mach, String> {
-    let facts = Facts::of(func);
+pub fn lower(func: &Func, isa: IsaFeatures) -> Result<Mach, String> {
+    let live = Liveness::of(func, &isa);
     let n = func.types.len();
     let mut l = Lower {
         func,
-        facts: &facts,
+        isa,
+        live: &live,
         m: Mach::default(),
         types: func.types.clone(),
         ranges: vec![(0, 0); n],
         flat: Vec::with_capacity(n),
         syms: vec![None; n],
         foldable: vec![None; n],
+        broadcasts: vec![None; n],
         compares: vec![None; n],
-        constants: facts.constants.clone(),
+        constants: live.constants.clone(),
         hoisted: vec![None; n],
         hoisted_now: 0,
+        mask_constants: vec![],
         split_bytes: vec![],
         known: HashMap::new(),
         known_in_order: vec![],
@@ -107,6 +124,12 @@ impl Lower<'_> {
         self.define(code, d, view, args)
     }
 
+    /// An instruction whose result is a new mask register, its first operand.
+    pub fn mask_op(&mut self, code: Code, args: &[Arg]) -> V {
+        let d = self.m.fresh(RegClass::Vector);
+        self.define(code, d, View::K, args)
+    }
+
     /// An instruction whose result is a new vector register, its first operand.
     pub fn vec_op(&mut self, code: Code, view: View, args: &[Arg]) -> V {
         let d = self.vec_register();
@@ -143,13 +166,37 @@ impl Lower<'_> {
     }
 
     /// Number of registers of a type.
-    pub fn parts_of(ty: Ty) -> usize {
-        ty.bytes().div_ceil(32)
+    pub fn parts_of(&self, ty: Ty) -> usize {
+        ty.bytes().div_ceil(self.isa.bytes)
     }
 
     /// Width of each of its vector registers.
-    pub fn width(ty: Ty) -> View {
-        if ty.bytes() > 16 { View::Y } else { View::X }
+    pub fn width(&self, ty: Ty) -> View {
+        self.width_of(ty.bytes())
+    }
+
+    /// The narrowest view of a vector register that has so many bytes, or the widest there is.
+    pub fn width_of(&self, bytes: usize) -> View {
+        match bytes.min(self.isa.bytes) {
+            ..=16 => View::X,
+            ..=32 => View::Y,
+            _ => View::Z,
+        }
+    }
+
+    /// The class of the registers of a value.
+    pub fn class_of(&self, ty: Ty) -> RegClass {
+        match ty.is_vector() {
+            true if self.in_masks(ty) => RegClass::Vector,
+            true => RegClass::Float,
+            false if ty.elem.is_float() => RegClass::Float,
+            false => RegClass::Int,
+        }
+    }
+
+    /// Whether values of a type are in mask registers: masks as long as the widest registers that have any.
+    pub fn in_masks(&self, ty: Ty) -> bool {
+        ty.elem.is_mask() && ty.bytes() == 64 && self.isa.bytes == 64
     }
 
     /// The bits of a constant.
@@ -177,31 +224,39 @@ impl Lower<'_> {
 
     /// All registers of a value.
     pub fn regs(&mut self, v: Val) -> Vec<V> {
-        (0..Self::parts_of(self.ty(v))).map(|p| self.reg(v, p)).collect()
+        (0..self.parts_of(self.ty(v))).map(|p| self.reg(v, p)).collect()
     }
 
     /// Whether the current statement is the last to need a value; a constant that was not hoisted is made for the one use.
     pub fn dies(&self, v: Val) -> bool {
         match self.constant(v) {
             Some(_) => self.hoisted[v.0 as usize].is_none(),
-            None => self.facts.dies(v, self.at),
+            None => self.live.dies(v, self.at),
         }
     }
 
     /// A part of a vector (or a scalar float) as the operand that may be in memory.
     pub fn rm(&mut self, v: Val, part: usize) -> Arg {
         let ty = self.ty(v);
-        let view = Self::width(ty);
+        let view = self.width(ty);
         if self.hoisted[v.0 as usize].is_none() {
             if let Some(bits) = self.constant(v) {
                 return Arg::Mem(self.constant_in_memory(ty, bits));
             }
             if let Some(mut mem) = self.foldable[v.0 as usize].filter(|_| fills_operand(ty)) {
-                mem.disp += part as i32 * 32;
+                mem.disp += (part * self.isa.bytes) as i32;
                 return Arg::Mem(mem);
             }
         }
         Arg::Use(self.reg(v, part), view)
+    }
+
+    /// As `rm`, for instructions that can read one element for every lane.
+    pub fn rm_broadcast(&mut self, v: Val, part: usize) -> Arg {
+        match self.broadcasts[v.0 as usize] {
+            Some(mem) => Arg::Broadcast(mem),
+            None => self.rm(v, part),
+        }
     }
 
     /// Whether `rm` would give a memory operand.
@@ -243,7 +298,7 @@ impl Lower<'_> {
                 let mem = self.address(ptr, disp);
                 let registers = self.load(ty, mem, count as usize)?;
                 self.set(v, &registers);
-                if self.facts.movable(v) && count == ty.lanes {
+                if self.live.movable(v) && count == ty.lanes {
                     self.foldable[v.0 as usize] = Some(mem);
                 }
             }
@@ -251,7 +306,10 @@ impl Lower<'_> {
                 let ty = self.ty(v);
                 let mem = self.address(ptr, disp);
                 let r = self.load_splat(ty, mem)?;
-                self.set(v, &vec![r; Self::parts_of(ty)]);
+                self.set(v, &vec![r; self.parts_of(ty)]);
+                if self.live.movable(v) && self.width(ty) == View::Z && ty.elem.bytes() >= 4 {
+                    self.broadcasts[v.0 as usize] = Some(mem);
+                }
             }
             _ if self.in_vectors(v, op) => {
                 let registers = self.vector(v, op)?;
@@ -290,6 +348,7 @@ impl Lower<'_> {
         self.ranges.push((0, 0));
         self.syms.push(None);
         self.foldable.push(None);
+        self.broadcasts.push(None);
         self.compares.push(None);
         self.constants.push(None);
         self.hoisted.push(None);
@@ -323,13 +382,21 @@ impl Lower<'_> {
             let bits = if ty.elem.is_mask() { if bits == 0 { 0 } else { u64::MAX } } else { bits };
             return self.int_constant(bits);
         }
-        let view = Self::width(ty);
-        let bytes = constant_bytes(ty.elem, bits, 32);
+        if self.in_masks(ty) {
+            return self.mask_constant(if bits == 0 { 0 } else { u64::MAX >> (64 - ty.lanes) });
+        }
+        let view = self.width(ty);
+        let bytes = constant_bytes(ty.elem, bits, 64);
         if bytes.iter().all(|&b| b == 0) {
             return self.zero();
         }
         if ty.is_vector() && bytes.iter().all(|&b| b == 0xFF) {
-            let code = sized(Code::VEX_Vpcmpeqd_xmm_xmm_xmmm128, view);
+            let code = Code::VEX_Vpcmpeqd_xmm_xmm_xmmm128;
+            if view == View::Z {
+                // The comparison gives a mask there; any function that is true of all three bits is as good.
+                let args = [Arg::Again(view), Arg::Again(view), imm8(0xFF)];
+                return self.vec_op(Code::EVEX_Vpternlogd_xmm_k1z_xmm_xmmm128b32_imm8, view, &args);
+            }
             return self.vec_op(code, view, &[Arg::Again(view); 2]);
         }
         // A scalar is not repeated, whatever its halves are.
@@ -338,17 +405,16 @@ impl Lower<'_> {
         let code = match (ty.is_vector(), eight, view) {
             (false, false, _) => Code::VEX_Vmovss_xmm_m32,
             (false, true, _) => Code::VEX_Vmovsd_xmm_m64,
-            (true, false, View::Y) => Code::VEX_Vbroadcastss_ymm_m32,
             (true, false, _) => Code::VEX_Vbroadcastss_xmm_m32,
-            (true, true, View::Y) => Code::VEX_Vbroadcastsd_ymm_m64,
-            (true, true, _) => Code::VEX_Vmovddup_xmm_xmmm64,
+            (true, true, View::X) => Code::VEX_Vmovddup_xmm_xmmm64,
+            (true, true, _) => Code::VEX_Vbroadcastsd_ymm_m64,
         };
         self.vec_op(code, view, &[Arg::Mem(mem)])
     }
 
     /// A constant as an operand in memory, as wide as its register.
     pub fn constant_in_memory(&mut self, ty: Ty, bits: u64) -> Mem {
-        let bytes = if ty.is_vector() { Self::width(ty).bytes() } else { ty.elem.bytes() };
+        let bytes = if ty.is_vector() { self.width(ty).bytes() } else { ty.elem.bytes() };
         self.m.pool(constant_bytes(ty.elem, bits, bytes))
     }
 
@@ -362,26 +428,4 @@ impl Lower<'_> {
 pub fn constant_bytes(elem: Elem, bits: u64, count: usize) -> Vec<u8> {
     let bits = if elem.is_mask() && bits != 0 { u64::MAX } else { bits };
     bits.to_le_bytes()[..elem.bytes()].iter().copied().cycle().take(count).collect()
-}
-
-/// The 128- or 256-bit form of an instruction, given the first: it is the next in the encoder's list.
-pub fn sized(code: Code, view: View) -> Code {
-    match view {
-        View::Y => Code::try_from(code as usize + 1).expect("the 256-bit form follows the 128-bit form"),
-        _ => code,
-    }
-}
-
-impl View {
-    /// Bytes of a vector register in this view.
-    pub fn bytes(self) -> usize {
-        match self {
-            View::Y => 32,
-            View::X => 16,
-            View::Q => 8,
-            View::D => 4,
-            View::W => 2,
-            View::B => 1,
-        }
-    }
 }

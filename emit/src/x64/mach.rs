@@ -1,25 +1,15 @@
 //! Machine instructions over virtual registers: lowering writes them, the register allocator reads them.
 
+use super::forms::{Form, form};
+use super::isa::IsaFeatures;
+use super::view::View;
 use iced_x86::{Code, OpKind};
-use ra::{Operand, PReg, RegClass};
+use ra::{Operand, OperandConstraint, OperandKind, OperandPos, PReg, RegClass};
 use regalloc2 as ra;
 use std::collections::HashMap;
 
-/// A virtual register. One of class `Float` is a vector register, 16 or 32 bytes of it in use.
+/// A virtual register: of class `Int` a general register, of class `Float` a vector register, of class `Vector` a mask register.
 pub type V = ra::VReg;
-
-/// How much of a register an operand names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum View {
-    /// 8, 16, 32 and 64 bits of a general register.
-    B,
-    W,
-    D,
-    Q,
-    /// 128 and 256 bits of a vector register.
-    X,
-    Y,
-}
 
 /// What an address starts from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +42,10 @@ pub enum Arg {
     /// The register of the first operand once more, not read: `vxorps d, d, d`.
     Again(View),
     Mem(Mem),
+    /// One element in memory for every lane.
+    Broadcast(Mem),
+    /// The mask register of the instruction, and whether lanes whose bit is 0 become 0.
+    Mask(V, bool),
     Imm(OpKind, i64),
     /// Read in, written to this hardware register.
     FixedUse(V, u8),
@@ -209,13 +203,24 @@ impl Mach {
     }
 
     /// Drops what is never used, numbers blocks in code order and lists operands for the allocator.
-    pub fn finish(self) -> Flow {
+    pub fn finish(self, isa: IsaFeatures) -> Flow {
         let mut number = vec![u32::MAX; self.blocks.len()];
         for (i, &b) in self.layout.iter().enumerate() {
             number[b as usize] = i as u32;
         }
         let keep = self.live();
-        let mut flow = Flow { pool: self.pool, registers: self.registers, args: self.args, ..Flow::default() };
+        let mut flow = Flow {
+            isa,
+            insts: vec![],
+            args: self.args,
+            blocks: vec![],
+            operands: vec![],
+            starts: vec![],
+            passed: vec![],
+            passed_starts: vec![],
+            registers: self.registers,
+            pool: self.pool,
+        };
         let mut blocks: Vec<Block> = self.blocks;
         for &b in &self.layout {
             let mut block = std::mem::take(&mut blocks[b as usize]);
@@ -278,8 +283,8 @@ impl Arg {
     /// Registers that are read.
     fn reads(&self, mut f: impl FnMut(V)) {
         match *self {
-            Arg::Use(v, _) | Arg::Mod(v, ..) | Arg::FixedUse(v, _) | Arg::LateUse(v, _) => f(v),
-            Arg::Mem(mem) => {
+            Arg::Use(v, _) | Arg::Mod(v, ..) | Arg::FixedUse(v, _) | Arg::LateUse(v, _) | Arg::Mask(v, _) => f(v),
+            Arg::Mem(mem) | Arg::Broadcast(mem) => {
                 if let Base::Reg(v) = mem.base {
                     f(v);
                 }
@@ -293,8 +298,8 @@ impl Arg {
 }
 
 /// A finished function over virtual registers.
-#[derive(Default)]
 pub struct Flow {
+    pub isa: IsaFeatures,
     pub insts: Vec<Inst>,
     args: Vec<Arg>,
     pub blocks: Vec<Block>,
@@ -330,18 +335,22 @@ impl Flow {
         }
         let start = self.operands.len();
         let int = |enc: u8| PReg::new(enc as usize, RegClass::Int);
+        // An instruction without an EVEX form reaches the first sixteen registers only.
+        let low = self.isa.registers > 16 && matches!(inst.kind, Kind::Op(code) if form(code).is_some_and(Form::is_vex_only));
+        let any = |v: V| if low && v.class() == RegClass::Float { OperandConstraint::Limit(16) } else { OperandConstraint::Reg };
+        let used = |v: V| Operand::new(v, any(v), OperandKind::Use, OperandPos::Early);
         for arg in args {
             match *arg {
-                Arg::Def(v, _) => self.operands.push(Operand::reg_def(v)),
+                Arg::Def(v, _) => self.operands.push(Operand::new(v, any(v), OperandKind::Def, OperandPos::Late)),
                 Arg::Mod(from, to, _) => {
                     let at = self.operands.len() - start;
-                    self.operands.push(Operand::reg_use(from));
+                    self.operands.push(used(from));
                     self.operands.push(Operand::reg_reuse_def(to, at));
                 }
                 Arg::FixedUse(v, enc) => self.operands.push(Operand::reg_fixed_use(v, int(enc))),
                 Arg::FixedDef(v, enc) => self.operands.push(Operand::reg_fixed_def(v, int(enc))),
                 Arg::LateUse(v, _) => self.operands.push(Operand::reg_use_at_end(v)),
-                Arg::Use(..) | Arg::Mem(_) => arg.reads(|v| self.operands.push(Operand::reg_use(v))),
+                Arg::Use(..) | Arg::Mem(_) | Arg::Broadcast(_) | Arg::Mask(..) => arg.reads(|v| self.operands.push(used(v))),
                 Arg::Again(_) | Arg::Imm(..) => {}
             }
         }
@@ -409,8 +418,8 @@ impl ra::Function for Flow {
 
     fn spillslot_size(&self, class: RegClass) -> usize {
         match class {
-            RegClass::Int => 1,
-            _ => 4,
+            RegClass::Int | RegClass::Vector => 1,
+            RegClass::Float => self.isa.bytes / 8,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Loads and stores: whole values, first elements, one element in every lane.
 
-use super::lower::{Lower, sized};
-use super::mach::{Arg, Kind, Mem, V, View, imm8, x};
+use super::lower::Lower;
+use super::mach::{Arg, Kind, Mem, V, imm8, x};
 use super::scalar::sign_extended;
+use super::view::View;
 use dnnc_kir::{Elem, Ty, Val};
 use iced_x86::Code::{self, *};
 use iced_x86::OpKind;
@@ -18,24 +19,33 @@ impl Lower<'_> {
         }
         let n = ty.elem.bytes();
         let bytes = count.min(ty.lanes as usize) * n;
-        Ok((0..Self::parts_of(ty)).map(|p| self.load_bytes(offset(mem, p * 32), bytes.saturating_sub(p * 32).min(32), n)).collect())
+        let register = self.isa.bytes;
+        Ok((0..self.parts_of(ty))
+            .map(|p| self.load_bytes(offset(mem, p * register), bytes.saturating_sub(p * register).min(register), n))
+            .collect())
     }
 
     /// Reads `bytes` bytes of elements of `n` bytes; the others are zero.
     fn load_bytes(&mut self, mem: Mem, bytes: usize, n: usize) -> V {
         let at = Arg::Mem(mem);
         match bytes {
-            32 => self.vec_op(VEX_Vmovups_ymm_ymmm256, View::Y, &[at]),
+            64 => self.vec_op(VEX_Vmovups_xmm_xmmm128, View::Z, &[at]),
+            32 => self.vec_op(VEX_Vmovups_xmm_xmmm128, View::Y, &[at]),
             16 => self.vec_op(VEX_Vmovups_xmm_xmmm128, View::X, &[at]),
             8 => self.vec_op(VEX_Vmovq_xmm_xmmm64, View::X, &[at]),
             4 => self.vec_op(VEX_Vmovd_xmm_rm32, View::X, &[at]),
             0 => self.zero(),
+            _ if self.isa.registers == 32 => {
+                let mask = self.mask_constant(u64::MAX >> (64 - bytes / n));
+                let w = self.width_of(bytes);
+                self.vec_op(MASKED_LOADS[n.ilog2() as usize], w, &[Arg::Mask(mask, true), at])
+            }
             _ if n >= 4 => {
                 let w = if bytes > 16 { View::Y } else { View::X };
                 let pattern: Vec<u8> = (0..w.bytes()).map(|i| if i < bytes { 0xFF } else { 0 }).collect();
                 let pattern = Arg::Mem(self.m.pool(pattern));
-                let mask = self.vec_op(sized(VEX_Vmovups_xmm_xmmm128, w), w, &[pattern]);
-                self.vec_op(sized(VEX_Vmaskmovps_xmm_xmm_m128, w), w, &[Arg::Use(mask, w), at])
+                let mask = self.vec_op(VEX_Vmovups_xmm_xmmm128, w, &[pattern]);
+                self.vec_op(VEX_Vmaskmovps_xmm_xmm_m128, w, &[Arg::Use(mask, w), at])
             }
             17.. => {
                 let low = self.vec_op(VEX_Vmovups_xmm_xmmm128, View::X, &[at]);
@@ -64,12 +74,12 @@ impl Lower<'_> {
         if !ty.is_vector() {
             return self.load_scalar(ty.elem, mem);
         }
-        let w = Self::width(ty);
+        let w = self.width(ty);
         let code = match (ty.elem.bytes(), w) {
-            (1, _) => sized(VEX_Vpbroadcastb_xmm_xmmm8, w),
-            (2, _) => sized(VEX_Vpbroadcastw_xmm_xmmm16, w),
-            (4, _) => sized(VEX_Vbroadcastss_xmm_m32, w),
-            (_, View::Y) => VEX_Vbroadcastsd_ymm_m64,
+            (1, _) => VEX_Vpbroadcastb_xmm_xmmm8,
+            (2, _) => VEX_Vpbroadcastw_xmm_xmmm16,
+            (4, _) => VEX_Vbroadcastss_xmm_m32,
+            (_, View::Y | View::Z) => VEX_Vbroadcastsd_ymm_m64,
             _ => VEX_Vmovddup_xmm_xmmm64,
         };
         Ok(self.vec_op(code, w, &[Arg::Mem(mem)]))
@@ -86,26 +96,35 @@ impl Lower<'_> {
             return Err(format!("a mask is written to memory in {}", self.func.name));
         }
         let bytes = count.min(ty.lanes) as usize * ty.elem.bytes();
-        for p in 0..bytes.div_ceil(32) {
+        let register = self.isa.bytes;
+        for p in 0..bytes.div_ceil(register) {
             let r = self.reg(val, p);
-            self.store_bytes(offset(mem, p * 32), r, (bytes - p * 32).min(32));
+            self.store_bytes(offset(mem, p * register), r, (bytes - p * register).min(register), ty.elem.bytes());
         }
         Ok(())
     }
 
-    fn store_bytes(&mut self, mem: Mem, r: V, bytes: usize) {
+    fn store_bytes(&mut self, mem: Mem, r: V, bytes: usize, n: usize) {
+        if self.isa.registers == 32 && !matches!(bytes, 4 | 8 | 16 | 32 | 64) {
+            let mask = self.mask_constant(u64::MAX >> (64 - bytes / n));
+            let w = self.width_of(bytes);
+            let args = [Arg::Mem(mem), Arg::Mask(mask, false), Arg::Use(r, w)];
+            self.m.push(Kind::Op(MASKED_STORES[n.ilog2() as usize]), &args);
+            return;
+        }
         let mut put = |code: Code, at: usize, args: &[Arg]| {
             let mut all = vec![Arg::Mem(offset(mem, at))];
             all.extend_from_slice(args);
             self.m.push(Kind::Op(code), &all);
         };
         match bytes {
-            32 => put(VEX_Vmovups_ymmm256_ymm, 0, &[Arg::Use(r, View::Y)]),
+            64 => put(VEX_Vmovups_xmmm128_xmm, 0, &[Arg::Use(r, View::Z)]),
+            32 => put(VEX_Vmovups_xmmm128_xmm, 0, &[Arg::Use(r, View::Y)]),
             16 => put(VEX_Vmovups_xmmm128_xmm, 0, &[x(r)]),
             17.. => {
                 put(VEX_Vmovups_xmmm128_xmm, 0, &[x(r)]);
                 let high = self.slice(r, 16);
-                self.store_bytes(offset(mem, 16), high, bytes - 16);
+                self.store_bytes(offset(mem, 16), high, bytes - 16, n);
             }
             _ => {
                 let mut done = 0;
@@ -179,3 +198,9 @@ impl Lower<'_> {
 fn offset(mem: Mem, by: usize) -> Mem {
     Mem { disp: mem.disp + by as i32, ..mem }
 }
+
+/// Moves of the lanes that a mask has, by the size of a lane.
+const MASKED_LOADS: [Code; 4] =
+    [EVEX_Vmovdqu8_xmm_k1z_xmmm128, EVEX_Vmovdqu16_xmm_k1z_xmmm128, EVEX_Vmovdqu32_xmm_k1z_xmmm128, EVEX_Vmovdqu64_xmm_k1z_xmmm128];
+const MASKED_STORES: [Code; 4] =
+    [EVEX_Vmovdqu8_xmmm128_k1z_xmm, EVEX_Vmovdqu16_xmmm128_k1z_xmm, EVEX_Vmovdqu32_xmmm128_k1z_xmm, EVEX_Vmovdqu64_xmmm128_k1z_xmm];

@@ -3,8 +3,9 @@
 //! Bits above the width of an I8, I16 or I32 are undefined. A scalar mask is 0 or −1 in 64 bits of a general register, or, where
 //! floats were compared, in the low lane of a vector register.
 
-use super::lower::{Compare, Lower, compare_code, sized};
-use super::mach::{Arg, Kind, V, View, cc, gpr, imm8};
+use super::lower::{Compare, Lower, compare_code};
+use super::mach::{Arg, Kind, V, cc, gpr, imm8};
+use super::view::View;
 use dnnc_kir::{Bin, Cmp, Elem, Op, Ty, Un, Val};
 use iced_x86::Code::{self, *};
 use iced_x86::OpKind;
@@ -427,5 +428,5 @@ pub fn float_code(op: Bin, ty: Ty) -> Option<Code> {
         _ => return None,
     };
     let (scalar, packed) = if ty.elem == Elem::F64 { (sd, pd) } else { (ss, ps) };
-    Some(if ty.is_vector() { sized(packed, Lower::width(ty)) } else { scalar })
+    Some(if ty.is_vector() { packed } else { scalar })
 }

@@ -1,40 +1,44 @@
 //! Any rearrangement of lanes, as a rearrangement of bytes: the cheapest instruction that does it, else byte shuffles joined by or.
+//! Registers of up to 32 bytes; `shuffle64` has those of 64.
 
-use super::lower::{Lower, sized};
-use super::mach::{Arg, V, View, imm8};
+use super::lower::Lower;
+use super::mach::{Arg, V, imm8};
+use super::view::View;
 use dnnc_kir::{Ty, Val};
 use iced_x86::Code::*;
 
 /// Where each byte of a result register comes from: which source, which byte of it.
-type Pattern = [(u8, u8)];
+pub type Pattern = [(u8, u8)];
 
 impl Lower<'_> {
     /// Lanes of two vectors by index.
     pub fn shuffle(&mut self, ty: Ty, a: Val, b: Val, lanes: &[u8]) -> Vec<V> {
-        let from = self.ty(a);
-        let n = ty.elem.bytes();
-        let per_value = Self::parts_of(from);
-        let uses_b = lanes.iter().any(|&l| l >= from.lanes);
         let mut registers = self.regs(a);
-        if uses_b {
-            let second = if a == b { registers.clone() } else { self.regs(b) };
-            registers.extend(second);
+        if a != b && lanes.iter().any(|&l| l >= ty.lanes) {
+            registers.extend(self.regs(b));
         }
-        let place = |i: usize| {
+        self.shuffle_registers(ty, &registers, a == b, lanes)
+    }
+
+    /// Lanes of two vectors of a type in registers, or of one that is both, by index.
+    pub fn shuffle_registers(&mut self, ty: Ty, registers: &[V], same: bool, lanes: &[u8]) -> Vec<V> {
+        let (n, each) = (ty.elem.bytes(), self.isa.bytes);
+        let per_value = self.parts_of(ty);
+        let source = |i: usize| {
             let (lane, byte) = (lanes[i / n] as usize, i % n);
-            let (value, at) = (lane / from.lanes as usize, lane % from.lanes as usize * n + byte);
-            let value = if a == b { 0 } else { value };
-            ((value * per_value + at / 32) as u8, (at % 32) as u8)
+            let (value, at) = (lane / ty.lanes as usize, lane % ty.lanes as usize * n + byte);
+            let value = if same { 0 } else { value };
+            ((value * per_value + at / each) as u8, (at % each) as u8)
         };
-        let pattern: Vec<(u8, u8)> = (0..ty.bytes()).map(place).collect();
-        let wide = from.bytes() > 16;
-        pattern.chunks(32).map(|p| self.permute_one(&registers, wide, p)).collect()
+        let pattern: Vec<(u8, u8)> = (0..ty.bytes()).map(source).collect();
+        pattern.chunks(each).map(|p| self.permute_one(registers, ty.bytes() > 16, p)).collect()
     }
 
     /// The bytes of a value of `total` bytes picked by index.
     pub fn permute(&mut self, registers: &[V], total: usize, bytes: &[usize]) -> Vec<V> {
-        let pattern: Vec<(u8, u8)> = bytes.iter().map(|&b| ((b / 32) as u8, (b % 32) as u8)).collect();
-        pattern.chunks(32).map(|p| self.permute_one(registers, total > 16, p)).collect()
+        let each = self.isa.bytes;
+        let pattern: Vec<(u8, u8)> = bytes.iter().map(|&b| ((b / each) as u8, (b % each) as u8)).collect();
+        pattern.chunks(each).map(|p| self.permute_one(registers, total > 16, p)).collect()
     }
 
     /// One result register.
@@ -56,6 +60,7 @@ impl Lower<'_> {
         match (sources.as_slice(), wide, pattern.len() > 16) {
             (&[a], ..) if pattern.iter().enumerate().all(|(i, p)| p.1 as usize == i) => a,
             (&[a], ..) if let Some(r) = self.splat_lane(a, &pattern) => r,
+            _ if pattern.len() > 32 => self.permute_64(&sources, &pattern),
             (&[a], false, false) => self.permute_16(a, &pattern),
             (&[a], true, false) => self.narrow_32(a, &pattern),
             (&[a], _, true) => self.permute_32(a, &pattern),
@@ -73,7 +78,7 @@ impl Lower<'_> {
             n < total && first.is_multiple_of(n) && pattern.iter().enumerate().all(|(i, p)| p.1 as usize == first + i % n)
         })?;
         let at = pattern[0].1 as usize;
-        if total > 16 && n == 8 && at > 0 {
+        if total == 32 && n == 8 && at > 0 {
             let lane = at as u8 / 8;
             return Some(self.vec_op(VEX_Vpermq_ymm_ymmm256_imm8, View::Y, &[Arg::Use(a, View::Y), imm8(lane * 0b0101_0101)]));
         }
@@ -81,7 +86,7 @@ impl Lower<'_> {
             return None;
         }
         let low = self.slice(a, at);
-        Some(self.broadcast(low, n, if total > 16 { View::Y } else { View::X }))
+        Some(self.broadcast(low, n, self.width_of(total)))
     }
 
     /// Bytes of a 16-byte register.
@@ -111,7 +116,7 @@ impl Lower<'_> {
             // Each half of the result out of one half of the source: shuffle in place, then bring together.
             let both = (0..32).map(|i| pattern.get(if i < 16 { i } else { half + i - 16 }).filter(|_| i % 16 < half).map(|p| p.1 % 16));
             let mask = self.byte_mask(both, 32);
-            let shuffled = self.vec_op(VEX_Vpshufb_ymm_ymm_ymmm256, View::Y, &[Arg::Use(a, View::Y), mask]);
+            let shuffled = self.vec_op(VEX_Vpshufb_xmm_xmm_xmmm128, View::Y, &[Arg::Use(a, View::Y), mask]);
             if half == 8 {
                 return self.vec_op(VEX_Vpermq_ymm_ymmm256_imm8, View::Y, &[Arg::Use(shuffled, View::Y), imm8(0b1000)]);
             }
@@ -130,16 +135,16 @@ impl Lower<'_> {
         if let Some(words) = units(pattern, 4) {
             let same = (0..4).all(|i| words[i] < 4 && words[i + 4] == words[i] + 4);
             if same {
-                return self.vec_op(VEX_Vpshufd_ymm_ymmm256_imm8, View::Y, &[y, imm8(quad(&words[..4]))]);
+                return self.vec_op(VEX_Vpshufd_xmm_xmmm128_imm8, View::Y, &[y, imm8(quad(&words[..4]))]);
             }
             let index: Vec<u8> = words.iter().flat_map(|&w| [w, 0, 0, 0]).collect();
             let index = Arg::Mem(self.m.pool(index));
-            let index = self.vec_op(VEX_Vmovups_ymm_ymmm256, View::Y, &[index]);
+            let index = self.vec_op(VEX_Vmovups_xmm_xmmm128, View::Y, &[index]);
             return self.vec_op(VEX_Vpermd_ymm_ymm_ymmm256, View::Y, &[Arg::Use(index, View::Y), y]);
         }
         if pattern.iter().enumerate().all(|(i, p)| p.1 as usize / 16 == i / 16) {
             let mask = self.byte_mask(pattern.iter().map(|p| Some(p.1 % 16)), 32);
-            return self.vec_op(VEX_Vpshufb_ymm_ymm_ymmm256, View::Y, &[y, mask]);
+            return self.vec_op(VEX_Vpshufb_xmm_xmm_xmmm128, View::Y, &[y, mask]);
         }
         self.gather(&[a], true, pattern)
     }
@@ -153,7 +158,8 @@ impl Lower<'_> {
         self.two_ordered(b, a, w, &swapped)
     }
 
-    fn two_ordered(&mut self, a: V, b: V, w: View, pattern: &Pattern) -> Option<V> {
+    /// As `two`, in this order.
+    pub fn two_ordered(&mut self, a: V, b: V, w: View, pattern: &Pattern) -> Option<V> {
         let args = [Arg::Use(a, w), Arg::Use(b, w)];
         let n = pattern.len();
         // Interleave the low or the high halves of each 16 bytes. A shorter vector interleaves its low half only.
@@ -170,19 +176,19 @@ impl Lower<'_> {
                     ((at / size % 2) as u8, (lane + start + at / (2 * size) * size + at % size) as u8)
                 };
                 if (0..n).all(|i| pattern[i] == expected(i)) {
-                    return Some(self.vec_op(sized(code, w), w, &args));
+                    return Some(self.vec_op(code, w, &args));
                 }
             }
         }
         // Blend: every byte stays at its place.
-        if pattern.iter().enumerate().all(|(i, p)| p.1 as usize == i) {
+        if w != View::Z && pattern.iter().enumerate().all(|(i, p)| p.1 as usize == i) {
             if let Some(words) = whole(pattern, 4) {
                 let mask = words.iter().enumerate().fold(0, |m, (i, p)| m | p.0 << i);
-                return Some(self.vec_op(sized(VEX_Vpblendd_xmm_xmm_xmmm128_imm8, w), w, &[args[0], args[1], imm8(mask)]));
+                return Some(self.vec_op(VEX_Vpblendd_xmm_xmm_xmmm128_imm8, w, &[args[0], args[1], imm8(mask)]));
             }
             let mask = self.m.pool((0..w.bytes()).map(|i| if pattern.get(i).is_some_and(|p| p.0 == 1) { 0xFF } else { 0 }).collect());
-            let mask = self.vec_op(sized(VEX_Vmovups_xmm_xmmm128, w), w, &[Arg::Mem(mask)]);
-            return Some(self.vec_op(sized(VEX_Vpblendvb_xmm_xmm_xmmm128_xmm, w), w, &[args[0], args[1], Arg::Use(mask, w)]));
+            let mask = self.vec_op(VEX_Vmovups_xmm_xmmm128, w, &[Arg::Mem(mask)]);
+            return Some(self.vec_op(VEX_Vpblendvb_xmm_xmm_xmmm128_xmm, w, &[args[0], args[1], Arg::Use(mask, w)]));
         }
         // Bytes of the two laid end to end in each 16, from some byte on.
         if n >= 16 {
@@ -192,7 +198,7 @@ impl Lower<'_> {
                 ((at / 16) as u8, (i / 16 * 16 + at % 16) as u8)
             };
             if shift < 16 && (0..n).all(|i| pattern[i] == expected(i)) {
-                return Some(self.vec_op(sized(VEX_Vpalignr_xmm_xmm_xmmm128_imm8, w), w, &[args[1], args[0], imm8(shift)]));
+                return Some(self.vec_op(VEX_Vpalignr_xmm_xmm_xmmm128_imm8, w, &[args[1], args[0], imm8(shift)]));
             }
         }
         // Halves of 16 bytes.
@@ -210,7 +216,7 @@ impl Lower<'_> {
             });
             if same {
                 let mask = quad(&words[..4].iter().map(|p| p.1 / 4).collect::<Vec<u8>>());
-                return Some(self.vec_op(sized(VEX_Vshufps_xmm_xmm_xmmm128_imm8, w), w, &[args[0], args[1], imm8(mask)]));
+                return Some(self.vec_op(VEX_Vshufps_xmm_xmm_xmmm128_imm8, w, &[args[0], args[1], imm8(mask)]));
             }
         }
         if w == View::Y {
@@ -221,7 +227,7 @@ impl Lower<'_> {
                     (0..32).map(|i| if pattern[i].0 == which { (0, pattern[i].1) } else { (0, i as u8) }).collect();
                 self.permute_whole(source, &pattern)
             });
-            return Some(self.vec_op(VEX_Vpblendd_ymm_ymm_ymmm256_imm8, w, &[Arg::Use(r, w), Arg::Use(s, w), imm8(mask)]));
+            return Some(self.vec_op(VEX_Vpblendd_xmm_xmm_xmmm128_imm8, w, &[Arg::Use(r, w), Arg::Use(s, w), imm8(mask)]));
         }
         None
     }
@@ -257,17 +263,17 @@ impl Lower<'_> {
         }
         for (r, picked) in pieces {
             let mask = self.byte_mask(picked.into_iter(), w.bytes());
-            let piece = self.vec_op(sized(VEX_Vpshufb_xmm_xmm_xmmm128, w), w, &[Arg::Use(r, w), mask]);
+            let piece = self.vec_op(VEX_Vpshufb_xmm_xmm_xmmm128, w, &[Arg::Use(r, w), mask]);
             result = Some(match result {
                 None => piece,
-                Some(sum) => self.vec_op(sized(VEX_Vpor_xmm_xmm_xmmm128, w), w, &[Arg::Use(sum, w), Arg::Use(piece, w)]),
+                Some(sum) => self.vec_op(VEX_Vpor_xmm_xmm_xmmm128, w, &[Arg::Use(sum, w), Arg::Use(piece, w)]),
             });
         }
         result.expect("a result has bytes")
     }
 
     /// The operand of a byte shuffle; `None` gives zero.
-    fn byte_mask(&mut self, bytes: impl Iterator<Item = Option<u8>>, total: usize) -> Arg {
+    pub fn byte_mask(&mut self, bytes: impl Iterator<Item = Option<u8>>, total: usize) -> Arg {
         let mut mask: Vec<u8> = bytes.map(|b| b.unwrap_or(0x80)).collect();
         mask.resize(total, 0x80);
         Arg::Mem(self.m.pool(mask))
@@ -275,7 +281,7 @@ impl Lower<'_> {
 }
 
 /// The pattern in units of `n` bytes (source, first byte), if it moves whole aligned ones. What is missing at the end counts as in place.
-fn whole(pattern: &Pattern, n: usize) -> Option<Vec<(u8, u8)>> {
+pub fn whole(pattern: &Pattern, n: usize) -> Option<Vec<(u8, u8)>> {
     if !pattern.len().is_multiple_of(n) {
         return None;
     }
@@ -288,11 +294,11 @@ fn whole(pattern: &Pattern, n: usize) -> Option<Vec<(u8, u8)>> {
 }
 
 /// The indices of units of `n` bytes of one source.
-fn units(pattern: &Pattern, n: usize) -> Option<Vec<u8>> {
+pub fn units(pattern: &Pattern, n: usize) -> Option<Vec<u8>> {
     whole(pattern, n).map(|w| w.iter().map(|p| p.1 / n as u8).collect())
 }
 
 /// Four 2-bit indices as an immediate; missing ones stay in place.
-fn quad(indices: &[u8]) -> u8 {
+pub fn quad(indices: &[u8]) -> u8 {
     (0..4).fold(0, |m, i| m | (indices.get(i as usize).copied().unwrap_or(i) & 3) << (2 * i))
 }

@@ -1,6 +1,6 @@
 //! Kernels run as machine code.
 
-use super::{ALIGN, disassemble, emit};
+use super::{disassemble, emit};
 use crate::code::Code;
 use crate::loaded::Kernel;
 use dnnc_kir::{Bin, Builder, Elem, Func, Ty, Val, testing};
@@ -55,7 +55,7 @@ fn a_tile_multiplies() {
     let a: Vec<f32> = (0..rows * k).map(|i| (i % 13) as f32 - 6.0).collect();
     let w: Vec<f32> = (0..k * vectors * 8).map(|i| (i % 7) as f32 - 3.0).collect();
     let mut buffers = vec![bytes_of(&a), bytes_of(&w), vec![0; rows * vectors * 32]];
-    let kernel = Kernel::new(&code(emit(&f, avx2()).expect("a tile")), 3).expect("memory");
+    let kernel = Kernel::new(&emit(&f, avx2()).expect("a tile"), 3).expect("memory");
     run(&kernel, &mut buffers, 1);
     for (i, chunk) in buffers[2].chunks(4).enumerate() {
         let (row, column) = (i / (vectors * 8), i % (vectors * 8));
@@ -167,7 +167,7 @@ fn tile_speed() {
     for (rows, vectors, unroll) in [(6, 2, 1), (6, 2, 4), (6, 2, 8), (4, 3, 4), (5, 2, 4), (3, 4, 4)] {
         let k = 256;
         let f = tile(rows, vectors, k, unroll);
-        let bytes = emit(&f, avx2()).expect("a tile");
+        let bytes = emit(&f, avx2()).expect("a tile").bytes;
         let micros = (0..300).map(|_| {
             let t = Instant::now();
             emit(&f, avx2()).expect("a tile");
@@ -223,11 +223,11 @@ fn peak_loop() -> Vec<u8> {
 }
 
 fn check(case: &testing::Case) {
-    crate::testing::check(&case, true, &|func| emit(func, avx2()).map(code));
+    crate::testing::check(&case, true, &|func| emit(func, avx2()));
 }
 
 fn code(bytes: Vec<u8>) -> Code {
-    Code { bytes, align: ALIGN as u64 }
+    Code { bytes, align: 32 }
 }
 
 /// Runs a kernel that stays inside its buffers.

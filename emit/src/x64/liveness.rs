@@ -1,5 +1,6 @@
-//! What lowering wants to know of a function before it starts: uses, last uses, loads that may move, pressure of loops.
+//! Liveness: uses, last uses, loads that may move to their use, register pressure of loops; computed before lowering.
 
+use super::isa::IsaFeatures;
 use dnnc_kir::{Func, Op, Stmt, Val};
 use std::collections::BTreeMap;
 
@@ -11,16 +12,16 @@ pub struct Loop {
     /// Constants used inside, with a weight that grows with the depth of the use.
     pub constants: BTreeMap<Val, u32>,
     pub innermost: bool,
-    /// Places of its first and last statement.
+    /// Numbers of its first and last statement.
     span: (u32, u32),
 }
 
 /// What is known of a function. Statements are numbered in the order of the text, loops too; a loop counts once more at its end.
-pub struct Facts {
+pub struct Liveness {
     pub uses: Vec<u32>,
     pub constants: Vec<Option<u64>>,
     pub loops: Vec<Loop>,
-    /// Loop that defines a value and loop of its last use (`u32::MAX`: none), place of its last use.
+    /// Loop that defines a value and loop of its last use (`u32::MAX`: none), number of the statement of its last use.
     def_loop: Vec<u32>,
     last_loop: Vec<u32>,
     last: Vec<u32>,
@@ -29,12 +30,12 @@ pub struct Facts {
     last_stretch: Vec<u32>,
 }
 
-impl Facts {
+impl Liveness {
     /// Reads a function.
-    pub fn of(func: &Func) -> Facts {
+    pub fn of(func: &Func, isa: &IsaFeatures) -> Liveness {
         let n = func.types.len();
         let none = vec![u32::MAX; n];
-        let facts = Facts {
+        let liveness = Liveness {
             uses: vec![0; n],
             constants: vec![None; n],
             loops: vec![],
@@ -46,7 +47,7 @@ impl Facts {
         };
         let mut reader = Reader {
             func,
-            facts,
+            liveness,
             at: 0,
             stretch: 0,
             stack: vec![],
@@ -56,11 +57,11 @@ impl Facts {
             loads: vec![false; n],
         };
         reader.body(&func.body);
-        reader.pressures();
-        reader.facts
+        reader.pressures(isa.bytes);
+        reader.liveness
     }
 
-    /// Whether the statement at this place is the last to need the value.
+    /// Whether the statement of this number is the last to need the value.
     pub fn dies(&self, v: Val, at: u32) -> bool {
         // A value that lowering made for itself has one use.
         let v = v.0 as usize;
@@ -81,7 +82,7 @@ impl Facts {
 
 struct Reader<'a> {
     func: &'a Func,
-    facts: Facts,
+    liveness: Liveness,
     at: u32,
     stretch: u32,
     stack: Vec<u32>,
@@ -90,7 +91,7 @@ struct Reader<'a> {
     depth: Vec<u32>,
     /// Loop to whose end a value from outside is needed.
     until: Vec<u32>,
-    /// Whether it is a full load.
+    /// Whether it is a load.
     loads: Vec<bool>,
 }
 
@@ -99,39 +100,39 @@ impl Reader<'_> {
         let i = v.0 as usize;
         self.def_at[i] = self.at;
         self.depth[i] = self.stack.len() as u32;
-        self.facts.def_loop[i] = self.stack.last().copied().unwrap_or(u32::MAX);
-        self.facts.def_stretch[i] = self.stretch;
+        self.liveness.def_loop[i] = self.stack.last().copied().unwrap_or(u32::MAX);
+        self.liveness.def_stretch[i] = self.stretch;
     }
 
     fn use_(&mut self, v: Val) {
         let i = v.0 as usize;
-        self.facts.uses[i] += 1;
-        self.facts.last[i] = self.at;
-        self.facts.last_loop[i] = self.stack.last().copied().unwrap_or(u32::MAX);
-        self.facts.last_stretch[i] = self.stretch;
+        self.liveness.uses[i] += 1;
+        self.liveness.last[i] = self.at;
+        self.liveness.last_loop[i] = self.stack.last().copied().unwrap_or(u32::MAX);
+        self.liveness.last_stretch[i] = self.stretch;
         if let Some(&outer) = self.stack.get(self.depth[i] as usize) {
             self.until[i] = outer;
         }
-        if self.facts.constants[i].is_some() {
+        if self.liveness.constants[i].is_some() {
             for (up, &l) in self.stack.iter().rev().enumerate() {
-                *self.facts.loops[l as usize].constants.entry(v).or_default() += 64 >> (2 * up.min(3));
+                *self.liveness.loops[l as usize].constants.entry(v).or_default() += 64 >> (2 * up.min(3));
             }
         }
     }
 
     fn enter(&mut self) {
         if let Some(&outer) = self.stack.last() {
-            self.facts.loops[outer as usize].innermost = false;
+            self.liveness.loops[outer as usize].innermost = false;
         }
-        self.stack.push(self.facts.loops.len() as u32);
-        self.facts.loops.push(Loop { innermost: true, span: (self.at, 0), ..Loop::default() });
+        self.stack.push(self.liveness.loops.len() as u32);
+        self.liveness.loops.push(Loop { innermost: true, span: (self.at, 0), ..Loop::default() });
         self.stretch += 1;
     }
 
     fn leave(&mut self) {
         self.at += 1;
         let l = self.stack.pop().expect("entered");
-        self.facts.loops[l as usize].span.1 = self.at;
+        self.liveness.loops[l as usize].span.1 = self.at;
         self.stretch += 1;
     }
 
@@ -143,7 +144,7 @@ impl Reader<'_> {
                     op.operands(|o| self.use_(o));
                     self.def(*v);
                     match op {
-                        Op::Const(bits) => self.facts.constants[v.0 as usize] = Some(*bits),
+                        Op::Const(bits) => self.liveness.constants[v.0 as usize] = Some(*bits),
                         Op::Load(..) => self.loads[v.0 as usize] = true,
                         _ => {}
                     }
@@ -202,19 +203,19 @@ impl Reader<'_> {
     }
 
     /// Counts the vector registers in use at each statement and takes the maximum a loop.
-    fn pressures(&mut self) {
+    fn pressures(&mut self, register: usize) {
         let mut change = vec![0i32; self.at as usize + 2];
         for (i, ty) in self.func.types.iter().enumerate() {
             let vector = ty.is_vector() || ty.elem.is_float();
-            let folded = self.loads[i] && ty.bytes() >= 16 && self.facts.movable(Val(i as u32));
-            if !vector || folded || self.facts.constants[i].is_some() || self.facts.last[i] == u32::MAX {
+            let folded = self.loads[i] && ty.bytes() >= 16 && self.liveness.movable(Val(i as u32));
+            if !vector || folded || self.liveness.constants[i].is_some() || self.liveness.last[i] == u32::MAX {
                 continue;
             }
             let end = match self.until[i] {
-                u32::MAX => self.facts.last[i],
-                l => self.facts.last[i].max(self.facts.loops[l as usize].span.1),
+                u32::MAX => self.liveness.last[i],
+                l => self.liveness.last[i].max(self.liveness.loops[l as usize].span.1),
             };
-            let registers = ty.bytes().div_ceil(32) as i32;
+            let registers = ty.bytes().div_ceil(register) as i32;
             change[self.def_at[i] as usize] += registers;
             change[end.max(self.def_at[i]) as usize] -= registers;
         }
@@ -226,7 +227,7 @@ impl Reader<'_> {
                 now
             })
             .collect();
-        for l in &mut self.facts.loops {
+        for l in &mut self.liveness.loops {
             l.pressure = in_use[l.span.0 as usize..=l.span.1 as usize].iter().max().map_or(0, |&m| m.max(0) as usize);
         }
     }
