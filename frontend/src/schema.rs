@@ -98,6 +98,12 @@ pub(crate) fn find(domain: &str, name: &str, opset: i64) -> Known {
     }
 }
 
+/// The name of an operator of ONNX's own domain, if there is one of that name.
+#[cfg(any(test, feature = "dev"))]
+pub(crate) fn name_of(name: &str) -> Option<&'static str> {
+    SCHEMAS.get_key_value(format!("ai.onnx {name}").as_str())?.0.strip_prefix("ai.onnx ")
+}
+
 /// All versions of an operator, oldest first.
 pub(crate) fn versions(domain: &str, name: &str) -> impl Iterator<Item = &'static Schema> {
     let domain = if domain.is_empty() { "ai.onnx" } else { domain };

@@ -1,20 +1,23 @@
-//! A graph of the IR as an ONNX model, as far as ONNX has its operators: what tests of the reader are made of.
+//! Writing a graph of the IR as an ONNX model, as far as ONNX has its operators, for tests of the reader.
 //!
-//! Every operator stands in one line of a table; what ONNX says by inputs (axes, shapes, bounds) becomes constants.
+//! Every operator has one line of a table, except element-wise ones whose ONNX name follows from theirs; what ONNX expects as inputs (axes,
+//! shapes, bounds) becomes constants.
 
 use crate::build::rounded;
 use crate::element::type_code;
 use crate::model_editing::{constant, info};
 use crate::ops::recurrent::{takes_alpha, takes_beta};
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto, attribute_kind};
-use dnnc_ir::{Attr, Graph, Kind, Node, Tensor, TensorType, Type, Value};
+use crate::schema;
+use dnnc_ir::ops::def;
+use dnnc_ir::{Attr, Class, Graph, Kind, Node, Tensor, TensorType, Type, Value};
 use prost::Message;
 use prost::bytes::Bytes;
 
 /// The opset version that is written.
 const OPSET: i64 = 26;
 
-/// The bytes of a model that says what `graph` says. An error is the index of a node that ONNX has no operator for.
+/// The bytes of a model that computes what `graph` computes. An error is the index of a node that ONNX has no operator for.
 ///
 /// Nodes bear the name `n` with their index (`n4.then.n2` in a branch of node 4), values `v` with the index of their node (`v7_1` for a second
 /// result). Where `negative`, axes count from the end.
@@ -76,6 +79,11 @@ fn number(ty: Type, value: f64) -> Option<Tensor> {
 fn camel_case(name: &str) -> String {
     let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
     name.split('_').map(capital).collect()
+}
+
+/// ONNX's name of an element-wise operator that is called and used there as it is here.
+fn same_name(kind: Kind) -> Option<&'static str> {
+    (def(kind).class == Class::Elementwise).then(|| schema::name_of(&camel_case(kind.name()))).flatten()
 }
 
 impl Writer<'_> {
@@ -146,7 +154,7 @@ impl Writer<'_> {
         if self.negative { axis - rank as i64 } else { axis }
     }
 
-    /// Writes a node; `None` when ONNX has nothing like it.
+    /// Writes a node; `None` if ONNX has no such operator.
     fn node(&mut self, n: usize) -> Option<()> {
         let node = &self.graph.nodes()[n];
         match node.op.kind() {
@@ -163,11 +171,11 @@ impl Writer<'_> {
         let mut attribute = vec![];
         let op = self.operator(n, &mut input, &mut attribute)?;
         let mut output: Vec<String> = (0..node.types.len() as u32).map(|index| self.name(Value { node: n as u32, index })).collect();
-        // Results of recurrent layers have an axis for the direction: that of y stands behind the steps.
-        let whole = |result: &String| format!("{result}_whole");
+        // Results of recurrent layers have an axis for the direction; that of y comes after the steps.
+        let unsqueezed = |result: &String| format!("{result}_unsqueezed");
         let squeezed = if matches!(node.op.kind(), Kind::Lstm | Kind::Gru | Kind::Rnn) { output.clone() } else { vec![] };
         if !squeezed.is_empty() {
-            output = squeezed.iter().map(whole).collect();
+            output = squeezed.iter().map(unsqueezed).collect();
         }
         if node.op.kind() == Kind::ArgMaxPool {
             output.insert(0, format!("{}_largest", output[0]));
@@ -175,7 +183,7 @@ impl Writer<'_> {
         let name = format!("{}n{n}", self.prefix());
         self.nodes.push(NodeProto { op_type: op.into(), name, input, output, attribute, ..Default::default() });
         for (i, result) in squeezed.into_iter().enumerate() {
-            let input = vec![whole(&result), self.list(&[i64::from(i == 0)])];
+            let input = vec![unsqueezed(&result), self.list(&[i64::from(i == 0)])];
             self.nodes.push(NodeProto { op_type: "Squeeze".into(), input, output: vec![result], ..Default::default() });
         }
         Some(())
@@ -226,33 +234,7 @@ impl Writer<'_> {
         }
         let scalar = |v: i64| Tensor::scalar(v);
         Some(match kind {
-            Neg => "Neg",
-            Abs => "Abs",
-            Sign => "Sign",
-            Floor => "Floor",
-            Ceil => "Ceil",
-            Round => "Round",
-            Sqrt => "Sqrt",
             Recip => "Reciprocal",
-            Exp => "Exp",
-            Log => "Log",
-            Sin => "Sin",
-            Cos => "Cos",
-            Tan => "Tan",
-            Asin => "Asin",
-            Acos => "Acos",
-            Atan => "Atan",
-            Sinh => "Sinh",
-            Cosh => "Cosh",
-            Asinh => "Asinh",
-            Acosh => "Acosh",
-            Atanh => "Atanh",
-            Tanh => "Tanh",
-            Erf => "Erf",
-            Sigmoid => "Sigmoid",
-            Softplus => "Softplus",
-            Relu => "Relu",
-            HardSwish => "HardSwish",
             Silu => "Swish",
             Clamp => {
                 for bound in ["lo", "hi"] {
@@ -261,24 +243,14 @@ impl Writer<'_> {
                 }
                 "Clip"
             }
-            Gelu => "Gelu",
             GeluTanh => {
                 attribute.push(word("approximate", "tanh"));
                 "Gelu"
             }
-            Not => "Not",
             BitNot => "BitwiseNot",
             IsNan => "IsNaN",
             IsInf => "IsInf",
-            Add => "Add",
-            Sub => "Sub",
-            Mul => "Mul",
-            Div => "Div",
             Mod if elem.is_float() && !attrs.flag("trunc") => return None,
-            Mod => "Mod",
-            Pow => "Pow",
-            Min => "Min",
-            Max => "Max",
             And => {
                 if bitwise {
                     "BitwiseAnd"
@@ -451,7 +423,7 @@ impl Writer<'_> {
                 attribute.push(subgraph("body", GraphProto { input: ports, ..graph }));
                 "Loop"
             }
-            _ => return None,
+            _ => return same_name(kind),
         })
     }
 
@@ -540,7 +512,7 @@ mod tests {
         let mut rng = Rng::new(1);
         let mut is_written = |kind: Kind| (0..300).filter_map(|_| alone(kind, &mut rng)).any(|graph| write(&graph, false).is_ok());
         let missing: Vec<&str> = Kind::ALL.iter().filter(|k| !is_written(**k)).map(|k| k.name()).collect();
-        // The last two are drawn with room for all results there could be.
+        // The last two have results of the largest possible size.
         assert_eq!(missing, ["input", "trunc", "log1p", "expm1", "pack", "unpack", "resample", "unique", "non_max_suppression"]);
     }
 }
