@@ -3,6 +3,7 @@
 //! Elements are given and returned as bits, zero above their width.
 
 use crate::ty::{Elem, Ty};
+use half::f16;
 use std::fmt;
 
 /// Defines a family of operations.
@@ -264,9 +265,9 @@ family! {
         /// Mask to integer of its width: 0 or −1.
         MaskToInt "mask_to_int" |(f, t)| f.elem.is_mask() && t.elem == f.elem.int(), |_, _, a| a;
         /// The 16 bits of an f16 in I16 to F32, exactly.
-        HalfToFloat "half_to_float" |(f, t)| f.elem == Elem::I16 && t.elem == Elem::F32, |_, _, a| b32(half_to_float(a as u16));
+        HalfToFloat "half_to_float" |(f, t)| f.elem == Elem::I16 && t.elem == Elem::F32, |_, _, a| b32(f16::from_bits(a as u16).to_f32());
         /// F32 to the 16 bits of an f16 in I16, to nearest even; a NaN keeps sign and high payload bits.
-        FloatToHalf "float_to_half" |(f, t)| f.elem == Elem::F32 && t.elem == Elem::I16, |_, _, a| u64::from(float_to_half(f32(a)));
+        FloatToHalf "float_to_half" |(f, t)| f.elem == Elem::F32 && t.elem == Elem::I16, |_, _, a| u64::from(f16::from_f32(f32(a)).to_bits());
     }
 }
 
@@ -344,35 +345,6 @@ fn b32(x: f32) -> u64 {
     u64::from(x.to_bits())
 }
 
-fn half_to_float(h: u16) -> f32 {
-    let (exponent, fraction) = (i32::from(h >> 10 & 31), f32::from(h & 1023));
-    let magnitude = match exponent {
-        0 => fraction * 2f32.powi(-24),
-        31 if fraction == 0.0 => f32::INFINITY,
-        31 => f32::from_bits(0x7fc0_0000 | u32::from(h & 1023) << 13),
-        _ => (1024.0 + fraction) * 2f32.powi(exponent - 25),
-    };
-    f32::from_bits(magnitude.to_bits() | u32::from(h >> 15) << 31)
-}
-
-/// A NaN keeps its sign and the high bits of its payload and becomes quiet, as the instructions of x86 and Arm have it.
-fn float_to_half(x: f32) -> u16 {
-    let (sign, a) = ((x.to_bits() >> 16) as u16 & 0x8000, f64::from(x.abs()));
-    let magnitude = if x.is_nan() {
-        0x7e00 | (x.to_bits() >> 13) as u16 & 0x3ff
-    } else if a < 2f64.powi(-14) {
-        (a * 2f64.powi(24)).round_ties_even() as u16
-    } else if a >= 65520.0 {
-        0x7c00
-    } else {
-        // One unit in the last place is 2^(exponent − 10); a carry out of the fraction raises the exponent by itself.
-        let exponent = (a.to_bits() >> 52) as i32 - 1023;
-        let units = (a * 2f64.powi(10 - exponent)).round_ties_even() as i64;
-        (units - 1024 + i64::from(exponent + 15) * 1024) as u16
-    };
-    sign | magnitude
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,13 +352,13 @@ mod tests {
     #[test]
     fn halves_round_trip_and_round_to_even() {
         for h in 0..=u16::MAX {
-            let x = half_to_float(h);
-            let back = float_to_half(x);
+            let x = f16::from_bits(h).to_f32();
+            let back = f16::from_f32(x).to_bits();
             assert_eq!(back, if x.is_nan() { h | 0x200 } else { h }, "{h:#x} = {x}");
         }
         let cases = [(65519.0, 0x7bff), (65520.0, 0x7c00), (2049.0, 0x6800), (2051.0, 0x6802), (1e-8, 0), (2f32.powi(-25) * 1.01, 1)];
         for (x, h) in cases {
-            assert_eq!(float_to_half(x), h, "{x}");
+            assert_eq!(f16::from_f32(x).to_bits(), h, "{x}");
         }
     }
 
