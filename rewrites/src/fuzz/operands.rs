@@ -22,7 +22,7 @@ impl Instance<'_> {
         let shuffles = self.rule.name == "channel shuffle as gather";
         let reorders = self.rule.name == "pixel reordering in NCHWc";
         let asks = |name: &str| self.rule.conditions.iter().any(|(n, ..)| *n == name);
-        let volumes = asks("single_volume");
+        let volumetric = asks("one_3d_image");
         let (dense, grouped, few) = (asks("dense"), asks("depthwise"), asks("few_groups"));
         let narrow = asks("narrow_groups");
         let r = &mut *self.random;
@@ -31,7 +31,7 @@ impl Instance<'_> {
             if column {
                 return vec![1 + r.below(2), 1 + r.below(4), 2 + r.below(5), 1];
             }
-            if volumes {
+            if volumetric {
                 return vec![1, 1 + r.below(3), 1 + r.below(5), 1 + r.below(4), 1 + r.below(4)];
             }
             let channels = if narrow { r.pick(&[8, 16]) } else { r.pick(&[1, 2, 3, 4, 6, 8]) };

@@ -10,7 +10,7 @@ use crate::term::OpRef;
 use dnnc_ir::{Attr, Kind};
 use egg::Id;
 
-named! { #[doc = "Conditions."] CHECK: Check; dilated, few_phases, single_volume }
+named! { #[doc = "Conditions."] CHECK: Check; dilated, few_phases, one_3d_image }
 named! { #[doc = "Helpers."] MAKE: Make; space_to_batch, sub_pixel, by_slices, pooled_slices }
 
 rules! {
@@ -18,8 +18,8 @@ rules! {
     DECOMPOSE;
     "dilated convolution by space-to-batch"             : (conv[p] x w ..b)           => (space_to_batch p x w b) if dilated(p, w), f32(x, w), constant(w), reassociation()
     "transposed convolution by sub-pixel decomposition" : (conv_transpose[p] x w ..b) => (sub_pixel p x w b)      if few_phases(p, x, w), f32(x, w), constant(w, b), reassociation()
-    "3-D convolution by slices"                         : (conv[p] x w ..b)           => (by_slices p x w b)      if single_volume(p, x), f32(x, w), constant(w), reassociation()
-    "3-D max pool by slices"                            : (max_pool[p] x)             => (pooled_slices p x)      if single_volume(p, x), f32(x)
+    "3-D convolution by slices"                         : (conv[p] x w ..b)           => (by_slices p x w b)      if one_3d_image(p, x), f32(x, w), constant(w), reassociation()
+    "3-D max pool by slices"                            : (max_pool[p] x)             => (pooled_slices p x)      if one_3d_image(p, x), f32(x)
 }
 
 /// A dilated convolution of a kernel for which there is a Winograd form without dilation.
@@ -46,7 +46,7 @@ fn few_phases(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
 }
 
 /// One 3-D image per run, one group.
-fn single_volume(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+fn one_3d_image(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     let (attrs, shape) = (&args[0].op().attrs, g.shape(args[1].id()));
     let one = shape.len() == 5 && shape[0] == 1 && shape.iter().all(|&n| n > 0) && attrs.ints("strides").len() == 3;
     let dense = args[0].op().kind() != Kind::Conv || attrs.int("groups") == 1;
@@ -222,14 +222,14 @@ fn flat(p: &OpRef) -> OpRef {
 }
 
 /// A 3-D image [1, C, D, H, W] as slices [D, C, H, W].
-fn slices(g: &mut Classes, x: Id) -> Result<Id, Mismatch> {
+fn to_slices(g: &mut Classes, x: Id) -> Result<Id, Mismatch> {
     let shape = g.shape(x).to_vec();
     let x = g.transpose(x, &[0, 2, 1, 3, 4])?;
     g.reshape(x, &[shape[2], shape[1], shape[3], shape[4]])
 }
 
 /// Slices [D, C, H, W] as a 3-D image [1, C, D, H, W].
-fn volume(g: &mut Classes, y: Id) -> Result<Id, Mismatch> {
+fn from_slices(g: &mut Classes, y: Id) -> Result<Id, Mismatch> {
     let shape = g.shape(y).to_vec();
     let y = g.reshape(y, &[1, shape[0], shape[1], shape[2], shape[3]])?;
     g.transpose(y, &[0, 2, 1, 3, 4])
@@ -240,20 +240,20 @@ fn by_slices(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x, w, bias) = (args[0].op(), args[1].id(), args[2].id(), args[3].ids());
     let weights = g.shape(w).to_vec();
     let depth = Depth::new(p, g.shape(x), weights[2])?;
-    let x = slices(g, x)?;
+    let x = to_slices(g, x)?;
     let taken = depth.taken(g, x, 0.0)?;
     let x = g.concat(1, &taken)?;
     let w = g.transpose(w, &[0, 2, 1, 3, 4])?;
     let w = g.reshape(w, &[weights[0], weights[2] * weights[1], weights[3], weights[4]])?;
     let y = g.apply(&flat(p), &[&[x, w], bias].concat())?;
-    Ok(Arg::Value(volume(g, y)?))
+    Ok(Arg::Value(from_slices(g, y)?))
 }
 
 /// The maximum of each slice, then of the slices.
 fn pooled_slices(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, x) = (args[0].op(), args[1].id());
     let depth = Depth::new(p, g.shape(x), p.attrs.sizes("kernel")[0])?;
-    let x = slices(g, x)?;
+    let x = to_slices(g, x)?;
     let x = g.apply(&flat(p), &[x])?;
     let taken = depth.taken(g, x, f64::NEG_INFINITY)?;
     let (first, rest) = taken.split_first().ok_or(no_match("the window is empty"))?;
@@ -261,5 +261,5 @@ fn pooled_slices(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     for &slice in rest {
         y = g.op(Kind::Max, [], &[y, slice])?;
     }
-    Ok(Arg::Value(volume(g, y)?))
+    Ok(Arg::Value(from_slices(g, y)?))
 }
