@@ -1,7 +1,7 @@
-//! Things made on demand and kept under a bound on their bytes: the least recently used goes first.
+//! A cache of values that are made on demand, bounded by bytes: the least recently used entry is evicted first.
 //!
-//! What is made for a key is made once, while other keys are served: nobody waits but those who want the same. A thing may be made from
-//! another one (a stage after a stage): it can only be reached through that one, and goes before it.
+//! The value of a key is made once, and other keys are served meanwhile: only callers that ask for the same key wait. An entry may have a parent (the
+//! stage before it): it is reached through the parent only, and evicted before it.
 
 use crate::Error;
 use std::cmp::Reverse;
@@ -14,42 +14,42 @@ pub(crate) struct Cache<T> {
     table: Mutex<Table<T>>,
 }
 
-/// What a thing is kept under: the number of the thing it was made from (0: none), and what tells it from its siblings.
+/// The key of an entry: the number of its parent (0: none), and bytes that tell it from other entries of that parent.
 type Key = (u64, Vec<u8>);
 
 struct Table<T> {
     entries: HashMap<Key, Entry<T>>,
-    /// Number of the last use, and of the last thing.
+    /// Number of the last use, and of the last entry.
     clock: u64,
 }
 
 struct Entry<T> {
     id: u64,
-    /// How many others it stems from.
+    /// Number of ancestors.
     depth: usize,
     used: u64,
-    /// 0 until it is made.
+    /// 0 until the value is made.
     bytes: usize,
-    /// Locked while it is made.
+    /// Locked while the value is made.
     cell: Arc<Mutex<Option<Arc<T>>>>,
 }
 
-/// A thing in the cache, by which those that are made from it are found.
-pub(crate) struct Found<T> {
-    /// The thing, which stays alive while it is held.
+/// A handle to an entry, through which the entries are found whose parent it is.
+pub(crate) struct CacheHandle<T> {
+    /// The value, which stays alive as long as the handle.
     pub value: Arc<T>,
     id: u64,
     depth: usize,
-    /// The use that it was found for; what is found from it belongs to the same.
+    /// Number of the use; entries that are found through this handle belong to the same use.
     used: u64,
 }
 
-/// What a cache holds.
+/// How much a cache holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Held {
-    /// Number of things.
+pub struct CacheStats {
+    /// Number of entries.
     pub count: usize,
-    /// Their bytes.
+    /// Bytes of the entries.
     pub bytes: usize,
 }
 
@@ -59,36 +59,36 @@ impl<T> Cache<T> {
         Cache { limit, table: Mutex::new(Table { entries: HashMap::new(), clock: 0 }) }
     }
 
-    /// How much is there.
-    pub fn held(&self) -> Held {
+    /// Number and bytes of the entries whose values are made.
+    pub fn stats(&self) -> CacheStats {
         let table = self.table();
         let made = || table.entries.values().filter(|e| e.bytes > 0);
-        Held { count: made().count(), bytes: made().map(|e| e.bytes).sum() }
+        CacheStats { count: made().count(), bytes: made().map(|e| e.bytes).sum() }
     }
 
-    /// The thing for `key` that stems from `from`. `make` gives it with its bytes; `shared` tells the bytes that all things have in common.
+    /// The entry of `key` and `parent`. `make` gives the value with its bytes; `shared` gives the bytes that all values have in common.
     pub fn get(
         &self,
-        from: Option<&Found<T>>,
+        parent: Option<&CacheHandle<T>>,
         key: Vec<u8>,
         shared: impl Fn() -> usize,
         make: impl FnOnce() -> Result<(T, usize), Error>,
-    ) -> Result<Found<T>, Error> {
-        let key = (from.map_or(0, |f| f.id), key);
-        let (id, depth, used, cell) = self.table().use_or_begin(&key, from);
-        let found = |value| Found { value, id, depth, used };
+    ) -> Result<CacheHandle<T>, Error> {
+        let key = (parent.map_or(0, |p| p.id), key);
+        let (id, depth, used, cell) = self.table().use_or_insert(&key, parent);
+        let handle = |value| CacheHandle { value, id, depth, used };
         let mut cell = cell.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(value) = &*cell {
-            return Ok(found(value.clone()));
+            return Ok(handle(value.clone()));
         }
-        // Whoever waited for the cell and finds it empty tries, too, and gets the error itself.
+        // A caller that waited for the cell and finds it empty makes the value, too, and gets the error itself.
         match make() {
             Ok((value, bytes)) => {
                 let value = Arc::new(value);
                 *cell = Some(value.clone());
                 drop(cell);
                 self.keep(&key, id, bytes, shared);
-                Ok(found(value))
+                Ok(handle(value))
             }
             Err(error) => {
                 let mut table = self.table();
@@ -100,7 +100,7 @@ impl<T> Cache<T> {
         }
     }
 
-    /// Notes the bytes of what was made, and lets go of what has not been used for longest until all fits.
+    /// Records the bytes of a new value, and evicts the least recently used entries until all fit.
     fn keep(&self, key: &Key, id: u64, bytes: usize, shared: impl Fn() -> usize) {
         let mut table = self.table();
         if let Some(entry) = table.entries.get_mut(key).filter(|e| e.id == id) {
@@ -123,17 +123,17 @@ impl<T> Cache<T> {
 }
 
 impl<T> Table<T> {
-    fn use_or_begin(&mut self, key: &Key, from: Option<&Found<T>>) -> (u64, usize, u64, Arc<Mutex<Option<Arc<T>>>>) {
+    fn use_or_insert(&mut self, key: &Key, parent: Option<&CacheHandle<T>>) -> (u64, usize, u64, Arc<Mutex<Option<Arc<T>>>>) {
         self.clock += 1;
-        let (used, depth) = from.map_or((self.clock, 0), |f| (f.used, f.depth + 1));
+        let (used, depth) = parent.map_or((self.clock, 0), |p| (p.used, p.depth + 1));
         if let Some(entry) = self.entries.get_mut(key) {
             entry.used = entry.used.max(used);
             return (entry.id, depth, used, entry.cell.clone());
         }
         let entry = Entry { id: self.clock, depth, used, bytes: 0, cell: Arc::new(Mutex::new(None)) };
-        let begun = (entry.id, depth, used, entry.cell.clone());
+        let inserted = (entry.id, depth, used, entry.cell.clone());
         self.entries.insert(key.clone(), entry);
-        begun
+        inserted
     }
 }
 
@@ -143,57 +143,57 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
-    fn get(cache: &Cache<u8>, from: Option<&Found<u8>>, key: u8, bytes: usize, made: &mut Vec<u8>) -> Found<u8> {
+    fn get(cache: &Cache<u8>, parent: Option<&CacheHandle<u8>>, key: u8, bytes: usize, made: &mut Vec<u8>) -> CacheHandle<u8> {
         let make = || {
             made.push(key);
             Ok((key, bytes))
         };
-        cache.get(from, vec![key], || 0, make).expect("it is made")
+        cache.get(parent, vec![key], || 0, make).expect("it is made")
     }
 
     #[test]
-    fn the_least_recently_used_goes_first() {
+    fn the_least_recently_used_entry_is_evicted_first() {
         let cache = Cache::new(100);
         let made = &mut vec![];
         for key in [1, 2, 3, 1, 4] {
             get(&cache, None, key, 33, made);
         }
-        assert_eq!(cache.held(), Held { count: 3, bytes: 99 });
+        assert_eq!(cache.stats(), CacheStats { count: 3, bytes: 99 });
         for key in [1, 3, 4, 2] {
             get(&cache, None, key, 33, made);
         }
-        assert_eq!(*made, [1, 2, 3, 4, 2], "2 had not been used for longest");
+        assert_eq!(*made, [1, 2, 3, 4, 2], "2 was the least recently used");
     }
 
     #[test]
-    fn the_one_in_use_is_kept_though_it_is_too_large() {
+    fn the_entry_in_use_is_kept_even_if_too_large() {
         let cache = Cache::new(100);
         let made = &mut vec![];
         get(&cache, None, 1, 10, made);
         get(&cache, None, 2, 1000, made);
-        assert_eq!(cache.held(), Held { count: 1, bytes: 1000 });
+        assert_eq!(cache.stats(), CacheStats { count: 1, bytes: 1000 });
         get(&cache, None, 3, 10, made);
-        assert_eq!(cache.held(), Held { count: 1, bytes: 10 });
+        assert_eq!(cache.stats(), CacheStats { count: 1, bytes: 10 });
     }
 
     #[test]
-    fn what_is_shared_counts() {
+    fn shared_bytes_count() {
         let cache = Cache::new(100);
         for key in 0..5 {
             cache.get(None, vec![key], || 70, || Ok((key, 10))).expect("it is made");
         }
-        assert_eq!(cache.held().count, 3);
+        assert_eq!(cache.stats().count, 3);
     }
 
     #[test]
-    fn stages_go_before_what_they_stem_from() {
+    fn stages_are_evicted_before_their_parents() {
         let cache = Cache::new(100);
         let made = &mut vec![];
         let root = get(&cache, None, 1, 30, made);
         get(&cache, Some(&root), 11, 30, made);
         get(&cache, Some(&root), 12, 30, made);
         get(&cache, None, 2, 30, made);
-        assert_eq!(cache.held().count, 3, "one stage had to go");
+        assert_eq!(cache.stats().count, 3, "one stage had to go");
         let root = get(&cache, None, 1, 30, made);
         get(&cache, Some(&root), 12, 30, made);
         get(&cache, Some(&root), 11, 30, made);
@@ -201,16 +201,16 @@ mod tests {
     }
 
     #[test]
-    fn an_error_leaves_nothing_behind() {
+    fn an_error_leaves_no_entry() {
         let cache: Cache<u8> = Cache::new(100);
         let failed = cache.get(None, vec![1], || 0, || Err(Error::Usage("no".into())));
         assert!(failed.is_err());
-        assert_eq!(cache.held(), Held::default());
+        assert_eq!(cache.stats(), CacheStats::default());
         assert!(cache.get(None, vec![1], || 0, || Ok((1, 1))).is_ok());
     }
 
     #[test]
-    fn others_are_served_while_one_is_made_and_it_is_made_once() {
+    fn other_keys_are_served_while_a_value_is_made_once() {
         let cache: Cache<u8> = Cache::new(100);
         let (begin, begun) = mpsc::channel();
         let (end, ended) = mpsc::channel::<()>();

@@ -1,4 +1,4 @@
-//! Whether two tensors agree, after the rules of the ONNX backend tests.
+//! Comparison of tensors, by the rules of the ONNX backend tests.
 
 use dnnc_ir::{Tensor, Type};
 
@@ -12,13 +12,13 @@ pub struct Tolerance {
 }
 
 impl Default for Tolerance {
-    /// That of the ONNX backend tests.
+    /// The tolerance of the ONNX backend tests.
     fn default() -> Tolerance {
         Tolerance { rtol: 1e-3, atol: 1e-7 }
     }
 }
 
-/// Compares shape, type and values (integers by `atol` alone); an error says what differs and where it is worst.
+/// Compares shape, type and values (integers by `atol` alone); an error says how many values differ, and which one most.
 pub fn compare(got: &Tensor, want: &Tensor, tolerance: Tolerance) -> Result<(), String> {
     if got.ty() != want.ty() {
         return Err(format!("type {}, want {}", got.ty(), want.ty()));
@@ -53,7 +53,7 @@ pub fn compare(got: &Tensor, want: &Tensor, tolerance: Tolerance) -> Result<(), 
     Err(format!("{wrong} of {} values differ, most at index {i}: {}, want {}", a.len(), a[i], b[i]))
 }
 
-/// The elements of a type that doubles do not hold exactly.
+/// The elements of a type whose values f64 does not hold exactly.
 fn long_integers(t: &Tensor) -> Option<Vec<i128>> {
     match t.ty().ty {
         Type::I64 => Some(t.values::<i64>().iter().map(|&v| v.into()).collect()),

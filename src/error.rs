@@ -1,4 +1,4 @@
-//! What can go wrong, as sentences for a person who knows the model and not our code.
+//! Errors, as sentences for a person who knows the model and not the compiler.
 
 use dnnc_codegen::lower::LowerError;
 use dnnc_frontend::Refusals;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The model cannot be compiled: it is damaged, or uses what is not supported.
+    /// The model cannot be compiled: it is damaged, or uses an unsupported feature.
     #[error("{0}")]
     Refused(#[from] Refusals),
     /// A file cannot be read or written.
@@ -16,19 +16,19 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// Inputs, sizes or options that do not fit the model.
+    /// Inputs, dimensions or options that do not fit the model.
     #[error("{0}")]
     Usage(String),
-    /// No code can be made for a node.
+    /// A node cannot be lowered.
     #[error("{0}")]
     Lower(#[from] LowerError),
-    /// Something between the graph and machine code failed; a defect of dnnc.
+    /// A defect of the compiler.
     #[error("{0}; please report this model")]
     Internal(String),
-    /// The network ran and met data it cannot take.
+    /// The network stopped at run time because of its data.
     #[error("{0}")]
     Run(String),
 }

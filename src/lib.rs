@@ -1,6 +1,6 @@
 //! dnnc compiles trained neural networks (ONNX) to specialised native code.
 //!
-//! In process, [`compile`] makes machine code of a model and a [`Model`] runs it:
+//! In process, [`compile`] compiles a model to machine code and a [`Model`] runs it:
 //!
 //! ```no_run
 //! let model = dnnc::compile("model.onnx", &dnnc::Options::default())?;
@@ -10,33 +10,39 @@
 //! # Ok::<(), dnnc::Error>(())
 //! ```
 //!
-//! For another machine, [`object`] gives the bytes of an object file and of the C header beside it. The command line is a thin door to the same functions.
+//! For another machine, [`object`] returns the bytes of an object file and the text of its C header. The command line calls the same functions.
+//!
+//! Cargo features, both on by default: `cli` builds the command line and the readers of NumPy files, `dev` the module `difftest` (differential
+//! testing: backends, fuzzing, bisecting, reducing).
 
-pub mod bisect;
 mod cache;
 pub mod compare;
+#[cfg(feature = "dev")]
+pub mod difftest;
 mod error;
+mod executor;
 pub mod files;
-pub mod hunt;
+pub mod machine_peak;
 mod model;
 mod object;
-pub mod peak;
 mod pipeline;
-pub mod reduce;
-mod sizes;
+mod samples;
+mod shapes;
+#[cfg(feature = "cli")]
 pub mod tensors;
 mod tune;
-pub mod via;
 
-pub use cache::Held;
+pub use cache::CacheStats;
 pub use dnnc_frontend::{Dim, Limits, Port};
 pub use dnnc_ir::{Tensor, TensorType, Type};
 pub use dnnc_targets::Target;
 pub use error::Error;
-pub use model::{Layer, Model, Session, compile, describe, sample_inputs};
+pub use executor::Executor;
+pub use model::{Model, Session, StepTime, compile, sample_inputs};
 pub use object::{Footprint, Object, Variants, object, object_of, object_variants};
 pub use pipeline::{Built, Options, build};
-pub use sizes::{Sizes, bind, combinations, parse as parse_sizes};
+pub use samples::sample;
+pub use shapes::{InputShapes, bind, combinations, describe, parse_dim_values};
 pub use tune::TuneCache;
 
 /// Graphs to programs of kernels.

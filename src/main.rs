@@ -1,7 +1,8 @@
-//! The command line of dnnc.
+//! The `dnnc` program.
 
 mod cli;
 
+/// Ends the program with a sentence and status 1 where memory is exhausted.
 #[global_allocator]
 static ALLOCATOR: dnnc::runtime::memory::Frugal = dnnc::runtime::memory::Frugal;
 

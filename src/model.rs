@@ -1,32 +1,35 @@
-//! A model that runs: specialisations made on first use of a shape, and kept.
+//! A model that runs: a specialisation is compiled on the first use of a shape, and cached.
 
-use crate::cache::{Cache, Found, Held};
+use crate::cache::{Cache, CacheHandle, CacheStats};
+use crate::executor::{Executor, Jitted, Prepare};
 use crate::pipeline::Options;
-use crate::via::{Executor, Jitted, Via, executor_on};
-use crate::{Error, tensors};
+use crate::shapes::describe;
+use crate::{Error, samples};
 use dnnc_emit::jit::Arena;
 use dnnc_frontend::{Cut, Dim, Port, Stage};
 use dnnc_ir::{Tensor, Type};
+use dnnc_kir::program::Step;
 use dnnc_runtime::constants::ConstantPool;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Reads a model and prepares to run it on this machine. Code is made on first use of a shape, or by [`Model::prepare`].
+/// Reads a model to run it on this machine. Code is compiled on the first use of a shape, or by [`Model::prepare`].
 pub fn compile(path: impl AsRef<Path>, options: &Options) -> Result<Model, Error> {
     Model::load(path.as_ref(), options)
 }
 
-/// Bytes of a specialisation beside its code, constants and arena: its steps, its entry in the cache, pages that are not full. Resident memory of
-/// 20 to 40 specialisations of five networks of the repository grew by 11 to 39 kB more than these three; it is counted as more so that a gibibyte
-/// of tiny ones stays below the 65,530 mappings that Linux gives a process (each takes three).
-const OVERHEAD: usize = 64 << 10;
+/// Bytes counted for a specialisation beside its code, constants and arena: its steps, its entry in the cache, pages that are partly used. Resident
+/// memory of 20 to 40 specialisations of five networks of the repository grew by 11 to 39 kB more than these three; it is counted as more so that a
+/// gibibyte of tiny ones stays below the 65,530 mappings that Linux gives a process (each takes three).
+const ENTRY_OVERHEAD: usize = 64 << 10;
 
-/// A model and the code made of it so far. It can be shared between threads; runs of one specialisation take turns.
+/// A model and the code compiled so far. It can be shared between threads; runs of one specialisation take turns.
 pub struct Model {
     source: dnnc_frontend::Model,
     options: Options,
-    via: Via,
-    /// Specialisations by the shapes of the inputs, and stages by the values that they wait for.
+    /// Another backend than machine code in this process.
+    backend: Option<Box<Prepare>>,
+    /// Specialisations by the shapes of the inputs, and later stages by the values that they depend on.
     cache: Cache<Prepared>,
     /// The constants of all specialisations.
     pool: ConstantPool,
@@ -36,7 +39,7 @@ pub struct Model {
 struct Prepared {
     executor: Box<dyn Executor>,
     cut: Option<Cut>,
-    /// Which results of the model the first outputs of the stage are.
+    /// The results of the model that are the first outputs of the stage.
     finished: Vec<usize>,
 }
 
@@ -53,38 +56,39 @@ impl Model {
 
     fn new(source: dnnc_frontend::Model, options: &Options) -> Model {
         let cache = Cache::new(options.cache_bytes);
-        Model { source, options: options.clone(), via: Via::Jit, cache, pool: ConstantPool::default() }
+        Model { source, options: options.clone(), backend: None, cache, pool: ConstantPool::default() }
     }
 
-    /// The same model, run another way. Machine code in this process needs the target to be this machine.
-    pub fn via(mut self, via: Via) -> Result<Model, Error> {
-        self.via = via;
+    /// The same model on another backend.
+    #[cfg(feature = "dev")]
+    pub(crate) fn on(mut self, backend: Option<Box<Prepare>>) -> Model {
+        self.backend = backend;
         self.cache = Cache::new(self.options.cache_bytes);
-        Ok(self)
+        self
     }
 
-    /// Names, types and sizes of the inputs.
+    /// Names, types and dimensions of the inputs.
     pub fn inputs(&self) -> &[Port] {
         self.source.inputs()
     }
 
-    /// Names, types and sizes of the results.
+    /// Names, types and dimensions of the results.
     pub fn outputs(&self) -> &[Port] {
         self.source.outputs()
     }
 
-    /// Makes the code for these shapes of the inputs (as far as sizes do not depend on data).
+    /// Compiles for these shapes of the inputs, up to the first shape that depends on data.
     pub fn prepare(&self, shapes: &[Vec<usize>]) -> Result<(), Error> {
         self.specialised(shapes).map(|_| ())
     }
 
-    /// How many specialisations are kept at present, and their bytes: code, constants (equal ones once), arenas.
-    pub fn held(&self) -> Held {
-        let Held { count, bytes } = self.cache.held();
-        Held { count, bytes: bytes + self.pool.bytes() }
+    /// Number of the specialisations in the cache, and their bytes: code, constants (equal ones once), arenas.
+    pub fn cache_stats(&self) -> CacheStats {
+        let CacheStats { count, bytes } = self.cache.stats();
+        CacheStats { count, bytes: bytes + self.pool.bytes() }
     }
 
-    /// Runs on tensors that fit the inputs, and gives the results.
+    /// Runs on tensors of the inputs' types, and gives the results.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
         self.check(inputs)?;
         let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| t.shape().to_vec()).collect();
@@ -106,13 +110,13 @@ impl Model {
     }
 
     /// Code, memory and buffers for repeated runs on inputs of the shapes of `inputs`, which are the first values. The model as it was read
-    /// is let go of where the code does not need it.
+    /// is dropped where the code does not need it.
     pub fn into_session(self, inputs: &[Tensor]) -> Result<Session, Error> {
         self.check(inputs)?;
         let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| t.shape().to_vec()).collect();
         let stage = self.source.specialise(&shapes)?;
         let inputs = inputs.to_vec();
-        if stage.cut.is_some() || self.via != Via::Jit {
+        if stage.cut.is_some() || self.backend.is_some() {
             self.prepare(&shapes)?;
             return Ok(Session { inputs, runs: Runs::Staged(self) });
         }
@@ -124,14 +128,17 @@ impl Model {
         Ok(Session { inputs, runs: Runs::Fixed(Fixed { code, arena, results }) })
     }
 
-    fn specialised(&self, shapes: &[Vec<usize>]) -> Result<Found<Prepared>, Error> {
+    fn specialised(&self, shapes: &[Vec<usize>]) -> Result<CacheHandle<Prepared>, Error> {
         let key = shapes.iter().flat_map(|s| key_of_shape(s)).collect();
         self.cache.get(None, key, || self.pool.bytes(), || self.prepare_stage(self.source.specialise(shapes)?))
     }
 
     fn prepare_stage(&self, stage: Stage) -> Result<(Prepared, usize), Error> {
-        let executor = executor_on(&self.pool, stage.graph, self.via, &self.options)?;
-        let bytes = OVERHEAD + executor.bytes() + stage.cut.as_ref().map_or(0, Cut::bytes);
+        let executor: Box<dyn Executor> = match &self.backend {
+            Some(prepare) => prepare(&self.pool, stage.graph, &self.options)?,
+            None => Box::new(Jitted::new(stage.graph, &self.options, &self.pool)?),
+        };
+        let bytes = ENTRY_OVERHEAD + executor.bytes() + stage.cut.as_ref().map_or(0, Cut::bytes);
         Ok((Prepared { executor, finished: stage.finished, cut: stage.cut }, bytes))
     }
 
@@ -163,15 +170,6 @@ fn key_of_value(tensor: &Tensor) -> Vec<u8> {
     [&key_of_shape(tensor.shape()), tensor.bytes()].concat()
 }
 
-/// Type and sizes of an input or result: `f32[batch,3,224,224]`.
-pub fn describe(port: &Port) -> String {
-    let ty = port.ty.map_or("?", |t| t.name());
-    match &port.dims {
-        None => format!("{ty}[…]"),
-        Some(dims) => format!("{ty}[{}]", dims.iter().map(|d| d.to_string()).collect::<Vec<_>>().join(",")),
-    }
-}
-
 /// Repeated runs with the caller's buffers: nothing is allocated while running.
 pub struct Session {
     inputs: Vec<Tensor>,
@@ -179,7 +177,7 @@ pub struct Session {
 }
 
 enum Runs {
-    /// A size depends on data, or the code is not in this process: every run goes through [`Model::run`].
+    /// A shape depends on data, or the backend is another: every run goes through [`Model::run`].
     Staged(Model),
     Fixed(Fixed),
 }
@@ -190,20 +188,24 @@ struct Fixed {
     results: Vec<Vec<u8>>,
 }
 
-/// The time of one step.
+/// The measured time of one step of a program.
 #[derive(Clone, Debug)]
-pub struct Layer {
-    /// Operators it computes.
+pub struct StepTime {
+    /// Operators that it computes.
     pub label: String,
     /// Name of the node in the model.
     pub node: String,
+    /// The algorithm, where there were several.
+    pub algorithm: Option<String>,
     /// Median milliseconds.
     pub ms: f64,
+    /// Milliseconds on one thread as the compiler predicted them.
+    pub predicted_ms: f64,
     /// Multiply-accumulates, or scalar operations where there are none.
     pub work: u64,
     /// Bytes read and written at least once.
     pub traffic: u64,
-    /// Tasks it is cut into.
+    /// Tasks it is partitioned into.
     pub tasks: usize,
 }
 
@@ -245,9 +247,9 @@ impl Session {
     }
 
     /// Medians of the time of each step over runs of `budget` in all.
-    pub fn profile(&mut self, budget: Duration) -> Result<Vec<Layer>, Error> {
+    pub fn profile(&mut self, budget: Duration) -> Result<Vec<StepTime>, Error> {
         let Runs::Fixed(fixed) = &mut self.runs else {
-            return Err(Error::Usage("a size depends on data: there is no fixed list of steps to measure".into()));
+            return Err(Error::Usage("a shape depends on data: there is no fixed list of steps to measure".into()));
         };
         let inputs: Vec<&[u8]> = self.inputs.iter().map(|t| t.bytes()).collect();
         let mut samples: Vec<Vec<f64>> = vec![];
@@ -257,21 +259,30 @@ impl Session {
             let times = fixed.code.jit.run_profiled(&inputs, &mut results, &mut fixed.arena).map_err(|s| Error::Run(s.to_string()))?;
             samples.push(times);
         }
-        let steps = dnnc_kir::program::top_calls(&fixed.code.jit.program().steps);
-        Ok(steps
-            .into_iter()
-            .enumerate()
-            .map(|(i, (label, node, work, traffic, tasks))| {
-                let mut column: Vec<f64> = samples.iter().map(|s| s[i]).collect();
-                column.sort_by(f64::total_cmp);
-                Layer { label, node, ms: column[column.len() / 2] * 1e3, work, traffic, tasks }
-            })
-            .collect())
+        let steps = &fixed.code.jit.program().steps;
+        let time = |(i, (label, node, work, traffic, tasks))| {
+            let mut column: Vec<f64> = samples.iter().map(|s| s[i]).collect();
+            column.sort_by(f64::total_cmp);
+            let algorithm = if let Step::Call(call) = &steps[i] { call.choice.as_ref().map(|c| c.name.clone()) } else { None };
+            let (ms, predicted_ms) = (column[column.len() / 2] * 1e3, predicted_ns(&steps[i]) / 1e6);
+            StepTime { label, node, algorithm, ms, predicted_ms, work, traffic, tasks }
+        };
+        Ok(dnnc_kir::program::top_calls(steps).into_iter().enumerate().map(time).collect())
+    }
+}
+
+/// The predicted nanoseconds of a step on one thread: of the longer branch of an `If`, of all iterations of a `Loop`.
+fn predicted_ns(step: &Step) -> f64 {
+    let sum = |steps: &[Step]| steps.iter().map(predicted_ns).sum::<f64>();
+    match step {
+        Step::Call(call) => call.ns,
+        Step::If { then, otherwise, .. } => sum(then).max(sum(otherwise)),
+        Step::Loop { max_trip, body, .. } => sum(body) * *max_trip as f64,
     }
 }
 
 /// Made-up inputs of a model for these shapes: the same every time.
 pub fn sample_inputs(ports: &[Port], shapes: &[Vec<usize>]) -> Vec<Tensor> {
     let ty = |p: &Port, s: &Vec<usize>| dnnc_ir::TensorType::new(p.ty.unwrap_or(Type::F32), s.clone());
-    ports.iter().zip(shapes).enumerate().map(|(i, (p, s))| tensors::sample(&ty(p, s), i as u64 + 1)).collect()
+    ports.iter().zip(shapes).enumerate().map(|(i, (p, s))| samples::sample(&ty(p, s), i as u64 + 1)).collect()
 }

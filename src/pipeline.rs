@@ -1,4 +1,4 @@
-//! From a graph to a program: the rooms in order.
+//! The compilation pipeline: from a graph through rewriting and lowering to a program.
 
 use crate::Error;
 use dnnc_codegen::tuner::Tuner;
@@ -10,32 +10,32 @@ use dnnc_rewrites::Report;
 use dnnc_targets::Target;
 use std::sync::Arc;
 
-/// What the user asks of a compilation.
+/// Options of a compilation.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Machine to compile for.
     pub target: &'static Target,
-    /// Threads that the JIT runs on, and that work is cut for.
+    /// Threads that the JIT runs on, and that work is partitioned for.
     pub threads: usize,
-    /// Keep to the order of operations of the network: no Winograd, no reassociation of constants.
+    /// Keep the network's order of operations: no Winograd, no reassociation of constants.
     pub precise: bool,
     /// Allow rewrites that hold for finite numbers only, and products with rounded reciprocals instead of quotients; [`precise`](Options::precise)
     /// takes precedence.
     pub relaxed: bool,
-    /// Skip the e-graph: code of the graph as it was read.
-    pub plain: bool,
-    /// Bounds on what a model may ask for.
+    /// Whether the e-graph rewrites the graph; without it the graph is compiled as it was imported.
+    pub rewrites: bool,
+    /// Limits on the resources that a model may ask for.
     pub limits: Limits,
-    /// Measures the algorithms of a step where there are several; without it the prediction decides.
+    /// Measures the algorithms of a step that has several; without it the predicted time decides.
     pub tuner: Option<Arc<dyn Tuner>>,
-    /// Whether zeros of constants may be left out, where that is predicted to be faster; then 0·∞ is 0 there.
+    /// Whether kernels may skip zeros of constants where that is predicted to be faster; 0·∞ is 0 there.
     pub sparse: bool,
     /// Largest arena that a network may need, in bytes.
     pub max_arena: usize,
-    /// Bytes of code, constants and arenas that a [`Model`](crate::Model) keeps for the shapes it has met; the least recently used goes first. What
-    /// an inference uses is kept in any case.
+    /// Bytes of code, constants and arenas that the cache of a [`Model`](crate::Model) may hold; the least recently used shape is evicted first. The
+    /// shape in use is kept in any case.
     pub cache_bytes: usize,
-    /// Most combinations of sizes that one object may hold.
+    /// Most combinations of dimensions that one object may hold.
     pub max_variants: usize,
 }
 
@@ -46,7 +46,7 @@ impl Default for Options {
             threads: 1,
             precise: false,
             relaxed: false,
-            plain: false,
+            rewrites: true,
             limits: Limits::default(),
             tuner: None,
             sparse: true,
@@ -57,15 +57,15 @@ impl Default for Options {
     }
 }
 
-/// A network ready for an emitter, and what was decided on the way.
+/// A network ready for an emitter, with the reports of the stages before.
 pub struct Built {
     /// The graph after rewriting.
     pub graph: Graph,
-    /// What the e-graph did; `None` when it was skipped.
+    /// What the e-graph did; `None` without rewrites.
     pub report: Option<Report>,
     /// The program.
     pub program: Program,
-    /// What lowering has to say.
+    /// Statistics of lowering.
     pub notes: lower::Notes,
 }
 
@@ -76,7 +76,7 @@ impl Built {
         self.program.kernels.iter().map(text).collect::<Result<Vec<_>, _>>().map(|t| t.join("\n"))
     }
 
-    /// Cranelift's input for the kernels that it compiles.
+    /// Cranelift IR of the kernels that Cranelift compiles.
     pub fn clif(&self, target: &Target) -> Result<String, Error> {
         let text = |k| dnnc_emit::emitter::clif_text(k, target).map_err(Error::Internal);
         self.program.kernels.iter().map(text).collect::<Result<Vec<_>, _>>().map(|t| t.join("\n"))
@@ -115,14 +115,14 @@ pub fn build(graph: &Graph, name: &str, options: &Options) -> Result<Built, Erro
     Ok(Built { graph, report, program, notes })
 }
 
-/// The program alone: constants are held once, not in graph and program at the same time.
+/// The program alone: the graph is dropped early, so that constants are not held by both at the same time.
 pub(crate) fn program(graph: Graph, options: &Options) -> Result<Program, Error> {
     let (graph, _) = rewritten(graph, options)?;
     Ok(lowered(graph, "model", options)?.0)
 }
 
 fn rewritten(graph: Graph, options: &Options) -> Result<(Graph, Option<Report>), Error> {
-    if options.plain {
+    if !options.rewrites {
         return Ok((graph, None));
     }
     let asked = dnnc_rewrites::Options { precise: options.precise, relaxed: options.relaxed, dense: !options.sparse };

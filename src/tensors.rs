@@ -1,13 +1,13 @@
-//! Tensors from files and to files: `.npy`, `.npz` and ONNX's `.pb`.
+//! Tensor files: `.npy` and `.npz` of NumPy, and `.pb` of ONNX.
 
 use crate::Error;
 use dnnc_frontend::{Limits, Port, read_tensor};
 use dnnc_ir::{Tensor, TensorType, Type};
 use npyz::{DType, TypeChar, WriterBuilder};
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// Reads the inputs that a user names: `file` in the order of the model's inputs, `name=file` for one, an `.npz` for several by name.
+/// Reads the input files that a user names: `file` in the order of the model's inputs, `name=file` for one input, an `.npz` for several by name.
 pub fn read_inputs(ports: &[Port], given: &[String], limits: &Limits) -> Result<Vec<Tensor>, Error> {
     let mut tensors: Vec<Option<Tensor>> = vec![None; ports.len()];
     let known = || ports.iter().map(|p| format!("`{}`", p.name)).collect::<Vec<_>>().join(", ");
@@ -51,38 +51,39 @@ pub fn read(path: &Path, limits: &Limits) -> Result<Tensor, Error> {
     match path.extension().and_then(|e| e.to_str()) {
         Some("npy") => {
             let file = open(path)?;
-            read_npy(std::io::BufReader::new(file), limits).map_err(|e| Error::Usage(format!("{}: {e}", path.display())))
+            read_npy(BufReader::new(file), limits).map_err(|e| Error::Usage(format!("{}: {e}", path.display())))
         }
         Some("pb") => read_tensor(path, limits).map(|(_, t)| t).map_err(|e| Error::Usage(format!("{}: {e}", path.display()))),
         _ => Err(Error::Usage(format!("{}: a tensor is read from .npy, .npz or .pb", path.display()))),
     }
 }
 
-/// A regular file: others may never end.
+/// Opens a regular file; others may be endless.
 fn open(path: &Path) -> Result<std::fs::File, Error> {
     match path.metadata().map_err(|e| Error::file(path, e))?.is_file() {
         true => std::fs::File::open(path).map_err(|e| Error::file(path, e)),
-        false => Err(Error::Usage(format!("{}: not a file", path.display()))),
+        false => Err(Error::Usage(format!("{}: not a regular file", path.display()))),
     }
 }
 
 fn read_npz(path: &Path, limits: &Limits) -> Result<Vec<(String, Tensor)>, Error> {
     let bad = |e: String| Error::Usage(format!("{}: {e}", path.display()));
-    let mut archive = npyz::npz::NpzArchive::new(std::io::BufReader::new(open(path)?)).map_err(|e| bad(e.to_string()))?;
-    let names: Vec<String> = archive.array_names().map(str::to_string).collect();
+    let mut archive = zip::ZipArchive::new(BufReader::new(open(path)?)).map_err(|e| bad(e.to_string()))?;
     let mut out = vec![];
-    for name in names {
-        let file = archive.zip_archive().by_name(&npyz::npz::file_name_from_array_name(&name)).map_err(|e| bad(e.to_string()))?;
+    for i in 0..archive.len() {
+        let file = archive.by_index(i).map_err(|e| bad(e.to_string()))?;
+        let name = file.name().map_err(|e| bad(e.to_string()))?.into_owned();
+        let Some(name) = name.strip_suffix(".npy").map(str::to_string) else { continue };
         let tensor = read_npy(file, limits).map_err(|e| bad(format!("array `{name}`: {e}")))?;
         out.push((name, tensor));
     }
     Ok(out)
 }
 
-/// Bytes that the header of an array may have, and brackets inside one another.
+/// Most bytes of the header of an array, and the deepest nesting of its brackets.
 const HEADER: (usize, usize) = (64 << 10, 8);
 
-/// The bytes up to the data of an array: they are parsed by recursion, so how deep they nest is looked at before.
+/// The bytes of an array up to its data. The parser is recursive, so the depth of the nesting is checked here first.
 fn header(reader: &mut impl Read) -> Result<Vec<u8>, String> {
     let cut = |_| "not a NumPy array: the header is cut short".to_string();
     let mut bytes = vec![0; 10];
@@ -115,7 +116,7 @@ fn header(reader: &mut impl Read) -> Result<Vec<u8>, String> {
         }
     }
     let text = String::from_utf8_lossy(&bytes[start..]);
-    // The reader multiplies the sizes before anybody has looked at them.
+    // The parser multiplies the dimensions without a check for overflow.
     let shape = text.split_once("shape").and_then(|(_, rest)| rest.split_once('(')?.1.split_once(')')).map_or("", |(sizes, _)| sizes);
     let numbers = shape.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty());
     let product = numbers.map(|n| n.parse::<u64>().ok()).try_fold(1u64, |product, n| product.checked_mul(n?.max(1)));
@@ -205,19 +206,4 @@ pub fn write(path: &Path, name: &str, tensor: &Tensor) -> Result<(), Error> {
         other => return Err(Error::Usage(format!("{}: NumPy has no type {other}; write .pb", path.display()))),
     }
     crate::files::write(path, &bytes)
-}
-
-/// Values for a run whose inputs nobody gave: uniform in −1…1 for floats, small non-negative integers, all true; the same every time.
-pub fn sample(ty: &TensorType, seed: u64) -> Tensor {
-    let mut rng = dnnc_ir::random::Rng::new(seed);
-    let unit: Vec<f64> = (0..ty.len()).map(|_| rng.unit()).collect();
-    let numbers = Tensor::new(ty.shape.clone(), &unit);
-    let numbers = match ty.ty {
-        t if t.is_float() => numbers,
-        Type::Bool => Tensor::new(ty.shape.clone(), &vec![1.0; ty.len()]),
-        _ => Tensor::new(ty.shape.clone(), &unit.iter().map(|v| ((v + 1.0) * 2.0).floor()).collect::<Vec<f64>>()),
-    };
-    let cast = dnnc_ir::Op::new(dnnc_ir::Kind::Cast, [("to", ty.ty.into())]).expect("the row of `cast`");
-    let mut cast = dnnc_ir::eval::eval_op(&cast, &[numbers]).expect("a cast of finite numbers");
-    cast.swap_remove(0)
 }

@@ -1,6 +1,6 @@
-//! Measured times of algorithms, remembered in a cache directory from one compilation to the next.
+//! The tuner: measured times of algorithms, kept in a cache directory from one compilation to the next.
 
-use crate::Error;
+use crate::{Error, files};
 use dnnc_codegen::tuner::{Trial, Tuner};
 use dnnc_emit::jit::Jit;
 use dnnc_ir::{TensorType, Type};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Nanoseconds by algorithm.
 type Times = BTreeMap<String, f64>;
 
-/// A tuner whose measurements lie in `tune.json` of a directory.
+/// A tuner that keeps its measurements in `tune.json` of a directory.
 #[derive(Debug)]
 pub struct TuneCache {
     file: PathBuf,
@@ -22,7 +22,7 @@ pub struct TuneCache {
 }
 
 impl TuneCache {
-    /// Opens the cache of a directory, which is made when something is first measured; an error when its file is not one of ours.
+    /// Opens the cache of a directory, which is created when something is first measured; an error when its file is damaged.
     pub fn open(directory: &Path) -> Result<TuneCache, Error> {
         let file = directory.join("tune.json");
         let known = match std::fs::read(&file) {
@@ -34,20 +34,18 @@ impl TuneCache {
         Ok(TuneCache { file, known: Mutex::new(known) })
     }
 
-    /// Where measurements are kept when the user names no place: `dnnc` in `$XDG_CACHE_HOME` or `~/.cache`.
+    /// The directory used by default: `dnnc` in `$XDG_CACHE_HOME` or `~/.cache`.
     pub fn default_directory() -> Option<PathBuf> {
         let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache"))).map(|d| d.join("dnnc"))
     }
 
-    /// Writes beside the file and renames: a reader sees the old or the new one.
-    fn save(&self, known: &BTreeMap<String, Times>) -> std::io::Result<()> {
+    fn save(&self, known: &BTreeMap<String, Times>) -> Result<(), Error> {
         if let Some(directory) = self.file.parent() {
-            std::fs::create_dir_all(directory)?;
+            std::fs::create_dir_all(directory).map_err(|e| Error::file(directory, e))?;
         }
-        let beside = self.file.with_extension(format!("{}.tmp", std::process::id()));
-        std::fs::write(&beside, serde_json::to_vec_pretty(known)?)?;
-        std::fs::rename(&beside, &self.file)
+        let json = serde_json::to_vec_pretty(known).expect("a map of numbers has a JSON form");
+        files::write(&self.file, &json)
     }
 }
 
@@ -66,13 +64,13 @@ impl Tuner for TuneCache {
             out.push(ns);
         }
         if times.len() > before {
-            self.save(&known).map_err(|e| format!("{}: {e}", self.file.display()))?;
+            self.save(&known).map_err(|e| e.to_string())?;
         }
         Ok(out)
     }
 }
 
-/// Runs a program on numbers that are not zero (other types than f32: zeros): the best nanoseconds of many runs.
+/// The shortest time of many runs of a program in nanoseconds, on inputs that are not zero (zeros for other types than f32).
 fn measure(program: Program, target: &Target, threads: usize) -> Result<f64, String> {
     const ENOUGH: Duration = Duration::from_millis(30);
     let fill = |ty: &TensorType| match ty.ty {
@@ -106,7 +104,8 @@ mod tests {
 
     #[test]
     fn measures_once_and_remembers_across_openings() {
-        let directory = std::env::temp_dir().join(format!("dnnc-tune-{}", std::process::id()));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let directory = folder.path().join("tune");
         let (mut measured, mut times) = (vec![], vec![]);
         for _ in 0..2 {
             let cache = TuneCache::open(&directory).expect("a new or a good file");
@@ -123,6 +122,5 @@ mod tests {
         std::fs::write(directory.join("tune.json"), "{").expect("a file in the new directory");
         let error = TuneCache::open(&directory).expect_err("the file is damaged").to_string();
         assert!(error.contains("tune.json is damaged"), "{error}");
-        std::fs::remove_dir_all(&directory).expect("the directory is ours");
     }
 }

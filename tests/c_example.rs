@@ -1,8 +1,8 @@
-//! The C example of the README: linked with and without threads, for this machine and for Arm.
+//! The C examples: linked with and without threads, for this machine and for AArch64.
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 fn run(command: &mut Command) -> String {
@@ -11,20 +11,11 @@ fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Compiles the network for a target, links an example with it and runs it; gives what it prints.
+/// Compiles the network for a target, links an example with it and runs it; returns its output.
 fn example(source: &str, dims: &[&str], target: &str, compiler: &[&str], flags: &[&str], runner: &[&str]) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let dir = Scratch(std::env::temp_dir().join(format!("dnnc-c-{source}-{target}-{}-{}", flags.len(), std::process::id())));
-    std::fs::create_dir_all(&dir.0).expect("a temporary folder");
-    let object = dir.0.join("garment.o");
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let object = dir.path().join("garment.o");
     run(Command::new(env!("CARGO_BIN_EXE_dnnc"))
         .arg(root.join("tests/data/fm-mobilenetv2/model.onnx"))
         .args(["--name", "garment", "--target", target])
@@ -33,11 +24,11 @@ fn example(source: &str, dims: &[&str], target: &str, compiler: &[&str], flags: 
         .arg(&object));
     let symbols = run(Command::new("nm").arg("-u").arg(&object));
     assert!(symbols.trim().is_empty(), "undefined symbols: {symbols}");
-    let program = dir.0.join("classify");
+    let program = dir.path().join("classify");
     run(Command::new(compiler[0])
         .args(&compiler[1..])
         .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-I"])
-        .arg(&dir.0)
+        .arg(dir.path())
         .arg(root.join("examples/c").join(source))
         .arg(&object)
         .args(flags)
@@ -60,11 +51,10 @@ fn it_links_and_runs() {
 #[test]
 fn it_links_into_a_shared_library() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let dir = Scratch(std::env::temp_dir().join(format!("dnnc-c-shared-{}", std::process::id())));
-    std::fs::create_dir_all(&dir.0).expect("a temporary folder");
-    let object = dir.0.join("m.o");
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let object = dir.path().join("m.o");
     run(Command::new(env!("CARGO_BIN_EXE_dnnc")).arg(root.join("tests/data/protonn/model.onnx")).arg("-o").arg(&object));
-    run(Command::new("cc").args(["-shared", "-Wl,--no-undefined", "-o"]).arg(dir.0.join("libm.so")).arg(&object));
+    run(Command::new("cc").args(["-shared", "-Wl,--no-undefined", "-o"]).arg(dir.path().join("libm.so")).arg(&object));
 }
 
 #[test]

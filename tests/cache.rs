@@ -1,10 +1,10 @@
-//! What a model keeps of the shapes it has met: below its bound, right all the same, and shared where it is equal.
+//! The cache of specialisations of a model: its bound holds, results stay right after an eviction, and equal constants are shared.
 
 mod common;
 
 use common::onnx;
 use dnnc::compare::{Tolerance, compare};
-use dnnc::via::Via;
+use dnnc::difftest::Backend;
 use dnnc::{Model, Options, Tensor};
 use std::path::Path;
 
@@ -24,7 +24,7 @@ fn close(got: &[Tensor], want: &[Tensor], what: &str) {
 fn many_shapes_stay_below_the_bound() {
     const BOUND: usize = 1_500_000;
     let model = load("fastgrnn-loop", BOUND);
-    let oracle = load("fastgrnn-loop", BOUND).via(Via::Evaluator).expect("it runs everywhere");
+    let oracle = load("fastgrnn-loop", BOUND).with_backend(Backend::Evaluator);
     let mut most = 0;
     for round in 0..2 {
         for time in 1..=24 {
@@ -33,7 +33,7 @@ fn many_shapes_stay_below_the_bound() {
             if round == 0 {
                 close(&got, &oracle.run(&inputs).expect("it runs"), &format!("time {time}"));
             }
-            let held = model.held();
+            let held = model.cache_stats();
             assert!(held.bytes <= BOUND, "{held:?}");
             most = most.max(held.count);
         }
@@ -48,7 +48,7 @@ fn weights_are_there_once() {
     for batch in [8, 16, 24, 32] {
         model.run(&dnnc::sample_inputs(model.inputs(), &[vec![batch, 784]])).expect("it runs");
     }
-    let held = model.held();
+    let held = model.cache_stats();
     assert_eq!(held.count, 4);
     // In large pages, and some biases packed in two ways; each on its own would take more than four times as much.
     assert!((weights..3 * weights).contains(&held.bytes), "{held:?}");
@@ -58,7 +58,7 @@ fn weights_are_there_once() {
         let inputs = dnnc::sample_inputs(model.inputs(), &[vec![batch, 784]]);
         close(&small.run(&inputs).expect("it runs"), &model.run(&inputs).expect("it runs"), &format!("batch {batch}"));
     }
-    assert!(small.held().bytes <= weights * 5 / 2, "{:?}", small.held());
+    assert!(small.cache_stats().bytes <= weights * 5 / 2, "{:?}", small.cache_stats());
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn the_shape_in_use_runs_though_it_alone_is_too_large() {
     let model = load("lenet-5", 1);
     for batch in [1, 2, 1] {
         model.run(&dnnc::sample_inputs(model.inputs(), &[vec![batch, 1, 28, 28]])).expect("it runs");
-        assert_eq!(model.held().count, 1);
+        assert_eq!(model.cache_stats().count, 1);
     }
 }
 
@@ -89,7 +89,7 @@ fn threads_that_run_many_shapes_get_right_answers() {
             });
         }
     });
-    assert!(model.held().bytes <= 700_000, "{:?}", model.held());
+    assert!(model.cache_stats().bytes <= 700_000, "{:?}", model.cache_stats());
 }
 
 /// The elements that are not 0, twice; then those of them that are above 1, as often as they say.
@@ -116,12 +116,12 @@ fn stages_count_and_go_too() {
             let want: Vec<f32> = x.iter().map(|v| 2.0 * v).filter(|v| *v > 1.0).collect();
             let got = model.run(&[Tensor::new([24], &x)]).expect("it runs");
             assert_eq!(got[0].values::<f32>(), want, "round {round}, {n} numbers");
-            assert!(model.held().bytes <= BOUND, "{:?}", model.held());
+            assert!(model.cache_stats().bytes <= BOUND, "{:?}", model.cache_stats());
         }
     }
     let all = Model::from_bytes(&stages(), &Options::default()).expect("a model");
     for n in [5, 9, 5] {
         all.run(&[Tensor::new([n], &vec![1.0f32; n])]).expect("it runs");
     }
-    assert_eq!(all.held().count, 6, "three stages a shape");
+    assert_eq!(all.cache_stats().count, 6, "three stages a shape");
 }

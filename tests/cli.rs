@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 fn dnnc(args: &[&str]) -> Output {
@@ -17,52 +17,47 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("dnnc-cli-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary folder");
-        Scratch(path)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
+/// A temporary folder.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// The path of a file in a folder.
+fn file(dir: &tempfile::TempDir, name: &str) -> String {
+    dir.path().join(name).display().to_string()
 }
 
 #[test]
 fn help() {
     let mut all = text(&dnnc(&["--help"]).stdout);
-    for command in ["run", "check", "reduce", "bench", "inspect", "explain", "targets", "ops"] {
-        all += &format!("\n──── {command}\n{}", text(&dnnc(&[command, "--help"]).stdout));
+    let commands =
+        all.split_once("Commands:").and_then(|(_, rest)| rest.split_once("Arguments:")).expect("a list of commands").0.to_string();
+    // A row of the list begins with two spaces and the name; a continued description with more spaces.
+    let name =
+        |row: &str| row.strip_prefix("  ").and_then(|r| r.split(' ').next()).filter(|n| !n.is_empty() && *n != "help").map(str::to_string);
+    for command in commands.lines().filter_map(name) {
+        all += &format!("\n──── {command}\n{}", text(&dnnc(&[&command, "--help"]).stdout));
     }
     insta::assert_snapshot!(all);
 }
 
 #[test]
 fn the_bare_form_compiles() {
-    let dir = Scratch::new("bare");
-    let object = dir.file("m.o");
+    let dir = folder();
+    let object = file(&dir, "m.o");
     let out = dnnc(&[&model("fm-mobilenetv2"), "--target", "aarch64", "-o", &object]);
     assert!(out.status.success(), "{}", text(&out.stderr));
     let bytes = std::fs::read(&object).expect("the object was written");
     assert_eq!(bytes[..4], *b"\x7fELF");
     assert_eq!(bytes[18], 183, "the ELF machine is AArch64");
-    let header = std::fs::read_to_string(dir.file("m.h")).expect("the header was written");
+    let header = std::fs::read_to_string(file(&dir, "m.h")).expect("the header was written");
     assert!(header.contains("_ARENA_BYTES") && header.contains("model_run("), "{header}");
 }
 
 #[test]
 fn errors_are_one_sentence_and_status_1() {
-    let dir = Scratch::new("errors");
-    let broken = dir.file("broken.onnx");
+    let dir = folder();
+    let broken = file(&dir, "broken.onnx");
     std::fs::write(&broken, b"this is no model").expect("written");
     for args in [
         vec!["run", broken.as_str()],
@@ -82,11 +77,11 @@ fn errors_are_one_sentence_and_status_1() {
 
 #[test]
 fn run_writes_results() {
-    let dir = Scratch::new("run");
+    let dir = folder();
     let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/lenet-5/test_data_set_0/input_0.pb");
-    let out = dnnc(&["run", "--output-dir", &dir.file("out"), &model("lenet-5"), &input.display().to_string()]);
+    let out = dnnc(&["run", "--output-dir", &file(&dir, "out"), &model("lenet-5"), &input.display().to_string()]);
     assert!(out.status.success(), "{}", text(&out.stderr));
-    let got = dnnc::tensors::read(Path::new(&dir.file("out/output_0.pb")), &dnnc::Limits::default()).expect("a tensor");
+    let got = dnnc::tensors::read(Path::new(&file(&dir, "out/output_0.pb")), &dnnc::Limits::default()).expect("a tensor");
     let want = common::numbered(input.parent().expect("a folder"), "output_");
     dnnc::compare::compare(&got, &want[0], dnnc::compare::Tolerance { rtol: 1e-4, atol: 1e-4 }).expect("the reference");
 }
@@ -101,11 +96,23 @@ fn check_ends_with_a_verdict() {
 
 #[test]
 fn bench_prints_a_latency() {
-    let out = dnnc(&["bench", &model("lenet-5"), "--seconds", "0.05", "--layers"]);
+    let out = dnnc(&["bench", &model("lenet-5"), "--seconds", "0.05", "--layers", "--predicted"]);
     assert!(out.status.success(), "{}", text(&out.stderr));
     let printed = text(&out.stdout);
     let latency: f64 = printed.lines().next().and_then(|l| l.strip_prefix("latency_ms: ")).and_then(|v| v.parse().ok()).expect("a latency");
     assert!(latency > 0.0 && printed.contains("conv"), "{printed}");
+    assert!(printed.lines().any(|l| l.trim_start().starts_with("all steps")), "{printed}");
+}
+
+#[test]
+fn names_of_the_last_version_are_understood() {
+    let out = dnnc(&["explain", &model("lenet-5"), "--plain"]);
+    assert!(text(&out.stdout).starts_with("no rewrites (--no-rewrites)"), "{}", text(&out.stderr));
+    let out = dnnc(&["hunt", "--from", "0", "--to", "1"]);
+    assert!(out.status.success() && text(&out.stdout).starts_with("@ begin 0"), "{}", text(&out.stderr));
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/lenet-5");
+    let out = dnnc(&["check", &dir.display().to_string(), "--via", "evaluator"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
 }
 
 /// Compares a file with what it should hold; with DNNC_BLESS set, writes it.
@@ -198,14 +205,14 @@ fn operators(path: &str) -> Vec<String> {
 #[test]
 fn reduce_shrinks_by_a_command() {
     // "Fails" where the file holds a convolution: the name of the operator stands in it.
-    let dir = Scratch::new("reduce");
-    let small = dir.file("small.onnx");
+    let dir = folder();
+    let small = file(&dir, "small.onnx");
     let out = dnnc(&["reduce", &model("lenet-5"), "-o", &small, "--command", "if grep -q Conv {}; then exit 3; fi"]);
     assert!(out.status.success(), "{}", text(&out.stderr));
     assert_eq!(operators(&small), ["Conv"]);
     let printed = text(&out.stdout);
     assert!(printed.contains("status 3 of the command") && printed.contains("1 now (Conv)"), "{printed}");
-    assert!(!Path::new(&dir.file("small.input_0.pb")).exists(), "made-up inputs do");
+    assert!(!Path::new(&file(&dir, "small.input_0.pb")).exists(), "made-up inputs do");
     let run = dnnc(&["run", &small]);
     assert!(run.status.success(), "the smaller model is valid: {}", text(&run.stderr));
 }
@@ -213,8 +220,8 @@ fn reduce_shrinks_by_a_command() {
 #[test]
 fn reduce_keeps_a_refusal() {
     // An operator that nobody knows, among others that are known.
-    let dir = Scratch::new("refused");
-    let (whole, small) = (dir.file("whole.onnx"), dir.file("small.onnx"));
+    let dir = folder();
+    let (whole, small) = (file(&dir, "whole.onnx"), file(&dir, "small.onnx"));
     let bytes = std::fs::read(model("lenet-5")).expect("the model");
     let pools: Vec<usize> = (0..bytes.len() - 7).filter(|&i| bytes[i..i + 7] == *b"MaxPool").collect();
     let mut strange = bytes.clone();
@@ -234,7 +241,7 @@ fn reduce_says_when_there_is_nothing_to_do() {
     let out = dnnc(&["reduce", &model("lenet-5")]);
     assert_eq!(out.status.code(), Some(1));
     let message = text(&out.stderr);
-    assert!(message.starts_with("error: ") && message.contains("does not fail: its answer is that of the evaluator"), "{message}");
+    assert!(message.starts_with("error: ") && message.contains("does not fail: its results agree with the evaluator's"), "{message}");
     let out = dnnc(&["reduce", &model("lenet-5"), "--command", "true {}"]);
     assert!(text(&out.stderr).contains("does not fail: the command ends with status 0"), "{}", text(&out.stderr));
 }
@@ -242,21 +249,21 @@ fn reduce_says_when_there_is_nothing_to_do() {
 #[test]
 fn check_says_what_is_wrong_first() {
     // Reference data of another answer: no step is wrong, the evaluator says the same.
-    let dir = Scratch::new("first-wrong");
+    let dir = folder();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/lenet-5");
-    let set = dir.0.join("test_data_set_0");
+    let set = dir.path().join("test_data_set_0");
     std::fs::create_dir_all(&set).expect("a folder");
-    std::fs::copy(from.join("model.onnx"), dir.0.join("model.onnx")).expect("copied");
+    std::fs::copy(from.join("model.onnx"), dir.path().join("model.onnx")).expect("copied");
     std::fs::copy(from.join("test_data_set_0/input_0.pb"), set.join("input_0.pb")).expect("copied");
     let wrong = common::numbered(&from.join("test_data_set_0"), "output_")[0].clone();
     let wrong = dnnc::Tensor::new(wrong.shape(), &vec![7f32; wrong.len()]);
     dnnc::tensors::write(&set.join("output_0.pb"), "y", &wrong).expect("written");
-    let out = dnnc(&["check", &dir.0.display().to_string()]);
+    let out = dnnc(&["check", &dir.path().display().to_string()]);
     assert_eq!(out.status.code(), Some(1));
     let printed = text(&out.stdout);
     let lines: Vec<&str> = printed.lines().collect();
-    assert!(lines[0].starts_with("no step is wrong: the reference evaluator has the same answer"), "{printed}");
-    assert!(lines[1].starts_with("FAIL dnnc-cli-first-wrong"), "{printed}");
-    let quiet = dnnc(&["check", "--no-bisect", &dir.0.display().to_string()]);
+    assert!(lines[0].starts_with("no step is wrong: the reference evaluator has the same result"), "{printed}");
+    assert!(lines[1].starts_with("FAIL "), "{printed}");
+    let quiet = dnnc(&["check", "--no-bisect", &dir.path().display().to_string()]);
     assert_eq!(text(&quiet.stdout).lines().count(), 1);
 }

@@ -1,4 +1,4 @@
-//! Same input, same bytes.
+//! Determinism: the same model gives the same bytes.
 
 mod common;
 

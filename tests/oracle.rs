@@ -1,4 +1,4 @@
-//! An outside oracle: tract, another ONNX runtime, on the float networks of the repository.
+//! An independent oracle: tract, another ONNX runtime, on the float networks of the repository.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! A network after each stage of the compiler, as text.
+//! Snapshots of a network after each stage of the compiler.
 
 mod common;
 

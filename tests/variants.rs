@@ -1,8 +1,8 @@
-//! Objects of several sizes: linked, run at each of them, and refusing all others.
+//! Objects of several specialisations: linked, run for each of them, and refusing all other dimensions.
 
 mod common;
 
-use dnnc::{Footprint, Limits, Model, Options, Sizes, Tensor, Variants};
+use dnnc::{Footprint, InputShapes, Limits, Model, Options, Tensor, Variants};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,34 +63,18 @@ fn options(target: &str) -> Options {
     Options { target, threads: 2, ..Options::default() }
 }
 
-fn compiled(name: &str, dims: &[(&str, &str)], target: &str) -> (Sizes, Variants, Vec<Footprint>) {
+fn compiled(name: &str, dims: &[(&str, &str)], target: &str) -> (InputShapes, Variants, Vec<Footprint>) {
     let options = options(target);
     let source = dnnc::frontend::Model::load(&model(name), &Limits::default()).expect("a model of the repository");
-    let dims: BTreeMap<_, _> = dims.iter().map(|(n, s)| (n.to_string(), dnnc::parse_sizes(s).expect("sizes"))).collect();
-    let sizes = dnnc::combinations(source.inputs(), &dims, &options).expect("the sizes fit");
+    let dims: BTreeMap<_, _> = dims.iter().map(|(n, s)| (n.to_string(), dnnc::parse_dim_values(s).expect("values"))).collect();
+    let inputs = dnnc::combinations(source.inputs(), &dims, &options).expect("the dimensions fit");
     let mut own = vec![];
-    let object = dnnc::object_variants(&source, &sizes, "net", &options, |_, _, built| {
+    let object = dnnc::object_variants(&source, &inputs, "net", &options, |_, _, built| {
         let weights = built.program.constants.iter().map(Vec::len).sum();
         own.push(Footprint { code: 0, weights, arena: built.program.arena_bytes });
         Ok(())
     });
-    (sizes, object.expect("an object"), own)
-}
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("dnnc-variants-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary folder");
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    (inputs, object.expect("an object"), own)
 }
 
 fn run(command: &mut Command) -> std::process::Output {
@@ -132,15 +116,15 @@ fn at(start: &[String], sizes: &[usize], input: &[u8]) -> (String, Vec<u8>) {
 
 /// An object of all combinations gives at each what the JIT gives, and refuses the sizes of `others`.
 fn every_size_runs(name: &str, dims: &[(&str, &str)], others: &[&[usize]], target: &str, compiler: &[&str], runner: &[&str]) {
-    let (sizes, object, own) = compiled(name, dims, target);
-    let dir = Scratch::new(&format!("{name}-{target}"));
-    let start = linked(&dir.0, &object, compiler, runner);
+    let (bound, object, own) = compiled(name, dims, target);
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let start = linked(dir.path(), &object, compiler, runner);
     let jit = Model::load(&model(name), &Options::default()).expect("a model of the repository");
-    for (variant, shapes) in sizes.shapes.iter().enumerate() {
+    for (variant, shapes) in bound.shapes.iter().enumerate() {
         let inputs = dnnc::sample_inputs(jit.inputs(), shapes);
         let want = jit.run(&inputs).expect("it runs");
         let bytes: Vec<u8> = inputs.iter().flat_map(|t| t.bytes().to_vec()).collect();
-        let chosen = dnnc::emit::variants::sizes(&sizes.open, variant);
+        let chosen = dnnc::emit::variants::sizes(&bound.open, variant);
         let (said, out) = at(&start, &chosen, &bytes);
         let list = |tensors: &[Tensor]| tensors.iter().map(|t| format!("{} ", t.bytes().len())).collect::<String>();
         let facts = format!("{variant} {} {}0 {}0", own[variant].arena.max(1), list(&inputs), list(&want));
@@ -198,12 +182,12 @@ fn every_size_runs_on_arm() {
 
 #[test]
 fn it_links_into_a_shared_library() {
-    let dir = Scratch::new("shared");
+    let dir = tempfile::tempdir().expect("a temporary folder");
     let (_, object, _) = compiled("lenet-300-100", &[("batch", "1,4")], "native");
-    std::fs::write(dir.0.join("net.o"), &object.bytes).expect("written");
+    std::fs::write(dir.path().join("net.o"), &object.bytes).expect("written");
     run(Command::new("cc")
         .args(["-shared", "-Wl,--no-undefined", "-Wl,-z,text,--fatal-warnings", "-o", "libnet.so", "net.o"])
-        .current_dir(&dir.0));
+        .current_dir(dir.path()));
 }
 
 #[test]

@@ -4,7 +4,8 @@ use crate::tuner::Trial;
 use crate::unit::{Arg, Lowered, Unit};
 use dnnc_ir::TensorType;
 use dnnc_kir::program::{ALIGN, Call, Choice, Loc, Program, Step};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hasher;
+use twox_hash::XxHash64;
 
 /// A way to compute a unit.
 pub struct Algorithm<'a> {
@@ -49,10 +50,11 @@ pub fn choose(unit: &Unit, mut algorithms: Vec<Algorithm>) -> Result<Lowered, St
 
 /// What a unit's time depends on: operator, sizes, epilogue, machine, threads, and where its constants are zero.
 fn key(unit: &Unit) -> String {
-    let mut zeros = DefaultHasher::new();
+    // The key is kept in a file: its hash must be the same for every version of Rust, which that of the standard library is not.
+    let mut zeros = XxHash64::with_seed(0);
     for constant in unit.inputs.iter().filter_map(|x| x.constant) {
         let width = constant.ty().ty.bytes().max(1);
-        constant.bytes().chunks(width).for_each(|element| element.iter().all(|&b| b == 0).hash(&mut zeros));
+        constant.bytes().chunks(width).for_each(|element| zeros.write_u8(u8::from(element.iter().all(|&b| b == 0))));
     }
     let types: Vec<String> = unit.inputs.iter().map(|x| format!("{}{}", x.ty, if x.constant.is_some() { "=" } else { "" })).collect();
     let epilogue = unit.epilogue.map_or(String::new(), |e| format!(" then {:?}", e.expr));

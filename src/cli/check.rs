@@ -1,66 +1,98 @@
-use super::{Building, print_json};
+//! `dnnc check`: models on reference data.
+
+use super::flags::{BackendFlags, CompileFlags};
+use super::output::{outln, print_json};
+use super::progress;
 use clap::Args;
-use dnnc::bisect::{Cause, FirstWrong, Judge, first_wrong_of};
 use dnnc::compare::{Tolerance, compare};
-use dnnc::via::Via;
+use dnnc::difftest::Backend;
+use dnnc::difftest::bisect::{Cause, FirstWrong, Oracle, first_wrong_of};
 use dnnc::{Error, Model, Tensor, tensors};
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Run models on reference data and compare (folders in the layout of the ONNX backend tests)
+/// Check models against reference data (folders in the layout of the ONNX backend tests)
 ///
-/// A folder holds model.onnx, test_data_set_K/ with input_N.pb and output_N.pb, and perhaps data.json {"rtol", "atol"}. The last line for each folder is
-/// `PASS name`, `FAIL name reason` or `UNSUPPORTED name reason`; the exit status is 0, 1 or 2, the worst of all folders. Where an answer is wrong, the lines
-/// before it name the first step that is, by the reference evaluator, and what is to blame.
-/// With DNNC_TEST_OUT set, results are also written to that folder (of the last model checked).
+/// A folder holds model.onnx, test_data_set_K/ with input_N.pb and output_N.pb, and optionally data.json {"rtol", "atol"}. The last line for each folder is
+/// `PASS name`, `FAIL name reason` or `UNSUPPORTED name reason`; the exit status is 0, 1 or 2, the worst of all folders. For a wrong result, the lines before
+/// it name the first wrong step, found by comparison with the reference evaluator, and the part of the compiler that causes it.
+/// With DNNC_TEST_OUT set, results are also written to that folder (those of the last model checked).
+///
+/// Example: dnnc check node/test_add node/test_conv_with_strides_padding
 #[derive(Args)]
 pub struct Check {
     /// Folders
     #[arg(required = true)]
     dirs: Vec<PathBuf>,
-    /// How the model is run
-    #[arg(long, value_enum, default_value_t = Via::Jit)]
-    via: Via,
-    /// Threads of the JIT
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
-    /// Do not look for the first wrong step of a model whose answer is wrong
+    /// Do not search for the first wrong step
     #[arg(long)]
     no_bisect: bool,
-    /// Print a JSON object with all verdicts
+    /// Print a JSON array with the verdict of each folder
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    building: Building,
+    backend: BackendFlags,
+    #[command(flatten)]
+    compile: CompileFlags,
 }
 
 enum Verdict {
     Pass,
-    /// Why, and where the answer is first wrong.
+    /// Why, and what the search for the first wrong step found.
     Fail(String, Option<Found>),
     Unsupported(String),
 }
 
-/// What a search for the first wrong step says.
+/// What a search for the first wrong step found.
 enum Found {
     Step(Box<FirstWrong>),
     Nothing(String),
 }
 
-/// An answer that is not that of the reference data.
+/// The verdict of a folder.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    verdict: &'static str,
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_wrong: Option<FoundReport>,
+}
+
+/// What a search for the first wrong step found, as JSON.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum FoundReport {
+    Nothing {
+        note: String,
+    },
+    Step {
+        node: String,
+        operator: &'static str,
+        r#use: String,
+        error: String,
+        nodes_before: usize,
+        cause: &'static str,
+        steps: Vec<String>,
+        graph: String,
+    },
+}
+
+/// A result that differs from the reference data.
 struct Wrong {
     what: String,
     inputs: Vec<Tensor>,
 }
 
 impl Check {
-    pub fn run(self) -> ExitCode {
+    pub fn run(self) -> Result<ExitCode, Error> {
         let mut worst = 0;
         let mut rows = vec![];
         let (mut passed, mut checked) = (0, 0);
         for dir in &self.dirs {
             if self.dirs.len() > 1 && !dir.join("model.onnx").exists() {
-                eprintln!("note: {} is left out: no model.onnx in it", dir.display());
+                eprintln!("note: {} is skipped: it has no model.onnx", dir.display());
                 continue;
             }
             checked += 1;
@@ -78,35 +110,31 @@ impl Check {
             };
             let found = if let Verdict::Fail(_, found) = &verdict { found.as_ref() } else { None };
             if self.json {
-                let mut row = serde_json::json!({"name": name, "verdict": word, "reason": reason});
-                if let Some(found) = found {
-                    row["first_wrong"] = found.json();
-                }
-                rows.push(row);
+                rows.push(Row { name, verdict: word, reason, first_wrong: found.map(Found::report) });
             } else {
                 match found {
-                    Some(Found::Step(step)) => say!("{step}"),
-                    Some(Found::Nothing(why)) => say!("{why}"),
+                    Some(Found::Step(step)) => outln!("{step}"),
+                    Some(Found::Nothing(why)) => outln!("{why}"),
                     None => {}
                 }
-                say!("{}", format!("{word} {name} {reason}").trim_end());
+                outln!("{}", format!("{word} {name} {reason}").trim_end());
             }
         }
         if self.json {
-            print_json(&rows.into());
+            print_json(&rows);
         } else if self.dirs.len() > 1 {
-            say!("{passed} of {checked} passed via {}", self.via.name());
+            outln!("{passed} of {checked} passed on backend {}", self.backend.backend.name());
         }
-        ExitCode::from(worst)
+        Ok(ExitCode::from(worst))
     }
 
     fn one(&self, dir: &Path) -> Verdict {
         match self.compare_all(dir) {
             Ok(None) => Verdict::Pass,
             Ok(Some(wrong)) => {
-                let search = || super::progress::while_doing("looking for the first wrong step", || self.first_wrong(dir, &wrong.inputs));
-                let found =
-                    (!self.no_bisect && self.via != Via::Evaluator).then(|| search().unwrap_or_else(|e| Found::Nothing(e.to_string())));
+                let search = || progress::with_spinner("searching for the first wrong step", || self.first_wrong(dir, &wrong.inputs));
+                let found = (!self.no_bisect && self.backend.backend != Backend::Evaluator)
+                    .then(|| search().unwrap_or_else(|e| Found::Nothing(e.to_string())));
                 Verdict::Fail(wrong.what, found)
             }
             Err(Error::Refused(r)) if r.list.iter().all(|r| r.kind == dnnc::frontend::RefusalKind::Unsupported) => {
@@ -117,31 +145,31 @@ impl Check {
     }
 
     fn first_wrong(&self, dir: &Path, inputs: &[Tensor]) -> Result<Found, Error> {
-        let options = self.building.options(self.threads)?;
+        let options = self.compile.options()?;
         let model = dnnc::frontend::Model::load(&dir.join("model.onnx"), &options.limits)?;
-        let judge = Judge::new(self.via, &options, tolerance(dir)?.rtol);
-        Ok(match first_wrong_of(&model, inputs, &judge)? {
+        let oracle = Oracle::new(self.backend.backend, &options, tolerance(dir)?.rtol);
+        Ok(match first_wrong_of(&model, inputs, &oracle)? {
             Some(step) => Found::Step(Box::new(step)),
             None => Found::Nothing(
-                "no step is wrong: the reference evaluator has the same answer, so that reading the model is at fault".into(),
+                "no step is wrong: the reference evaluator has the same result; the cause is import, or the reference data".into(),
             ),
         })
     }
 
     fn compare_all(&self, dir: &Path) -> Result<Option<Wrong>, Error> {
-        let options = self.building.options(self.threads)?;
-        let model = Model::load(&dir.join("model.onnx"), &options)?.via(self.via)?;
+        let options = self.compile.options()?;
+        let model = Model::load(&dir.join("model.onnx"), &options)?.with_backend(self.backend.backend);
         let tolerance = tolerance(dir)?;
         let mut sets: Vec<PathBuf> = list(dir)?.into_iter().filter(|p| file_name(p).starts_with("test_data_set_")).collect();
         sets.sort();
         if sets.is_empty() {
-            return Err(Error::Usage(format!("{}: no test_data_set_K in it", dir.display())));
+            return Err(Error::Usage(format!("{}: it has no test_data_set_K", dir.display())));
         }
         let out = std::env::var_os("DNNC_TEST_OUT").map(PathBuf::from);
         for set in sets {
             let inputs = numbered(&set, "input_", &options)?;
             let want = numbered(&set, "output_", &options)?;
-            let got = super::progress::while_doing(&format!("checking {}", dir.display()), || model.run(&inputs))?;
+            let got = progress::with_spinner(&format!("checking {}", dir.display()), || model.run(&inputs))?;
             if let Some(out) = &out {
                 let folder = out.join(file_name(&set));
                 std::fs::create_dir_all(&folder).map_err(|e| Error::File { path: folder.clone(), source: e })?;
@@ -164,14 +192,22 @@ impl Check {
 }
 
 impl Found {
-    fn json(&self) -> serde_json::Value {
+    fn report(&self) -> FoundReport {
         match self {
-            Found::Nothing(why) => serde_json::json!({"note": why}),
-            Found::Step(s) => serde_json::json!({
-                "node": s.node, "operator": s.op, "use": s.line, "error": s.error, "nodes_before": s.before,
-                "cause": match s.cause { Cause::Rewriting => "rewriting", Cause::CodeGeneration => "code generation" },
-                "steps": s.steps, "graph": s.graph,
-            }),
+            Found::Nothing(why) => FoundReport::Nothing { note: why.clone() },
+            Found::Step(s) => FoundReport::Step {
+                node: s.node.clone(),
+                operator: s.op,
+                r#use: s.line.clone(),
+                error: s.error.clone(),
+                nodes_before: s.before,
+                cause: match s.cause {
+                    Cause::Rewriting => "rewriting",
+                    Cause::CodeGeneration => "code generation",
+                },
+                steps: s.steps.clone(),
+                graph: s.graph.clone(),
+            },
         }
     }
 }
@@ -189,7 +225,7 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(entries.filter_map(|e| e.ok()).map(|e| e.path()).collect())
 }
 
-/// Tensors of the files `prefix0.pb`, `prefix1.pb`, … in order of their number.
+/// Tensors of the files `prefix0.pb`, `prefix1.pb`, …, by number.
 fn numbered(dir: &Path, prefix: &str, options: &dnnc::Options) -> Result<Vec<Tensor>, Error> {
     let mut files: Vec<(usize, PathBuf)> = list(dir)?
         .into_iter()

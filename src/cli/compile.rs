@@ -1,31 +1,35 @@
-use super::{Building, bytes, identifier, print_json};
-use clap::{Args, ValueEnum};
-use dnnc::{Built, Error, Footprint, Options, Sizes};
-use std::path::{Path, PathBuf};
+//! The command without a name: a model to an object file and a C header.
 
-/// Compile a model to an object file, a C header beside it
+use super::flags::CompileFlags;
+use super::output::{bytes, outln, print_json};
+use super::progress;
+use clap::{Args, ValueEnum};
+use dnnc::{Built, Error, Footprint, InputShapes, Options};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Compile a model to an object file and a C header
 #[derive(Args)]
 pub struct Compile {
     /// The model
     #[arg(required = true)]
     model: Option<PathBuf>, // absent when there is a subcommand
-    /// The object file; the header lies beside it with the extension .h
+    /// The object file; the header is written next to it, with the extension .h
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Prefix of the symbols [default: the name of the model's file]
     #[arg(long)]
     name: Option<String>,
-    /// What to write; `obj` and `header` are the default, the others go beside the object file, or to standard output without -o
+    /// What to write: by default `obj` and `header`. Files get the name of the object file; without -o, text is printed
     #[arg(long, value_enum, value_delimiter = ',')]
     emit: Vec<Emit>,
-    /// Threads that work is cut for; the caller brings them
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
-    /// Print what was made as JSON
+    /// Print a summary as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    building: Building,
+    compile: CompileFlags,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,9 +40,9 @@ enum Emit {
     Header,
     /// Disassembly of the kernels
     Asm,
-    /// Cranelift's input of the kernels that it compiles
+    /// Cranelift IR of the kernels that Cranelift compiles
     Clif,
-    /// The kernels in the kernel IR
+    /// The kernels in dnnc's kernel IR
     Kir,
     /// The graph after rewriting
     Ir,
@@ -47,8 +51,8 @@ enum Emit {
 }
 
 impl Compile {
-    pub fn run(self) -> Result<(), Error> {
-        let options = self.building.options(self.threads)?;
+    pub fn run(self) -> Result<ExitCode, Error> {
+        let options = self.compile.options()?;
         let Some(path) = &self.model else { return Err(Error::Usage("MODEL is missing".into())) };
         let name = match &self.name {
             Some(name) if identifier(Path::new(name)) == *name => name.clone(),
@@ -57,11 +61,10 @@ impl Compile {
         };
         let wanted = if self.emit.is_empty() { vec![Emit::Obj, Emit::Header] } else { self.emit.clone() };
         if self.output.is_none() && wanted.iter().any(|e| matches!(e, Emit::Obj | Emit::Header)) {
-            return Err(Error::Usage(format!("-o FILE is missing: where to write the object file, e.g. -o {name}.o")));
+            return Err(Error::Usage(format!("-o FILE is missing: the object file to write, e.g. -o {name}.o")));
         }
-        let (model, sizes) = self.building.bound(path, &options)?;
-        let made = super::progress::while_doing("compiling", || Made::new(&model, &sizes, &name, &options, &wanted))?;
-        // Everything is made before anything is written: nothing is left half done.
+        let (model, inputs) = self.compile.load(path, &options)?;
+        let made = progress::with_spinner("compiling", || Compiled::new(&model, &inputs, &name, &options, &wanted))?;
         let mut files: Vec<(Option<PathBuf>, &[u8])> = vec![];
         for (kind, data) in wanted.iter().zip(&made.files) {
             let path = self.output.as_ref().map(|o| kind.extension().map_or_else(|| o.clone(), |e| o.with_extension(e)));
@@ -69,56 +72,101 @@ impl Compile {
         }
         let named: Vec<(&Path, &[u8])> = files.iter().filter_map(|(path, data)| Some((path.as_deref()?, &data[..]))).collect();
         if let Some((path, _)) = named.iter().find(|(p, _)| same_file(p, path)) {
-            return Err(Error::Usage(format!("{}: the model itself would be written over", path.display())));
+            return Err(Error::Usage(format!("{}: the model itself would be overwritten", path.display())));
         }
         dnnc::files::write_all(&named)?;
-        files.iter().filter(|(path, _)| path.is_none()).for_each(|(_, data)| say!("{}", String::from_utf8_lossy(data).trim_end()));
-        let Some(output) = &self.output else { return Ok(()) };
+        files.iter().filter(|(path, _)| path.is_none()).for_each(|(_, data)| outln!("{}", String::from_utf8_lossy(data).trim_end()));
+        let Some(output) = self.output else { return Ok(ExitCode::SUCCESS) };
         let Footprint { code, weights, arena } = made.footprint;
+        let report = Report {
+            header: output.with_extension("h"),
+            object: output,
+            name,
+            target: options.target.name,
+            object_bytes: made.object_bytes,
+            code_bytes: code,
+            weight_bytes: weights,
+            arena_bytes: arena,
+            variants: made.variants,
+        };
         if self.json {
-            print_json(&serde_json::json!({
-                "object": output, "header": output.with_extension("h"), "name": name, "target": options.target.name,
-                "object_bytes": made.object_bytes, "code_bytes": code, "weight_bytes": weights, "arena_bytes": arena,
-                "variants": made.variants,
-            }));
+            print_json(&report);
         } else {
-            let (variants, largest) = match made.variants.len() {
-                0 => (String::new(), ""),
-                n => (format!(", {n} combinations of sizes"), " at most"),
-            };
-            say!(
-                "{} ({}) for {}{variants}: code {}, weights {}, arena {}{largest}",
-                output.display(),
-                bytes(made.object_bytes),
-                options.target.name,
-                bytes(code),
-                bytes(weights),
-                bytes(arena)
-            );
+            report.print();
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What was written.
+#[derive(Serialize)]
+struct Report {
+    object: PathBuf,
+    header: PathBuf,
+    name: String,
+    target: &'static str,
+    object_bytes: usize,
+    code_bytes: usize,
+    weight_bytes: usize,
+    arena_bytes: usize,
+    variants: Vec<Variant>,
+}
+
+/// One combination of dimensions in an object of several.
+#[derive(Serialize)]
+struct Variant {
+    dims: BTreeMap<String, usize>,
+    shapes: Vec<Vec<usize>>,
+    arena_bytes: usize,
+}
+
+impl Report {
+    fn print(&self) {
+        let (variants, largest) = match self.variants.len() {
+            0 => (String::new(), ""),
+            n => (format!(", {n} combinations of dimensions"), " at most"),
+        };
+        outln!(
+            "{} ({}) for {}{variants}: code {}, weights {}, arena {}{largest}",
+            self.object.display(),
+            bytes(self.object_bytes),
+            self.target,
+            bytes(self.code_bytes),
+            bytes(self.weight_bytes),
+            bytes(self.arena_bytes)
+        );
+    }
+}
+
+/// A C identifier for a model: the stem of its file, other characters as `_`.
+fn identifier(path: &Path) -> String {
+    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+        name.insert_str(0, "model_");
+    }
+    name
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// What was compiled, before anything of it is written.
-struct Made {
-    /// Contents of the files that are wanted, in their order.
+/// What was compiled, before it is written.
+struct Compiled {
+    /// Contents of the wanted files, in their order.
     files: Vec<Vec<u8>>,
     object_bytes: usize,
     footprint: Footprint,
-    /// What each combination of sizes takes; nothing when there is only one.
-    variants: Vec<serde_json::Value>,
+    /// The combinations of dimensions; none when there is only one.
+    variants: Vec<Variant>,
 }
 
-impl Made {
-    fn new(model: &dnnc::frontend::Model, sizes: &Sizes, name: &str, options: &Options, wanted: &[Emit]) -> Result<Made, Error> {
+impl Compiled {
+    fn new(model: &dnnc::frontend::Model, inputs: &InputShapes, name: &str, options: &Options, wanted: &[Emit]) -> Result<Compiled, Error> {
         let mut files: Vec<Vec<u8>> = vec![vec![]; wanted.len()];
-        if sizes.open.is_empty() {
-            let object = dnnc::object(model, &sizes.shapes[0], name, options)?;
+        if inputs.open.is_empty() {
+            let object = dnnc::object(model, &inputs.shapes[0], name, options)?;
             let footprint = object.footprint();
             for (kind, file) in wanted.iter().zip(&mut files) {
                 *file = match kind {
@@ -127,17 +175,16 @@ impl Made {
                     inside => inside.text(&object.built, options)?.into_bytes(),
                 };
             }
-            return Ok(Made { files, object_bytes: object.bytes.len(), footprint, variants: vec![] });
+            return Ok(Compiled { files, object_bytes: object.bytes.len(), footprint, variants: vec![] });
         }
         let mut variants = vec![];
-        let object = dnnc::object_variants(model, sizes, name, options, |variant, _, built| {
-            variants.push(serde_json::json!({
-                "dims": sizes.of(variant), "shapes": sizes.shapes[variant], "arena_bytes": built.program.arena_bytes,
-            }));
+        let object = dnnc::object_variants(model, inputs, name, options, |variant, _, built| {
+            let dims = inputs.dims(variant).into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+            variants.push(Variant { dims, shapes: inputs.shapes[variant].clone(), arena_bytes: built.program.arena_bytes });
             for (kind, file) in wanted.iter().zip(&mut files) {
                 if !matches!(kind, Emit::Obj | Emit::Header) {
                     let text = kind.text(built, options)?;
-                    file.extend(format!("{} {}\n{text}\n", kind.comment(), sizes.label(variant)).into_bytes());
+                    file.extend(format!("{} {}\n{text}\n", kind.comment(), inputs.label(variant)).into_bytes());
                 }
             }
             Ok(())
@@ -149,12 +196,12 @@ impl Made {
                 _ => {}
             }
         }
-        Ok(Made { files, object_bytes: object.bytes.len(), footprint: object.footprint, variants })
+        Ok(Compiled { files, object_bytes: object.bytes.len(), footprint: object.footprint, variants })
     }
 }
 
 impl Emit {
-    /// Of the file; the object has the name that the user gave.
+    /// The extension of the file; the object has the name that the user gave.
     fn extension(self) -> Option<&'static str> {
         match self {
             Emit::Obj => None,
@@ -167,7 +214,7 @@ impl Emit {
         }
     }
 
-    /// What begins a line that is no part of the text.
+    /// What begins a comment in the text.
     fn comment(self) -> &'static str {
         match self {
             Emit::Dot => "//",
@@ -176,7 +223,7 @@ impl Emit {
         }
     }
 
-    /// The network from inside.
+    /// The text of a stage of the compiler.
     fn text(self, built: &Built, options: &Options) -> Result<String, Error> {
         Ok(match self {
             Emit::Obj | Emit::Header => String::new(),
@@ -186,5 +233,16 @@ impl Emit {
             Emit::Ir => built.graph.to_string(),
             Emit::Dot => built.dot(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_identifiers() {
+        assert_eq!(identifier(Path::new("/a/kws-dscnn.int8.onnx")), "kws_dscnn_int8");
+        assert_eq!(identifier(Path::new("3d.onnx")), "model_3d");
     }
 }

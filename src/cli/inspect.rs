@@ -1,13 +1,21 @@
-use super::{Building, bytes, count, print_json, table};
+//! `dnnc inspect`: what a model is, and the memory that it needs.
+
+use super::flags::CompileFlags;
+use super::output::{bytes, count, outln, print_json, table};
+use super::progress;
 use clap::Args;
 use dnnc::codegen::kernels::sparse::weight_density;
 use dnnc::ir::{Class, Graph, Kind};
 use dnnc::kir::program::Density;
-use dnnc::{Error, Footprint, Options, Sizes};
+use dnnc::{Error, Footprint, InputShapes, Options};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-/// Show what a model is and what it will need: operators, MACs, parameters, arena, code and weight bytes
+/// Show the inputs, outputs and operators of a model, and its size: multiply-accumulates, parameters, arena, code and weights
+///
+/// Example: dnnc inspect model.onnx --target cortex-a72
 #[derive(Args)]
 pub struct Inspect {
     /// The model
@@ -16,131 +24,192 @@ pub struct Inspect {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    building: Building,
+    compile: CompileFlags,
+}
+
+/// A model for one value of each dimension.
+#[derive(Serialize)]
+struct Report {
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    shapes: Vec<Vec<usize>>,
+    operators: BTreeMap<String, usize>,
+    macs: u64,
+    parameters: usize,
+    arena_bytes: usize,
+    arena_bound_bytes: usize,
+    arena_unplanned_bytes: usize,
+    code_bytes: usize,
+    weight_bytes: usize,
+    kernels: usize,
+    weights: Vec<Weights>,
+    staged: bool,
+    target: &'static str,
+}
+
+/// A model for several combinations of dimensions, in one object.
+#[derive(Serialize)]
+struct VariantsReport {
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    operators: BTreeMap<String, usize>,
+    arena_bytes: usize,
+    code_bytes: usize,
+    weight_bytes: usize,
+    object_bytes: usize,
+    target: &'static str,
+    variants: Vec<Variant>,
+}
+
+/// One combination of dimensions.
+#[derive(Serialize)]
+struct Variant {
+    dims: BTreeMap<String, usize>,
+    shapes: Vec<Vec<usize>>,
+    macs: u64,
+    parameters: usize,
+    weight_bytes: usize,
+    arena_bytes: usize,
+    kernels: usize,
+    #[serde(skip)]
+    label: String,
+}
+
+/// Constant weights of an operator, after rewriting.
+#[derive(Serialize)]
+struct Weights {
+    node: String,
+    operator: &'static str,
+    shape: Vec<usize>,
+    /// Fraction of the elements that are not 0, and of the blocks of 4 and 8 neighbouring outputs.
+    density: f64,
+    density_4x1: f64,
+    density_8x1: f64,
 }
 
 impl Inspect {
-    pub fn run(self) -> Result<(), Error> {
-        let options = self.building.options(1)?;
-        let (model, sizes) = self.building.bound(&self.model, &options)?;
-        if !sizes.open.is_empty() {
-            return self.several(&model, &sizes, &options);
+    pub fn run(self) -> Result<ExitCode, Error> {
+        let options = self.compile.options()?;
+        let (model, inputs) = self.compile.load(&self.model, &options)?;
+        if inputs.open.is_empty() {
+            let report = Report::new(&model, &inputs, &options)?;
+            if self.json { print_json(&report) } else { report.print() }
+        } else {
+            let report = VariantsReport::new(&model, &inputs, &options)?;
+            if self.json { print_json(&report) } else { report.print() }
         }
-        let shapes = &sizes.shapes[0];
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Report {
+    fn new(model: &dnnc::frontend::Model, inputs: &InputShapes, options: &Options) -> Result<Report, Error> {
+        let shapes = &inputs.shapes[0];
         let stage = model.specialise(shapes)?;
-        let graph = &stage.graph;
-        let operators: BTreeMap<String, usize> = model.operators();
-        let (macs, parameters) = (macs(graph), parameters(graph));
-        let object = super::progress::while_doing("compiling", || dnnc::object_of(graph, "model", &options))?;
-        let sizes = object.footprint();
-        let weights = weights(&object.built.graph);
-        if self.json {
-            print_json(&serde_json::json!({
-                "inputs": ports(model.inputs()), "outputs": ports(model.outputs()), "shapes": shapes, "operators": operators,
-                "macs": macs, "parameters": parameters, "arena_bytes": sizes.arena, "arena_bound_bytes": object.built.notes.arena_bound,
-                "arena_unplanned_bytes": object.built.notes.arena_naive, "code_bytes": sizes.code, "weight_bytes": sizes.weights,
-                "kernels": object.built.program.kernels.len(), "weights": weights.iter().map(Weights::json).collect::<Vec<_>>(), "staged": stage.cut.is_some(), "target": options.target.name,
-            }));
-            return Ok(());
-        }
-        head(&model);
-        let mut out = table(&["", ""]);
-        out.add_row(["multiply-accumulates", &count(macs)]);
-        out.add_row(["parameters", &count(parameters as u64)]);
-        out.add_row([
-            "arena (RAM)",
-            &format!(
-                "{}, no plan is below {}; without planning {}",
-                bytes(sizes.arena),
-                bytes(object.built.notes.arena_bound),
-                bytes(object.built.notes.arena_naive)
-            ),
-        ]);
-        out.add_row(["code (flash)", &format!("{} in {} kernels", bytes(sizes.code), object.built.program.kernels.len())]);
-        out.add_row(["weights (flash)", &bytes(sizes.weights)]);
-        out.add_row(["target", options.target.name]);
-        say!("{out}");
-        show(&weights);
-        if stage.cut.is_some() {
-            say!("a size depends on data: the figures are those of the part before it");
-        }
-        Ok(())
+        let object = progress::with_spinner("compiling", || dnnc::object_of(&stage.graph, "model", options))?;
+        let Footprint { code, weights, arena } = object.footprint();
+        Ok(Report {
+            inputs: ports(model.inputs()),
+            outputs: ports(model.outputs()),
+            shapes: shapes.clone(),
+            operators: model.operators(),
+            macs: macs(&stage.graph),
+            parameters: parameters(&stage.graph),
+            arena_bytes: arena,
+            arena_bound_bytes: object.built.notes.arena_bound,
+            arena_unplanned_bytes: object.built.notes.arena_naive,
+            code_bytes: code,
+            weight_bytes: weights,
+            kernels: object.built.program.kernels.len(),
+            weights: weights_of(&object.built.graph),
+            staged: stage.cut.is_some(),
+            target: options.target.name,
+        })
     }
 
-    /// A row for each combination of sizes, and what the object of all of them takes.
-    fn several(&self, model: &dnnc::frontend::Model, sizes: &Sizes, options: &Options) -> Result<(), Error> {
-        let mut rows = vec![];
-        let object = super::progress::while_doing("compiling", || {
-            dnnc::object_variants(model, sizes, "model", options, |variant, graph, built| {
+    fn print(&self) {
+        print_interface(&self.inputs, &self.outputs, &self.operators);
+        let mut out = table(&["", ""]);
+        out.add_row(["multiply-accumulates", &count(self.macs)]);
+        out.add_row(["parameters", &count(self.parameters as u64)]);
+        let (arena, bound, unplanned) = (bytes(self.arena_bytes), bytes(self.arena_bound_bytes), bytes(self.arena_unplanned_bytes));
+        out.add_row(["arena (RAM)", &format!("{arena}; lower bound {bound}; without memory planning {unplanned}")]);
+        out.add_row(["code (flash)", &format!("{} in {} kernels", bytes(self.code_bytes), self.kernels)]);
+        out.add_row(["weights (flash)", &bytes(self.weight_bytes)]);
+        out.add_row(["target", self.target]);
+        outln!("{out}");
+        print_sparse(&self.weights);
+        if self.staged {
+            outln!("a shape depends on data: these are the numbers of the part before it");
+        }
+    }
+}
+
+impl VariantsReport {
+    fn new(model: &dnnc::frontend::Model, inputs: &InputShapes, options: &Options) -> Result<VariantsReport, Error> {
+        let mut variants = vec![];
+        let object = progress::with_spinner("compiling", || {
+            dnnc::object_variants(model, inputs, "model", options, |variant, graph, built| {
                 let program = &built.program;
-                let weights = program.constants.iter().map(Vec::len).sum();
-                let (arena, kernels) = (program.arena_bytes, program.kernels.len());
-                rows.push(Row { variant, macs: macs(graph), parameters: parameters(graph), weights, arena, kernels });
+                variants.push(Variant {
+                    dims: inputs.dims(variant).into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
+                    shapes: inputs.shapes[variant].clone(),
+                    macs: macs(graph),
+                    parameters: parameters(graph),
+                    weight_bytes: program.constants.iter().map(Vec::len).sum(),
+                    arena_bytes: program.arena_bytes,
+                    kernels: program.kernels.len(),
+                    label: inputs.label(variant),
+                });
                 Ok(())
             })
         })?;
         let Footprint { code, weights, arena } = object.footprint;
-        if self.json {
-            let variant = |row: &Row| {
-                serde_json::json!({
-                    "dims": sizes.of(row.variant), "shapes": sizes.shapes[row.variant], "macs": row.macs, "parameters": row.parameters,
-                    "weight_bytes": row.weights, "arena_bytes": row.arena, "kernels": row.kernels,
-                })
-            };
-            print_json(&serde_json::json!({
-                "inputs": ports(model.inputs()), "outputs": ports(model.outputs()), "operators": model.operators(), "arena_bytes": arena,
-                "code_bytes": code, "weight_bytes": weights, "object_bytes": object.bytes.len(), "target": options.target.name,
-                "variants": rows.iter().map(variant).collect::<Vec<_>>(),
-            }));
-            return Ok(());
+        Ok(VariantsReport {
+            inputs: ports(model.inputs()),
+            outputs: ports(model.outputs()),
+            operators: model.operators(),
+            arena_bytes: arena,
+            code_bytes: code,
+            weight_bytes: weights,
+            object_bytes: object.bytes.len(),
+            target: options.target.name,
+            variants,
+        })
+    }
+
+    fn print(&self) {
+        print_interface(&self.inputs, &self.outputs, &self.operators);
+        let mut out = table(&["dimensions", "multiply-accumulates", "arena (RAM)", "weights", "kernels"]);
+        for v in &self.variants {
+            out.add_row([v.label.clone(), count(v.macs), bytes(v.arena_bytes), bytes(v.weight_bytes), v.kernels.to_string()]);
         }
-        head(model);
-        let mut out = table(&["sizes", "multiply-accumulates", "arena (RAM)", "weights", "kernels"]);
-        for row in rows {
-            let label = sizes.label(row.variant);
-            out.add_row([label, count(row.macs), bytes(row.arena), bytes(row.weights), row.kernels.to_string()]);
-        }
-        say!("{out}");
-        say!(
-            "one object of all for {}: code {}, weights {} (equal ones once), arena {} at most",
-            options.target.name,
-            bytes(code),
-            bytes(weights),
-            bytes(arena)
+        outln!("{out}");
+        outln!(
+            "one object for all of them on {}: code {}, weights {} (equal constants once), arena {} at most",
+            self.target,
+            bytes(self.code_bytes),
+            bytes(self.weight_bytes),
+            bytes(self.arena_bytes)
         );
-        Ok(())
     }
 }
 
-/// What one combination of sizes takes.
-struct Row {
-    variant: usize,
-    macs: u64,
-    parameters: usize,
-    weights: usize,
-    arena: usize,
-    kernels: usize,
-}
-
-/// Inputs, outputs and operators of a model.
-fn head(model: &dnnc::frontend::Model) {
-    for p in ports(model.inputs()) {
-        say!("input   {p}");
-    }
-    for p in ports(model.outputs()) {
-        say!("output  {p}");
-    }
-    let mut list: Vec<(String, usize)> = model.operators().into_iter().collect();
-    list.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-    say!("operators  {}", list.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", "));
+/// Prints inputs, outputs and operators of a model.
+fn print_interface(inputs: &[String], outputs: &[String], operators: &BTreeMap<String, usize>) {
+    inputs.iter().for_each(|p| outln!("input   {p}"));
+    outputs.iter().for_each(|p| outln!("output  {p}"));
+    let mut list: Vec<(&String, &usize)> = operators.iter().collect();
+    list.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    outln!("operators  {}", list.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", "));
 }
 
 fn ports(ports: &[dnnc::Port]) -> Vec<String> {
     ports.iter().map(|p| format!("{}: {}", p.name, dnnc::describe(p))).collect()
 }
 
-/// Multiply-accumulates of products, convolutions and recurrent layers: of the larger branch of an `If`, of every iteration that a `Loop` may run, or
-/// of one where nothing bounds them.
+/// Multiply-accumulates of matmuls, convolutions and recurrent layers: of the larger branch of an `If`, of all iterations of a `Loop`, or of one where
+/// their number is unbounded.
 fn macs(graph: &Graph) -> u64 {
     let work = |node: &dnnc::ir::Node| match node.op.kind() {
         Kind::MatMul | Kind::Conv | Kind::ConvTranspose | Kind::Lstm | Kind::Gru | Kind::Rnn => {
@@ -157,31 +226,14 @@ fn macs(graph: &Graph) -> u64 {
     graph.nodes().iter().map(work).fold(0, u64::saturating_add)
 }
 
-/// Elements of all constants but single numbers.
+/// Elements of all constants except scalars.
 fn parameters(graph: &Graph) -> usize {
     let constants = graph.nodes().iter().filter(|n| n.op.def.class == Class::Source && n.op.kind() == Kind::Const);
     constants.filter(|n| n.types[0].rank() > 0).map(|n| n.types[0].len()).sum()
 }
 
-/// Constant weights of an operator, after rewriting.
-struct Weights {
-    node: String,
-    operator: &'static str,
-    shape: Vec<usize>,
-    density: Density,
-}
-
-impl Weights {
-    fn json(&self) -> serde_json::Value {
-        let Density { elements, fours, eights } = self.density;
-        serde_json::json!({
-            "node": self.node, "operator": self.operator, "shape": self.shape, "density": elements, "density_4x1": fours, "density_8x1": eights,
-        })
-    }
-}
-
-/// The constant weights of convolutions and products, in order.
-fn weights(graph: &Graph) -> Vec<Weights> {
+/// The constant weights of convolutions and matmuls, in order.
+fn weights_of(graph: &Graph) -> Vec<Weights> {
     let of = |node: &dnnc::ir::Node| {
         let last = match node.op.kind() {
             Kind::Conv => false,
@@ -190,25 +242,31 @@ fn weights(graph: &Graph) -> Vec<Weights> {
         };
         let source = &graph.nodes()[node.inputs.get(1)?.node as usize].op;
         let value = (source.kind() == Kind::Const).then(|| source.attrs.tensor("value"))?;
-        let density = weight_density(value, last)?;
-        Some(Weights { node: node.name.clone(), operator: node.op.kind().name(), shape: value.ty().shape.clone(), density })
+        let Density { elements: density, fours: density_4x1, eights: density_8x1 } = weight_density(value, last)?;
+        let (node, operator, shape) = (node.name.clone(), node.op.kind().name(), value.ty().shape.clone());
+        Some(Weights { node, operator, shape, density, density_4x1, density_8x1 })
     };
     graph.nodes().iter().filter_map(of).collect()
 }
 
-/// Weights of which at least one number in a hundred is 0.
-fn show(weights: &[Weights]) {
-    let thin: Vec<&Weights> = weights.iter().filter(|w| w.density.elements <= 0.99).collect();
-    if thin.is_empty() {
+/// Prints the weights of which at least one number in a hundred is 0.
+fn print_sparse(weights: &[Weights]) {
+    let sparse: Vec<&Weights> = weights.iter().filter(|w| w.density <= 0.99).collect();
+    if sparse.is_empty() {
         return;
     }
-    let mut out = table(&["weights with zeros", "node", "not 0", "of 4x1 blocks", "of 8x1 blocks"]);
-    for w in &thin {
-        let percent = |share: f64| format!("{:.1} %", share * 100.0);
-        let Density { elements, fours, eights } = w.density;
+    let mut out = table(&["sparse weights", "node", "not 0", "of 4x1 blocks", "of 8x1 blocks"]);
+    for w in &sparse {
+        let percent = |fraction: f64| format!("{:.1} %", fraction * 100.0);
         let shape = w.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
-        out.add_row([format!("{} {shape}", w.operator), w.node.clone(), percent(elements), percent(fours), percent(eights)]);
+        out.add_row([
+            format!("{} {shape}", w.operator),
+            w.node.clone(),
+            percent(w.density),
+            percent(w.density_4x1),
+            percent(w.density_8x1),
+        ]);
     }
-    say!("{out}");
-    say!("{} of {} weights have no zeros to speak of", weights.len() - thin.len(), weights.len());
+    outln!("{out}");
+    outln!("{} of {} weights are dense", weights.len() - sparse.len(), weights.len());
 }

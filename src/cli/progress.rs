@@ -1,11 +1,11 @@
-//! A spinner for work that takes longer than a second, on a terminal only.
+//! Progress on a terminal: a spinner for work that takes longer than a second.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-/// Shows `what` and the time gone while `work` runs, when it takes longer than a second and a person watches.
-pub fn while_doing<T>(what: &str, work: impl FnOnce() -> T) -> T {
+/// Shows `what` and the elapsed time while `work` runs, when it takes longer than a second and standard error is a terminal.
+pub fn with_spinner<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let done = Mutex::new(false);
     let wake = Condvar::new();
     std::thread::scope(|scope| {
@@ -30,7 +30,7 @@ pub fn while_doing<T>(what: &str, work: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Says that the work has ended when it is dropped: also when the work panics, or the watcher would wait for ever.
+/// Signals the end of the work when it is dropped, also by a panic; otherwise the spinner would wait for ever.
 struct End<'a> {
     done: &'a Mutex<bool>,
     wake: &'a Condvar,
@@ -43,7 +43,8 @@ impl Drop for End<'_> {
     }
 }
 
-/// A line that says how far a search is, for as long as somebody sets it; on a terminal only.
+/// A spinner with a message that the caller updates; on a terminal only.
+#[cfg(feature = "dev")]
 pub fn counter() -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("a fixed template"));

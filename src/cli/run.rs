@@ -1,50 +1,67 @@
-use super::{Building, print_json};
+//! `dnnc run`: a model in memory, on inputs from files.
+
+use super::flags::CompileFlags;
+use super::output::{outln, print_json};
+use super::progress;
 use clap::Args;
 use dnnc::{Error, Tensor, tensors};
+use serde::Serialize;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Compile a model in memory and run it on inputs from files
+///
+/// Without --output-dir the largest values of each result are printed.
+///
+/// Example: dnnc run classifier.onnx image=photo.npy --output-dir results --npy
 #[derive(Args)]
 pub struct Run {
     /// The model
     model: PathBuf,
-    /// Inputs in the model's order (.npy, .npz or .pb), or NAME=FILE; none: only compile, or run a model without inputs
+    /// Inputs in the model's order (.npy, .npz or .pb), or NAME=FILE; without any, the model is only compiled, unless it has no inputs
     inputs: Vec<String>,
-    /// Write the results here, as output_0.pb, …
+    /// Write the results to this folder, as output_0.pb, …
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
     /// Write results as NumPy arrays (.npy) instead of .pb
     #[arg(long, requires = "output_dir")]
     npy: bool,
-    /// Threads to run on
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
     /// Print the results as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    building: Building,
+    compile: CompileFlags,
 }
 
-/// Values of a result that are shown.
+/// One result.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    #[serde(rename = "type")]
+    ty: &'static str,
+    shape: Vec<usize>,
+    values: Vec<f64>,
+}
+
+/// Number of values of a result that are printed.
 const SHOWN: usize = 5;
 
 impl Run {
-    pub fn run(self) -> Result<(), Error> {
-        let options = self.building.options(self.threads)?;
-        let model = super::jit_model(&self.model, &options)?;
+    pub fn run(self) -> Result<ExitCode, Error> {
+        let options = self.compile.options()?;
+        let model = dnnc::compile(&self.model, &options)?;
         if self.inputs.is_empty() && !model.inputs().is_empty() {
-            // Nothing to run on: what can be found out without data is found out.
-            let (shapes, _) = self.building.one(model.inputs(), &options, "`dnnc run` prepares")?;
-            super::progress::while_doing("compiling", || model.prepare(&shapes))?;
+            // What can be checked without data is checked.
+            let (shapes, _) = self.compile.single_shapes(model.inputs(), &options, "`dnnc run` prepares")?;
+            progress::with_spinner("compiling", || model.prepare(&shapes))?;
             if !self.json {
-                say!("compiled; give {} to run it", describe_inputs(&model));
+                outln!("compiled; give {} to run it", describe_inputs(&model));
             }
-            return Ok(());
+            return Ok(ExitCode::SUCCESS);
         }
         let inputs = tensors::read_inputs(model.inputs(), &self.inputs, &options.limits)?;
-        let results = super::progress::while_doing("compiling and running", || model.run(&inputs))?;
+        let results = progress::with_spinner("compiling and running", || model.run(&inputs))?;
         let names: Vec<String> = model.outputs().iter().map(|p| p.name.clone()).collect();
         if let Some(dir) = &self.output_dir {
             std::fs::create_dir_all(dir).map_err(|e| Error::File { path: dir.clone(), source: e })?;
@@ -53,18 +70,14 @@ impl Run {
             }
         }
         if self.json {
-            let rows: Vec<serde_json::Value> = names
-                .iter()
-                .zip(&results)
-                .map(|(n, t)| serde_json::json!({"name": n, "type": t.ty().ty.name(), "shape": t.shape(), "values": t.to_f64s()}))
-                .collect();
-            print_json(&rows.into());
+            let row = |(name, t): (String, &Tensor)| Row { name, ty: t.ty().ty.name(), shape: t.shape().to_vec(), values: t.to_f64s() };
+            print_json(&names.into_iter().zip(&results).map(row).collect::<Vec<_>>());
         } else if self.output_dir.is_none() || std::io::stdout().is_terminal() {
             for (name, tensor) in names.iter().zip(&results) {
                 show(name, tensor);
             }
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -72,29 +85,25 @@ fn describe_inputs(model: &dnnc::Model) -> String {
     model.inputs().iter().map(|p| format!("`{}` ({})", p.name, dnnc::describe(p))).collect::<Vec<_>>().join(", ")
 }
 
-/// The largest values of a result with their places: what a person asks of a classifier first.
+/// Prints the largest values of a result with their indices: the classes of a classifier.
 fn show(name: &str, tensor: &Tensor) {
-    say!("{name}: {}", tensor.ty());
+    outln!("{name}: {}", tensor.ty());
     let numbers = tensor.to_f64s();
     if numbers.len() <= SHOWN {
-        say!("  {numbers:?}");
+        outln!("  {numbers:?}");
         return;
     }
     let mut order: Vec<usize> = (0..numbers.len()).collect();
     order.sort_by(|&a, &b| numbers[b].total_cmp(&numbers[a]).then(a.cmp(&b)));
     for &i in &order[..SHOWN] {
         let mut rest = i;
-        let place: Vec<String> = tensor
-            .ty()
-            .strides()
-            .iter()
-            .map(|s| {
-                let at = rest / s;
-                rest %= s;
-                at.to_string()
-            })
-            .collect();
-        say!("  [{}] {}", place.join(","), numbers[i]);
+        let mut index = |stride: &usize| {
+            let at = rest / stride;
+            rest %= stride;
+            at.to_string()
+        };
+        let indices: Vec<String> = tensor.ty().strides().iter().map(&mut index).collect();
+        outln!("  [{}] {}", indices.join(","), numbers[i]);
     }
-    say!("  … of {} values, mean {:.6}", numbers.len(), numbers.iter().sum::<f64>() / numbers.len() as f64);
+    outln!("  … of {} values, mean {:.6}", numbers.len(), numbers.iter().sum::<f64>() / numbers.len() as f64);
 }

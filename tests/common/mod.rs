@@ -1,16 +1,16 @@
-//! What several test files need: folders of reference data, and a model run on them.
+//! Shared by several test files: folders of reference data, and running a model on them.
 
-// Each test program uses a part of it.
+// Each test program uses a part of this module.
 #![allow(dead_code)]
 
 pub mod onnx;
 
 use dnnc::compare::{Tolerance, compare};
-use dnnc::via::Via;
+use dnnc::difftest::Backend;
 use dnnc::{Limits, Model, Options, Tensor, tensors};
 use std::path::{Path, PathBuf};
 
-/// Models that live in the repository.
+/// Folders of the models in the repository.
 pub fn models() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let mut dirs: Vec<PathBuf> = std::fs::read_dir(&root)
@@ -24,7 +24,7 @@ pub fn models() -> Vec<PathBuf> {
     dirs
 }
 
-/// A folder of further material beside the repository, when it is there; its absence is said aloud.
+/// A folder of additional test data beside the repository; `None` with a message when it is missing.
 pub fn shared(what: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(what);
     if path.exists() {
@@ -34,7 +34,7 @@ pub fn shared(what: &str) -> Option<PathBuf> {
     None
 }
 
-/// Whether objects for AArch64 can be linked and run here; if not, it is said aloud.
+/// Whether objects for AArch64 can be linked and run here; false with a message when they cannot.
 pub fn aarch64_runs() -> bool {
     let found = ["qemu-aarch64", "aarch64-linux-gnu-gcc"].iter().all(|p| std::process::Command::new(p).arg("--version").output().is_ok());
     if !found {
@@ -64,8 +64,8 @@ pub fn tolerance(dir: &Path) -> Tolerance {
 }
 
 /// Runs a model on the first `sets` sets of its folder and compares; an error says what differs.
-pub fn check(dir: &Path, via: Via, options: &Options, sets: usize) -> Result<(), String> {
-    let model = Model::load(&dir.join("model.onnx"), options).and_then(|m| m.via(via)).map_err(|e| e.to_string())?;
+pub fn check(dir: &Path, backend: Backend, options: &Options, sets: usize) -> Result<(), String> {
+    let model = Model::load(&dir.join("model.onnx"), options).map(|m| m.with_backend(backend)).map_err(|e| e.to_string())?;
     for k in 0..sets {
         let set = dir.join(format!("test_data_set_{k}"));
         if !set.exists() {

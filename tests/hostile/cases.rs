@@ -107,21 +107,20 @@ fn judge(case: &Case, folder: &Path) -> Option<String> {
 }
 
 /// Judges cases, two at a time; all that is wrong.
-pub fn judge_all(what: &str, cases: &[Case]) -> Vec<String> {
+pub fn judge_all(cases: &[Case]) -> Vec<String> {
     let (next, wrong) = (Mutex::new(cases.iter().enumerate()), Mutex::new(vec![]));
-    let root = std::env::temp_dir().join(format!("dnnc-hostile-{what}-{}", std::process::id()));
+    let root = tempfile::tempdir().expect("a temporary folder");
     std::thread::scope(|s| {
         for _ in 0..2 {
             s.spawn(|| {
                 loop {
                     let Some((i, case)) = next.lock().expect("no thread panics").next() else { break };
-                    let bad = judge(case, &root.join(format!("{i}/model")));
+                    let bad = judge(case, &root.path().join(format!("{i}/model")));
                     wrong.lock().expect("no thread panics").extend(bad.map(|b| (i, b)));
                 }
             });
         }
     });
-    let _ = std::fs::remove_dir_all(&root);
     let mut wrong = wrong.into_inner().expect("no thread panics");
     wrong.sort();
     wrong.into_iter().map(|w| w.1).collect()
@@ -131,7 +130,7 @@ pub fn judge_all(what: &str, cases: &[Case]) -> Vec<String> {
 fn each_case_is_judged_right() {
     let only = std::env::var("DNNC_CASE").unwrap_or_default();
     let cases: Vec<Case> = cases(include_str!("cases.txt")).into_iter().filter(|c| c.name.contains(&only)).collect();
-    let wrong = judge_all("cases", &cases);
+    let wrong = judge_all(&cases);
     eprintln!("{} cases", cases.len());
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }

@@ -6,33 +6,35 @@ use prost::Message;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-struct Scratch(PathBuf);
+/// A temporary folder with a small model `m.onnx`.
+struct Scratch(tempfile::TempDir);
 
 impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("dnnc-commands-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary folder");
-        std::fs::write(path.join("m.onnx"), text::model("x:f32[n,2] -> y; Tanh x -> y").encode_to_vec()).expect("written");
-        Scratch(path)
+    fn new() -> Scratch {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(dir.path().join("m.onnx"), text::model("x:f32[n,2] -> y; Tanh x -> y").encode_to_vec()).expect("written");
+        Scratch(dir)
     }
 
     fn run(&self, args: &[&str]) -> Output {
         let limits = "ulimit -v 2097152; ulimit -t 20; ulimit -c 0; exec \"$0\" \"$@\"";
         let mut command = Command::new("sh");
-        command.args(["-c", limits, env!("CARGO_BIN_EXE_dnnc")]).args(args).current_dir(&self.0);
+        command.args(["-c", limits, env!("CARGO_BIN_EXE_dnnc")]).args(args).current_dir(self.0.path());
         command.output().expect("sh runs")
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let mut all: Vec<PathBuf> = std::fs::read_dir(&self.0).expect("it is there").map(|e| e.expect("an entry").path()).collect();
+        let mut all: Vec<PathBuf> = std::fs::read_dir(self.0.path()).expect("it is there").map(|e| e.expect("an entry").path()).collect();
         all.sort();
         all
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+impl std::ops::Deref for Scratch {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        self.0.path()
     }
 }
 
@@ -52,9 +54,9 @@ fn header(descr: &str, fortran: &str, shape: &str) -> String {
 
 #[test]
 fn wrong_options_write_nothing() {
-    let dir = Scratch::new("options");
-    std::fs::write(dir.0.join("bad.onnx"), b"no model").expect("written");
-    std::fs::create_dir_all(dir.0.join("folder.o")).expect("a folder");
+    let dir = Scratch::new();
+    std::fs::write(dir.join("bad.onnx"), b"no model").expect("written");
+    std::fs::create_dir_all(dir.join("folder.o")).expect("a folder");
     let before = dir.files();
     for args in [
         &["m.onnx", "-o", "x.o", "--dim", "n=18446744073709551615"][..],
@@ -94,20 +96,20 @@ fn wrong_options_write_nothing() {
         assert!(message(&out).contains("error: "), "{args:?}: {}", message(&out));
         assert_eq!(dir.files(), before, "{args:?}");
     }
-    let model = std::fs::read(dir.0.join("m.onnx")).expect("the model");
+    let model = std::fs::read(dir.join("m.onnx")).expect("the model");
     assert_eq!(model, text::model("x:f32[n,2] -> y; Tanh x -> y").encode_to_vec(), "the model is as it was");
 }
 
 #[test]
 fn sizes_of_0_are_sizes() {
-    let dir = Scratch::new("empty");
+    let dir = Scratch::new();
     let out = dir.run(&["m.onnx", "-o", "x.o", "--dim", "n=0"]);
     assert!(out.status.success(), "{}", message(&out));
 }
 
 #[test]
 fn files_that_are_no_inputs_are_refused() {
-    let dir = Scratch::new("inputs");
+    let dir = Scratch::new();
     let good = npy(&header("'<f4'", "False", "(2, 2)"), &[0; 16]);
     let deep = |open: &str, n: usize| header("'<f4'", "False", &open.repeat(n));
     let cases: Vec<(&str, Vec<u8>)> = vec![
@@ -142,22 +144,22 @@ fn files_that_are_no_inputs_are_refused() {
         ("Fortran order", npy(&header("'<f4'", "True", "(2, 2)"), &[0; 16])),
     ];
     for (name, bytes) in &cases {
-        std::fs::write(dir.0.join("x.npy"), bytes).expect("written");
+        std::fs::write(dir.join("x.npy"), bytes).expect("written");
         let out = dir.run(&["run", "m.onnx", "x.npy", "--output-dir", "out"]);
         assert_eq!(out.status.code(), Some(1), "{name}: {}", message(&out));
         assert!(message(&out).starts_with("error: "), "{name}: {}", message(&out));
-        assert!(!dir.0.join("out").exists(), "{name}");
+        assert!(!dir.join("out").exists(), "{name}");
     }
     for (name, bytes) in [("pb", &b"\x08\xff\xff\xff"[..]), ("pb", b""), ("npz", b"PK\x03\x04"), ("npz", b""), ("txt", b"1 2")] {
         let file = format!("x.{name}");
-        std::fs::write(dir.0.join(&file), bytes).expect("written");
+        std::fs::write(dir.join(&file), bytes).expect("written");
         let out = dir.run(&["run", "m.onnx", &file, "--output-dir", "out"]);
         assert_eq!(out.status.code(), Some(1), "{name}: {}", message(&out));
         assert!(message(&out).starts_with("error: ") && !Path::new("out").exists(), "{name}: {}", message(&out));
     }
     let big_endian: Vec<u8> = [1f32, 2.0, 3.0, 4.0].iter().flat_map(|v| v.to_be_bytes()).collect();
     for (name, bytes) in [("good", good), ("big-endian", npy(&header("'>f4'", "False", "(2, 2)"), &big_endian))] {
-        std::fs::write(dir.0.join("x.npy"), bytes).expect("written");
+        std::fs::write(dir.join("x.npy"), bytes).expect("written");
         let out = dir.run(&["run", "m.onnx", "x.npy"]);
         assert!(out.status.success(), "{name}: {}", message(&out));
     }
@@ -166,13 +168,13 @@ fn files_that_are_no_inputs_are_refused() {
 /// Results that memory does not hold end with a sentence, not with the death of the program.
 #[test]
 fn memory_that_ends_is_said() {
-    let dir = Scratch::new("memory");
+    let dir = Scratch::new();
     let model = text::model("x:f32[] -> y; s:i64[2] = 16384 16384; Expand x s -> y");
-    std::fs::write(dir.0.join("large.onnx"), model.encode_to_vec()).expect("written");
-    std::fs::write(dir.0.join("x.npy"), npy(&header("'<f4'", "False", "()"), &[0; 4])).expect("written");
+    std::fs::write(dir.join("large.onnx"), model.encode_to_vec()).expect("written");
+    std::fs::write(dir.join("x.npy"), npy(&header("'<f4'", "False", "()"), &[0; 4])).expect("written");
     let limits = "ulimit -v 1000000; ulimit -c 0; exec \"$0\" \"$@\"";
     let mut command = Command::new("sh");
-    command.args(["-c", limits, env!("CARGO_BIN_EXE_dnnc"), "run", "large.onnx", "x.npy"]).current_dir(&dir.0);
+    command.args(["-c", limits, env!("CARGO_BIN_EXE_dnnc"), "run", "large.onnx", "x.npy"]).current_dir(&*dir);
     let out = command.output().expect("sh runs");
     assert_eq!(out.status.code(), Some(1), "{}", message(&out));
     assert!(message(&out).contains("error: out of memory"), "{}", message(&out));

@@ -81,7 +81,7 @@ fn bytes_that_are_no_model_are_refused() {
     all.push(case("no opset", "opset", with_model(TANH, |m| m.opset_import.clear())));
     all.push(case("bytes after the model", "any", [&tanh[..], b"\0\0"].concat()));
     all.push(case("the model twice", "any", [&tanh[..], &tanh[..]].concat()));
-    let wrong = judge_all("bytes", &all);
+    let wrong = judge_all(&all);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -146,7 +146,7 @@ fn tensors_that_contradict_themselves_are_refused() {
     add("sparse places of the wrong depth", "\"w\"", &|s| s.indices = Some(text::constant("i:i64[2,3]")));
     add("huge when written out", "\"w\"", &|s| s.dims = vec![1 << 20, 1 << 20]);
     add("sparse of negative size", "\"w\"", &|s| s.dims = vec![-2, 3]);
-    let wrong = judge_all("tensors", &all);
+    let wrong = judge_all(&all);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -224,7 +224,7 @@ fn data_is_read_inside_the_folder_only() {
         t.external_data = vec![StringStringEntryProto { key: "location".into(), value: "w.bin".into() }];
     });
     all.push(Case { beside, ..case("data in both places", "\"w\"", both) });
-    let wrong = judge_all("external", &all);
+    let wrong = judge_all(&all);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -278,7 +278,7 @@ fn functions_do_no_harm() {
         case("1000 deep", "deep", calls(chain(1000, 1), "x:f32[2] -> y; bad: f.F999 x -> y")),
         case("no opset inside", "opset F", calls(vec![FunctionProto { opset_import: vec![], ..function("F", "a -> b; Neg a -> b") }], one)),
     ];
-    let wrong = judge_all("functions", &all);
+    let wrong = judge_all(&all);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -319,7 +319,7 @@ fn large_models_are_compiled_or_refused_in_time() {
     ];
     let input = dnnc::frontend::encode_tensor("x", &text::tensor("f32[2] = 1 2"));
     all.push(Case { inputs: Some(vec![input]), ..case("a loop without end", "loop end", text::model(endless).encode_to_vec()) });
-    let wrong = judge_all("large", &all);
+    let wrong = judge_all(&all);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -363,7 +363,7 @@ fn values_that_are_no_tensors_are_refused() {
         ),
         case("a name of control characters", "phantom", graph(TANH, &|g| g.node[0].input[0] = "phantom\u{1b}[2J\u{7}\n".into())),
     ];
-    let wrong = judge_all("values", &all);
+    let wrong = judge_all(&all);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

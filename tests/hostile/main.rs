@@ -1,4 +1,4 @@
-//! Models that are wrong: each is refused with a sentence that names what is wrong, or accepted where it is only odd; nothing panics, hangs or takes
+//! Malformed models: each is refused with a message that names the defect, or accepted where it is only unusual; nothing panics, hangs or takes
 //! much memory.
 
 mod attempt;

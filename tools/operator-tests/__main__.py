@@ -6,7 +6,7 @@
 A folder is laid out as ONNX's backend tests are: model.onnx, test_data_set_0/input_N.pb, output_N.pb, data.json. What is expected is the answer of
 `onnx.reference`, or that of ONNX Runtime where there is none. Where the two differ beyond the tolerance, a twin `<name>.ort` holds the other answer:
 one of the two fails then, and the text of the specification says which may. NOTES.md says where it was read so far.
-A test whose shapes follow from its inputs' shapes alone has "static": true in OUT/index.jsonl; `check --static` runs only these (for `--via object`).
+A test whose shapes follow from its inputs' shapes alone has "static": true in OUT/index.jsonl; `check --static` runs only these (for `--backend object`).
 
 Needs the Python packages onnx (1.23), onnxruntime and numpy; ml_dtypes comes with onnx. The operators are in cases_*.py, a family a file.
 """

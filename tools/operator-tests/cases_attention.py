@@ -1,7 +1,7 @@
 """Attention and its relatives."""
 import numpy as np
 
-from draw import C, Case, R, ops
+from testcase import C, Case, R, ops
 
 TYPES = [dict(), dict(is_causal=1), dict(scale=0.3), dict(softcap=2.0), dict(qk_matmul_output_mode=1), dict(qk_matmul_output_mode=2), dict(qk_matmul_output_mode=3), dict(softmax_precision=1)]
 

@@ -3,7 +3,7 @@ import numpy as np
 import onnx
 from onnx import parser
 
-from draw import Case, ops
+from testcase import Case, ops
 
 
 def whole(name):

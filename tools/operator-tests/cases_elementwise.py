@@ -1,7 +1,7 @@
-"""Operators that work an element at a time."""
+"""Element-wise operators."""
 import numpy as np
 
-from draw import FLOATS, PAIRS, SHAPES, C, Case, R, Special, bounds, ctype, is_float, is_int, ops
+from testcase import FLOATS, PAIRS, SHAPES, C, Case, R, Special, bounds, ctype, is_float, is_int, ops
 
 DOMAIN = dict(Acos=(-1, 1), Asin=(-1, 1), Acosh=(1, 9), Atanh=(-0.9, 0.9), Log=(0.1, 9), Sqrt=(0, 9), Reciprocal=(0.5, 3))
 NO_NAN = ("Sign", "Relu", "HardSigmoid", "HardSwish", "Selu", "Elu", "Celu", "ThresholdedRelu", "Shrink", "Mish", "Gelu", "Swish", "Softplus", "Softsign", "LeakyRelu")

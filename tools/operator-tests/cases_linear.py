@@ -1,5 +1,5 @@
-"""Products, convolutions and what surrounds them."""
-from draw import C, Case, R, ops
+"""Matrix multiplication and convolution."""
+from testcase import C, Case, R, ops
 
 MATMULS = [((3, 4), (4, 5)), ((4,), (4, 5)), ((3, 4), (4,)), ((4,), (4,)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 1, 3, 4), (3, 4, 2)), ((0, 4), (4, 5)), ((3, 0), (0, 5)),
            ((1, 2, 1, 2, 1, 2, 3, 4), (2, 1, 2, 1, 4, 2)), ((17, 33), (33, 19)), ((4,), (2, 4, 5)), ((2, 3, 4), (4,)), ((1, 64), (64, 33))]

@@ -1,7 +1,7 @@
 """Operators of ONNX Runtime (domain com.microsoft), which exporters and quantisers write; ONNX Runtime gives the answers."""
 import numpy as np
 
-from draw import C, Case, R, ctype, ops
+from testcase import C, Case, R, ctype, ops
 
 M = "com.microsoft"
 

@@ -1,7 +1,7 @@
 """Quantised operators."""
 import numpy as np
 
-from draw import C, Case, R, ctype, is_float, is_int, ops
+from testcase import C, Case, R, ctype, is_float, is_int, ops
 
 
 @ops("QuantizeLinear")

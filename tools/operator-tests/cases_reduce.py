@@ -1,5 +1,5 @@
 """Operators that reduce, scan or sort along axes."""
-from draw import FLOATS, C, Case, R, ops
+from testcase import FLOATS, C, Case, R, ops
 
 
 def axes_cases(op, names_axes):

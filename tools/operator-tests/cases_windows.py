@@ -1,7 +1,7 @@
 """Pooling, normalisation, resampling, detection, losses, recurrent networks."""
 import numpy as np
 
-from draw import FLOATS, C, Case, R, ops
+from testcase import FLOATS, C, Case, R, ops
 
 POOLS = [((1, 2, 6, 6), dict(kernel_shape=[3, 3])), ((1, 2, 6, 7), dict(kernel_shape=[2, 3], strides=[2, 1], pads=[1, 0, 0, 2])), ((2, 3, 9), dict(kernel_shape=[3], strides=[2])),
          ((1, 2, 4, 5, 4), dict(kernel_shape=[2, 2, 2], pads=[1, 0, 1, 0, 1, 0])), ((1, 2, 7, 6), dict(kernel_shape=[3, 3], auto_pad="SAME_UPPER", strides=[2, 2])),

@@ -17,11 +17,11 @@ import cases_control  # noqa: F401
 import cases_elementwise  # noqa: F401
 import cases_linear  # noqa: F401
 import cases_microsoft  # noqa: F401
-import cases_moving  # noqa: F401
+import cases_movement  # noqa: F401
 import cases_quant  # noqa: F401
 import cases_reduce  # noqa: F401
 import cases_windows  # noqa: F401
-from draw import DTYPES, FLOATS, TABLE, C, Op
+from testcase import DTYPES, FLOATS, TABLE, C, Op
 
 FIRST, LAST = 7, 28
 SHORT = dict(float="f32", double="f64", float16="f16", bfloat16="bf16")

@@ -1,4 +1,4 @@
-//! What this machine can do at most: multiply-adds on registers alone.
+//! Machine peak measurement: fused multiply-adds on registers alone.
 
 use crate::Error;
 use dnnc_emit::jit::Jit;
@@ -8,8 +8,8 @@ use dnnc_kir::{Builder, Elem, Ty};
 use dnnc_targets::Target;
 use std::time::Instant;
 
-/// Multiply-adds of f32 a second that one core of this machine reaches when it does nothing else.
-pub fn measure(target: &Target) -> Result<f64, Error> {
+/// Multiply-adds of f32 per second that one core of this machine reaches on registers.
+pub fn multiply_adds_per_second(target: &Target) -> Result<f64, Error> {
     const ROUNDS: usize = 200_000;
     /// Independent chains: enough to hide the latency of every core dnnc knows, few enough for 16 registers.
     const CHAINS: usize = 12;

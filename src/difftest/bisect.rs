@@ -1,6 +1,6 @@
-//! The first step of a network that is wrong: a search over its nodes, in their order, with the evaluator as the judge.
+//! Bisection: the first wrong step of a network, found by a binary search over its nodes with the reference evaluator as the oracle.
 
-use crate::via::{Via, executor};
+use super::backends::{Backend, executor};
 use crate::{Error, Options};
 use dnnc_ir::eval::{eval, eval_with};
 use dnnc_ir::{Graph, Kind, Tensor, Value};
@@ -9,42 +9,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Where a wrong answer comes from.
+/// The part of the compiler that a wrong result comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
-    /// The graph as it was read is wrong, too, when it is compiled without the e-graph.
+    /// The result is wrong without rewrites, too.
     CodeGeneration,
-    /// It is wrong only after the e-graph.
+    /// The result is wrong only with rewrites.
     Rewriting,
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Cause::CodeGeneration => "code generation: it is wrong without the e-graph, too",
-            Cause::Rewriting => "rewriting: without the e-graph it is right",
+            Cause::CodeGeneration => "code generation: the result is wrong without rewrites, too",
+            Cause::Rewriting => "rewriting: without rewrites the result is right",
         })
     }
 }
 
-/// The first node whose result is not that of the evaluator.
+/// The first node whose result differs from the evaluator's.
 #[derive(Clone, Debug)]
 pub struct FirstWrong {
     /// Its name in the model; may be empty.
     pub node: String,
     /// Its operator in the IR.
     pub op: &'static str,
-    /// The use in the text form of the IR.
+    /// The node in the text form of the IR.
     pub line: String,
-    /// What is wrong with its result.
+    /// How its result differs.
     pub error: String,
-    /// How many nodes before it have to be compiled with it for the error to show; the others may be inputs.
+    /// Number of preceding nodes that have to be compiled with it to reproduce the error; the others may become inputs.
     pub before: usize,
-    /// Nodes that are wrong together, in the text form of the IR: a graph for a test. Large constants are left out.
+    /// A graph that reproduces the error, in the text form of the IR, without large constants.
     pub graph: String,
-    /// What is to blame.
+    /// Where the error comes from.
     pub cause: Cause,
-    /// The steps that compute it: operators and kernel.
+    /// The steps that compute the node: operators and kernel.
     pub steps: Vec<String>,
 }
 
@@ -54,11 +54,11 @@ impl fmt::Display for FirstWrong {
         writeln!(f, "first wrong step: `{}`{name}: {}", self.op, self.error)?;
         writeln!(f, "  {}", self.line)?;
         match self.before {
-            0 => writeln!(f, "  it is wrong alone")?,
-            1 => writeln!(f, "  it is wrong together with the node before it")?,
-            n => writeln!(f, "  it is wrong together with {n} nodes before it")?,
+            0 => writeln!(f, "  reproduced by this node alone")?,
+            1 => writeln!(f, "  reproduced together with the node before it")?,
+            n => writeln!(f, "  reproduced together with {n} nodes before it")?,
         }
-        writeln!(f, "  at fault is {}", self.cause)?;
+        writeln!(f, "  cause: {}", self.cause)?;
         write!(f, "  computed by {}", if self.steps.is_empty() { "no step".into() } else { self.steps.join(", ") })
     }
 }
@@ -66,32 +66,32 @@ impl fmt::Display for FirstWrong {
 /// Compiles a graph as the options say and runs it.
 type Run<'a> = dyn Fn(&Graph, &[Tensor], &Options) -> Result<Vec<Tensor>, Error> + 'a;
 
-/// How a graph is run, and how far it may be from the evaluator.
-pub struct Judge<'a> {
-    /// The way that is in doubt.
+/// Decides whether a compiled graph is right: how it is run, and how far its results may be from the evaluator's.
+pub struct Oracle<'a> {
+    /// Compiles and runs.
     run: Box<Run<'a>>,
-    /// What was asked of the compiler.
+    /// Options of the compilation.
     options: &'a Options,
-    /// Allowed error as a share of the largest number of a result.
+    /// Allowed error as a fraction of the largest number of a result.
     tolerance: f64,
 }
 
-impl<'a> Judge<'a> {
-    /// A judge of one of the ways to run a graph.
-    pub fn new(via: Via, options: &'a Options, tolerance: f64) -> Judge<'a> {
-        Judge::of(options, tolerance, move |graph, inputs, options| executor(graph.clone(), via, options)?.run(inputs))
+impl<'a> Oracle<'a> {
+    /// The oracle for a backend.
+    pub fn new(backend: Backend, options: &'a Options, tolerance: f64) -> Oracle<'a> {
+        Oracle::of(options, tolerance, move |graph, inputs, options| executor(graph.clone(), backend, options)?.run(inputs))
     }
 
-    /// A judge of any way to run a graph.
+    /// The oracle for a function that compiles and runs a graph.
     pub fn of(
         options: &'a Options,
         tolerance: f64,
         run: impl Fn(&Graph, &[Tensor], &Options) -> Result<Vec<Tensor>, Error> + 'a,
-    ) -> Judge<'a> {
-        Judge { run: Box::new(run), options, tolerance }
+    ) -> Oracle<'a> {
+        Oracle { run: Box::new(run), options, tolerance }
     }
 
-    /// What is wrong with the results of `graph`; `None` when they are those of the evaluator.
+    /// How the results of `graph` are wrong; `None` when they agree with the evaluator's.
     pub fn wrong(&self, graph: &Graph, inputs: &[Tensor], want: &[Tensor]) -> Option<String> {
         self.wrong_with(self.options, graph, inputs, want)
     }
@@ -99,17 +99,17 @@ impl<'a> Judge<'a> {
     fn wrong_with(&self, options: &Options, graph: &Graph, inputs: &[Tensor], want: &[Tensor]) -> Option<String> {
         match catch_unwind(AssertUnwindSafe(|| (self.run)(graph, inputs, options))) {
             Ok(Ok(got)) => self.differ(&got, want),
-            Ok(Err(e)) => Some(format!("there is no result: {e}")),
+            Ok(Err(e)) => Some(format!("no result: {e}")),
             Err(_) => Some("the compiler panics".into()),
         }
     }
 
-    /// How results differ from those of the evaluator; `None` where they do not.
+    /// How results differ from the evaluator's; `None` where they agree.
     pub fn differ(&self, got: &[Tensor], want: &[Tensor]) -> Option<String> {
-        got.iter().zip(want).enumerate().find_map(|(i, (g, w))| far(g, w, self.tolerance).map(|e| format!("result {i}: {e}")))
+        got.iter().zip(want).enumerate().find_map(|(i, (g, w))| difference(g, w, self.tolerance).map(|e| format!("result {i}: {e}")))
     }
 
-    /// The first node of a graph that is wrong; `None` when every prefix is right (then so is the graph, or it is wrong only as a whole).
+    /// The first wrong node of a graph; `None` when every prefix of the graph is right.
     pub fn first_wrong(&self, graph: &Graph, inputs: &[Tensor]) -> Result<Option<FirstWrong>, Error> {
         let live = graph.live();
         let mut values: BTreeMap<Value, Tensor> = BTreeMap::new();
@@ -124,7 +124,7 @@ impl<'a> Judge<'a> {
             let want: Vec<Tensor> = results.iter().map(|v| values[v].clone()).collect();
             self.wrong(&graph.with_outputs(&results), inputs, &want)
         };
-        // The last wrong one of the results is where the search begins.
+        // The search begins at a wrong result of the graph.
         let outputs: BTreeSet<u32> = graph.outputs().iter().map(|(_, v)| v.node).collect();
         let Some(mut wrong) = outputs.iter().filter_map(|n| order.iter().position(|o| o == n)).find(|&at| prefix_is_wrong(at).is_some())
         else {
@@ -138,15 +138,15 @@ impl<'a> Judge<'a> {
             if prefix_is_wrong(path[middle]).is_some() { at = middle } else { right = middle + 1 }
         }
         wrong = path[at];
-        let error = prefix_is_wrong(wrong).unwrap_or_else(|| "it is wrong only now and then".into());
+        let error = prefix_is_wrong(wrong).unwrap_or_else(|| "the error is not reproducible".into());
         Ok(Some(self.describe(graph, inputs, &values, order[wrong], error)))
     }
 
-    /// Finds how much of what stands before a wrong node is needed, and what is to blame.
+    /// Finds how many nodes before a wrong one are needed to reproduce the error, and its cause.
     fn describe(&self, graph: &Graph, inputs: &[Tensor], values: &BTreeMap<Value, Tensor>, n: u32, error: String) -> FirstWrong {
         let results = results_of(graph, n);
         let want: Vec<Tensor> = results.iter().map(|v| values[v].clone()).collect();
-        // Ever more nodes before it, the values before these being inputs.
+        // More and more nodes before it are compiled with it; the values that these read become inputs.
         let mut kept = BTreeSet::from([n]);
         let (window, fed) = loop {
             let (window, fed) = cut_out(graph, values, &kept, &results);
@@ -166,8 +166,8 @@ impl<'a> Judge<'a> {
                 None => break (graph.with_outputs(&results), inputs.to_vec()),
             };
         };
-        let plain = Options { plain: true, ..self.options.clone() };
-        let cause = if self.options.plain || self.wrong_with(&plain, &window, &fed, &want).is_some() {
+        let as_imported = Options { rewrites: false, ..self.options.clone() };
+        let cause = if !self.options.rewrites || self.wrong_with(&as_imported, &window, &fed, &want).is_some() {
             Cause::CodeGeneration
         } else {
             Cause::Rewriting
@@ -184,7 +184,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Of each node, whether node `n` depends on it; it does on itself.
+/// For each node, whether node `n` is or depends on it.
 fn ancestors(graph: &Graph, n: u32) -> Vec<bool> {
     let mut found = vec![false; graph.nodes().len()];
     found[n as usize] = true;
@@ -200,10 +200,10 @@ fn results_of(graph: &Graph, n: u32) -> Vec<Value> {
     (0..graph.nodes()[n as usize].types.len() as u32).map(|index| Value { node: n, index }).collect()
 }
 
-/// The nodes of `kept` as a graph, everything they read as an input but for constants, and the values of these inputs.
+/// The nodes of `kept` as a graph whose inputs are the values that they read, except constants; and the data of these inputs.
 fn cut_out(graph: &Graph, values: &BTreeMap<Value, Tensor>, kept: &BTreeSet<u32>, results: &[Value]) -> (Graph, Vec<Tensor>) {
     let (mut window, mut fed) = (Graph::new(), vec![]);
-    let mut moved: BTreeMap<Value, Value> = BTreeMap::new();
+    let mut mapped: BTreeMap<Value, Value> = BTreeMap::new();
     let read: BTreeSet<Value> = kept.iter().flat_map(|n| &graph.nodes()[*n as usize].inputs).copied().collect();
     for v in read.iter().filter(|v| !kept.contains(&v.node)) {
         let new = match graph.const_of(*v) {
@@ -213,22 +213,22 @@ fn cut_out(graph: &Graph, values: &BTreeMap<Value, Tensor>, kept: &BTreeSet<u32>
                 window.input(&format!("x{}", fed.len() - 1), graph.ty(*v).clone())
             }
         };
-        moved.insert(*v, new);
+        mapped.insert(*v, new);
     }
     for &n in kept {
         let node = &graph.nodes()[n as usize];
-        let operands = node.inputs.iter().map(|v| moved[v]).collect();
+        let operands = node.inputs.iter().map(|v| mapped[v]).collect();
         let new = window.add(node.op.clone(), operands, &node.name).expect("types are as they were");
-        moved.extend(results_of(graph, n).into_iter().map(|v| (v, new.result(v.index))));
+        mapped.extend(results_of(graph, n).into_iter().map(|v| (v, new.result(v.index))));
     }
     for (i, v) in results.iter().enumerate() {
-        window.output(&format!("y{i}"), moved[v]);
+        window.output(&format!("y{i}"), mapped[v]);
     }
     (window, fed)
 }
 
-/// How a result differs by more than a share of its largest number; `None` where it does not.
-fn far(got: &Tensor, want: &Tensor, tolerance: f64) -> Option<String> {
+/// How a result differs by more than a fraction of its largest number; `None` where it does not.
+fn difference(got: &Tensor, want: &Tensor, tolerance: f64) -> Option<String> {
     if got.ty() != want.ty() {
         return Some(format!("{}, not {}", got.ty(), want.ty()));
     }
@@ -248,13 +248,13 @@ fn far(got: &Tensor, want: &Tensor, tolerance: f64) -> Option<String> {
     ))
 }
 
-/// Runs a model stage by stage with the evaluator and looks for the first wrong node of each stage.
-pub fn first_wrong_of(model: &dnnc_frontend::Model, inputs: &[Tensor], judge: &Judge) -> Result<Option<FirstWrong>, Error> {
+/// The first wrong node of a model, whose stages are run one after the other by the evaluator.
+pub fn first_wrong_of(model: &dnnc_frontend::Model, inputs: &[Tensor], oracle: &Oracle) -> Result<Option<FirstWrong>, Error> {
     let mut found = None;
     let stage = |graph: &Graph, inputs: &[Tensor]| {
         let want = eval(graph, inputs).map_err(|e| e.to_string())?;
-        if found.is_none() && judge.wrong(graph, inputs, &want).is_some() {
-            found = judge.first_wrong(graph, inputs).map_err(|e| e.to_string())?;
+        if found.is_none() && oracle.wrong(graph, inputs, &want).is_some() {
+            found = oracle.first_wrong(graph, inputs).map_err(|e| e.to_string())?;
         }
         Ok(want)
     };
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
     use dnnc_ir::text::parse;
 
-    /// A network in which two functions stand before a product and one after it.
+    /// A network with two functions before a matmul and one after it.
     const NETWORK: &str = "graph(x: f32[2,3]) {
         %a = exp(%x)                      ; first
         %b = tanh(%a)                     ; second
@@ -279,15 +279,15 @@ mod tests {
         %d = abs(%c)                      ; fourth
         return d = %d, a = %a }";
 
-    /// The evaluator, but a step is off by 1 where it reads what `wrong` says, unless it is left as it is.
+    /// The evaluator, but with 1 added to the results of nodes for which `wrong` holds.
     fn broken(
         wrong: impl Fn(&Graph, &Options, &dnnc_ir::Node) -> bool,
     ) -> impl Fn(&Graph, &[Tensor], &Options) -> Result<Vec<Tensor>, Error> {
         move |graph, inputs, options| {
             let mut other = Graph::new();
-            let mut moved: BTreeMap<Value, Value> = BTreeMap::new();
+            let mut mapped: BTreeMap<Value, Value> = BTreeMap::new();
             for (n, node) in graph.nodes().iter().enumerate() {
-                let operands: Vec<Value> = node.inputs.iter().map(|v| moved[v]).collect();
+                let operands: Vec<Value> = node.inputs.iter().map(|v| mapped[v]).collect();
                 let mut new = match node.op.kind() {
                     Kind::Input => other.input("x", node.types[0].clone()),
                     _ => other.add(node.op.clone(), operands, "").expect("as before"),
@@ -296,9 +296,9 @@ mod tests {
                     let one = other.constant(Tensor::scalar(1f32));
                     new = other.apply(Kind::Add, [], &[new, one]).expect("two numbers");
                 }
-                moved.insert(Value { node: n as u32, index: 0 }, new);
+                mapped.insert(Value { node: n as u32, index: 0 }, new);
             }
-            graph.outputs().iter().for_each(|(name, v)| other.output(name, moved[v]));
+            graph.outputs().iter().for_each(|(name, v)| other.output(name, mapped[v]));
             eval(&other, inputs).map_err(|e| Error::Run(e.to_string()))
         }
     }
@@ -306,11 +306,11 @@ mod tests {
     fn found(run: impl Fn(&Graph, &[Tensor], &Options) -> Result<Vec<Tensor>, Error>) -> Option<FirstWrong> {
         let graph = parse(NETWORK).expect("a graph");
         let inputs = [Tensor::new([2, 3], &[0.1f32, -0.2, 0.3, 0.4, -0.5, 0.6])];
-        Judge::of(&Options::default(), 1e-3, run).first_wrong(&graph, &inputs).expect("the evaluator has an answer")
+        Oracle::of(&Options::default(), 1e-3, run).first_wrong(&graph, &inputs).expect("the evaluator has an answer")
     }
 
     #[test]
-    fn what_is_right_has_no_wrong_step() {
+    fn a_correct_graph_has_no_wrong_step() {
         assert!(found(broken(|_, _, _| false)).is_none());
     }
 
@@ -324,10 +324,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_rewrite_is_told_from_a_wrong_kernel() {
-        // A rule would look for a product of a tanh, and say something wrong.
+    fn a_wrong_rewrite_is_distinguished_from_a_wrong_kernel() {
+        // As if a rule for the matmul of a tanh were wrong.
         let rule = |graph: &Graph, options: &Options, node: &dnnc_ir::Node| {
-            !options.plain && node.op.kind() == Kind::MatMul && graph.node(node.inputs[0]).op.kind() == Kind::Tanh
+            options.rewrites && node.op.kind() == Kind::MatMul && graph.node(node.inputs[0]).op.kind() == Kind::Tanh
         };
         let step = found(broken(rule)).expect("a wrong step");
         assert_eq!((step.node.as_str(), step.before, step.cause), ("third", 1, Cause::Rewriting));

@@ -1,8 +1,8 @@
-"""Operators that move elements: shapes, slices, gathers, scatters."""
+"""Data movement: shapes, slices, gathers, scatters."""
 import numpy as np
 from onnx import helper, numpy_helper
 
-from draw import DTYPES, SHAPES, C, Case, R, ctype, ops
+from testcase import DTYPES, SHAPES, C, Case, R, ctype, ops
 
 
 @ops("Reshape")

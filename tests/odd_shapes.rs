@@ -1,19 +1,19 @@
-//! Every operator on shapes of 0 to 8 axes whose sizes are 0, 1 or primes, every way.
+//! Every operator on shapes of 0 to 8 axes with dimensions of 0, 1 and primes, on all backends.
 
 mod common;
 
+use dnnc::difftest::{Backend, executor};
 use dnnc::ir::instance::generate;
 use dnnc::ir::random::Rng;
 use dnnc::ir::{Graph, Kind};
-use dnnc::via::{Via, executor};
 use dnnc::{Options, Tensor, Type};
 
-/// Several uses of operators in one graph, each with inputs of its own.
+/// Several operators in one graph, each with inputs of its own.
 #[derive(Default)]
 struct Uses {
     graph: Graph,
     inputs: Vec<Tensor>,
-    /// What made each output.
+    /// The operator of each output.
     labels: Vec<String>,
 }
 
@@ -25,7 +25,7 @@ impl Uses {
             inputs.iter().enumerate().map(|(i, x)| self.graph.input(&format!("x{}", first + i), x.ty().clone())).collect();
         let types: Vec<String> = inputs.iter().map(|x| x.ty().to_string()).collect();
         let label = format!("{op:?} of {}", types.join(", "));
-        let node = self.graph.add(op, operands, "").expect("draws fit");
+        let node = self.graph.add(op, operands, "").expect("operators fit");
         for i in 0..self.graph.node(node).types.len() as u32 {
             self.graph.output(&format!("y{}", self.labels.len()), node.result(i));
             self.labels.push(label.clone());
@@ -33,20 +33,21 @@ impl Uses {
         self.inputs.extend(inputs);
     }
 
-    /// Runs all of them one way and compares with the reference.
-    fn check(&self, via: Via, options: &Options) {
-        let want = dnnc::ir::eval::eval(&self.graph, &self.inputs).expect("draws give no error");
-        let way = || format!("via {}{} for {}", via.name(), if options.plain { ", plain," } else { "" }, options.target.name);
+    /// Runs all of them on a backend and compares with the evaluator.
+    fn check(&self, backend: Backend, options: &Options) {
+        let want = dnnc::ir::eval::eval(&self.graph, &self.inputs).expect("the evaluator has a value");
+        let place =
+            || format!("on {}{} for {}", backend.name(), if options.rewrites { "" } else { " without rewrites" }, options.target.name);
         let all = || self.labels.join("\n");
-        let run = executor(self.graph.clone(), via, options).unwrap_or_else(|e| panic!("{}: {e}\n{}", way(), all()));
-        let got = run.run(&self.inputs).unwrap_or_else(|e| panic!("{}: {e}\n{}", way(), all()));
+        let run = executor(self.graph.clone(), backend, options).unwrap_or_else(|e| panic!("{}: {e}\n{}", place(), all()));
+        let got = run.run(&self.inputs).unwrap_or_else(|e| panic!("{}: {e}\n{}", place(), all()));
         for ((got, want), label) in got.iter().zip(&want).zip(&self.labels) {
-            close(got, want).unwrap_or_else(|e| panic!("{label} {}: {e}", way()));
+            close(got, want).unwrap_or_else(|e| panic!("{label} {}: {e}", place()));
         }
     }
 }
 
-/// Whether results are the same but for the order of sums and the last bits of functions.
+/// Compares results up to the order of sums and the last bits of functions.
 fn close(got: &Tensor, want: &Tensor) -> Result<(), String> {
     if got.ty() != want.ty() {
         return Err(format!("gives {}, not {}", got.ty(), want.ty()));
@@ -80,15 +81,15 @@ fn one_operator_at_a_time() {
         for seed in 0..12 {
             let mut uses = Uses::default();
             uses.generate(kind, &mut rng(kind, seed));
-            uses.check(Via::Jit, &Options { plain: seed % 2 == 0, ..Options::default() });
+            uses.check(Backend::Jit, &Options { rewrites: seed % 2 != 0, ..Options::default() });
             if seed < 4 {
-                uses.check(Via::Kir, &Options { plain: seed % 2 == 0, ..Options::default() });
+                uses.check(Backend::Kir, &Options { rewrites: seed % 2 != 0, ..Options::default() });
             }
         }
     }
 }
 
-/// Graphs of one use of each operator.
+/// A graph with one node of each operator.
 fn all_operators(seed: u64) -> Uses {
     let mut uses = Uses::default();
     for &kind in Kind::ALL {
@@ -100,16 +101,16 @@ fn all_operators(seed: u64) -> Uses {
 #[test]
 fn all_operators_in_one_graph() {
     for seed in 100..106 {
-        all_operators(seed).check(Via::Jit, &Options { threads: 1 + seed as usize % 2, ..Options::default() });
+        all_operators(seed).check(Backend::Jit, &Options { threads: 1 + seed as usize % 2, ..Options::default() });
     }
 }
 
 #[test]
 fn all_operators_as_objects() {
     for (seed, target) in [(200, dnnc::targets::native()), (201, dnnc::targets::find("x86-64").expect("a known target"))] {
-        all_operators(seed).check(Via::Object, &Options { target, ..Options::default() });
+        all_operators(seed).check(Backend::Object, &Options { target, ..Options::default() });
     }
     if common::aarch64_runs() {
-        all_operators(202).check(Via::Aarch64, &Options::default());
+        all_operators(202).check(Backend::Aarch64, &Options::default());
     }
 }

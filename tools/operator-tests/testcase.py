@@ -1,4 +1,4 @@
-"""What a case is made of: shapes and values of inputs, and the table of operators."""
+"""Test cases: shapes and values of inputs, and the table of operators."""
 import ml_dtypes
 import numpy as np
 from onnx import helper

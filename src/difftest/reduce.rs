@@ -1,36 +1,38 @@
-//! Smaller models that fail in the same way: outputs are moved forward, values become inputs, nodes are passed by, as long as the failure stays.
+//! Test case reduction of ONNX models: outputs are moved to earlier nodes, values become inputs and nodes are bypassed, as long as the failure is the same.
 
-use crate::via::{Via, executor};
+use super::backends::{Backend, executor};
+use super::bisect;
 use crate::{Error, Options};
 use dnnc_frontend::{Draft, Limits, Model, RunError, run_with};
 use dnnc_ir::eval::eval;
 use dnnc_ir::{Tensor, TensorType};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A model and values for its inputs, by their names.
+/// A model that fails, and values for its inputs by name.
 #[derive(Clone, Debug)]
-pub struct Specimen {
+pub struct TestModel {
     /// The model.
     pub draft: Draft,
-    /// Values of inputs; others may be among them.
+    /// Values of its inputs, and perhaps of others.
     pub inputs: BTreeMap<String, Tensor>,
 }
 
-/// How a model fails. Two failures are the same when they are equal.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// How a model fails. Two models fail in the same way when these are equal.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Failure {
-    /// The results are not those of the evaluator.
+    /// The results differ from the evaluator's.
     Wrong,
-    /// The reader refuses it: the reasons, without the names of nodes.
+    /// Import refuses it: the reasons, without the names of nodes.
     Refused(Vec<String>),
-    /// It cannot be compiled, or stops when it runs, but the evaluator has an answer.
+    /// Compiling or running it ends in an error, but the evaluator has results.
     Error(String),
-    /// The process that compiled and ran it died.
+    /// The process that compiled and ran it crashed.
     Crash(String),
-    /// It takes too long.
-    Hang,
+    /// The time limit was exceeded.
+    Timeout,
     /// A command of the user ended with this status.
     Command(i32),
 }
@@ -38,34 +40,34 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Wrong => f.write_str("a wrong answer"),
+            Failure::Wrong => f.write_str("a wrong result"),
             Failure::Refused(reasons) => write!(f, "a refusal ({})", reasons.join("; ")),
             Failure::Error(reason) => write!(f, "an error ({reason})"),
             Failure::Crash(how) => write!(f, "a crash ({how})"),
-            Failure::Hang => f.write_str("no end"),
+            Failure::Timeout => f.write_str("a timeout"),
             Failure::Command(status) => write!(f, "status {status} of the command"),
         }
     }
 }
 
-/// How a model is compiled, run and compared.
+/// Decides how a model fails: how it is compiled, run and compared.
 #[derive(Clone, Debug)]
-pub struct Judge {
-    /// The way that is in doubt.
-    pub via: Via,
-    /// What is asked of the compiler.
+pub struct Oracle {
+    /// The backend under test.
+    pub backend: Backend,
+    /// Options of the compilation.
     pub options: Options,
-    /// Allowed error as a share of the largest number of a result.
+    /// Allowed error as a fraction of the largest number of a result.
     pub tolerance: f64,
 }
 
-impl Judge {
-    /// Compiles and runs a model in this process, and says how it fails; a panic is a crash.
-    pub fn failure(&self, specimen: &Specimen) -> Option<Failure> {
-        catch_unwind(AssertUnwindSafe(|| self.judged(specimen))).unwrap_or_else(|_| Some(Failure::Crash("a panic".into())))
+impl Oracle {
+    /// How a model fails when it is compiled and run in this process; a panic counts as a crash.
+    pub fn failure(&self, model: &TestModel) -> Option<Failure> {
+        catch_unwind(AssertUnwindSafe(|| self.failure_of(model))).unwrap_or_else(|_| Some(Failure::Crash("a panic".into())))
     }
 
-    fn judged(&self, specimen: &Specimen) -> Option<Failure> {
+    fn failure_of(&self, test: &TestModel) -> Option<Failure> {
         let refused = |r: dnnc_frontend::Refusals| {
             let of =
                 |r: &dnnc_frontend::Refusal| format!("{}{}", if r.op.is_empty() { String::new() } else { format!("{}: ", r.op) }, r.reason);
@@ -74,21 +76,21 @@ impl Judge {
             reasons.dedup();
             Some(Failure::Refused(reasons))
         };
-        let model = match Model::from_bytes(&specimen.draft.bytes(), None, &self.options.limits) {
+        let model = match Model::from_bytes(&test.draft.bytes(), None, &self.options.limits) {
             Ok(model) => model,
             Err(r) => return refused(r),
         };
-        let Some(inputs) = model.inputs().iter().map(|p| specimen.inputs.get(&p.name).cloned()).collect::<Option<Vec<_>>>() else {
-            return None; // nobody could run it
+        let Some(inputs) = model.inputs().iter().map(|p| test.inputs.get(&p.name).cloned()).collect::<Option<Vec<_>>>() else {
+            return None; // an input has no value: the model cannot be run
         };
-        let judge = crate::bisect::Judge::new(self.via, &self.options, self.tolerance);
+        let oracle = bisect::Oracle::new(self.backend, &self.options, self.tolerance);
         let mut failure = None;
         let stage = |graph: &dnnc_ir::Graph, inputs: &[Tensor]| {
             let want = eval(graph, inputs).map_err(|e| e.to_string())?;
             if failure.is_none() {
-                failure = match executor(graph.clone(), self.via, &self.options).and_then(|e| e.run(inputs)) {
-                    Err(e) => Some(Failure::Error(plain_sentence(&e))),
-                    Ok(got) => judge.differ(&got, &want).map(|_| Failure::Wrong),
+                failure = match executor(graph.clone(), self.backend, &self.options).and_then(|e| e.run(inputs)) {
+                    Err(e) => Some(Failure::Error(without_names(&e))),
+                    Ok(got) => oracle.differ(&got, &want).map(|_| Failure::Wrong),
                 };
             }
             Ok(want)
@@ -96,14 +98,14 @@ impl Judge {
         match run_with(&model, &inputs, stage) {
             Ok(_) => failure,
             Err(RunError::Refused(r)) => refused(r),
-            // Data that the evaluator cannot take either is no failure of the compiler.
+            // Data for which the evaluator stops, too, is no failure of the compiler.
             Err(RunError::Failed(_)) => failure,
         }
     }
 }
 
 /// An error without the names of nodes.
-fn plain_sentence(error: &Error) -> String {
+fn without_names(error: &Error) -> String {
     match error {
         Error::Lower(e) => format!("{}: {}", e.op, e.reason),
         Error::Internal(e) => format!("internal: {e}"),
@@ -111,32 +113,32 @@ fn plain_sentence(error: &Error) -> String {
     }
 }
 
-/// What is told of the search.
+/// The state of a search, for reports.
 pub struct Progress {
     /// Models tried.
     pub tried: usize,
-    /// Nodes of the smallest that fails.
+    /// Nodes of the smallest model that fails.
     pub nodes: usize,
 }
 
 /// A search for a smaller model.
 pub struct Search<'a> {
-    /// How a model fails, if it does.
-    pub failure: &'a mut dyn FnMut(&Specimen) -> Option<Failure>,
+    /// How a model fails; `None` if it does not.
+    pub failure: &'a mut dyn FnMut(&TestModel) -> Option<Failure>,
     /// Whether it is time to stop.
     pub stop: &'a dyn Fn() -> bool,
-    /// Told of each model that is tried.
+    /// Called after each model that is tried.
     pub progress: &'a dyn Fn(&Progress),
-    /// Bounds on what is read.
+    /// Limits of import.
     pub limits: Limits,
 }
 
 impl Search<'_> {
-    /// The smallest model found that fails as `specimen` does, how that is, and how many models were tried; `None` when it does not fail.
-    pub fn run(&mut self, specimen: &Specimen) -> Option<(Specimen, Failure, usize)> {
-        let failure = (self.failure)(specimen)?;
-        let mut state = State { best: specimen.clone(), failure: &failure, tried: 1, search: self };
-        // A result of a node in the middle may do; then what is before it may be given from outside. Then one change after the other.
+    /// The smallest model found that fails as `model` does, how it fails, and how many models were tried; `None` when it does not fail.
+    pub fn run(&mut self, model: &TestModel) -> Option<(TestModel, Failure, usize)> {
+        let failure = (self.failure)(model)?;
+        let mut state = State { best: model.clone(), failure: &failure, tried: 1, search: self };
+        // First the outputs move to a node in the middle, then the values before it become inputs; then single changes are tried.
         loop {
             let size = measure(&state.best);
             state.outputs();
@@ -151,22 +153,22 @@ impl Search<'_> {
     }
 }
 
-/// What is to become less.
-fn measure(specimen: &Specimen) -> (usize, usize, usize, usize) {
-    let draft = &specimen.draft;
+/// What the search minimises.
+fn measure(model: &TestModel) -> (usize, usize, usize, usize) {
+    let draft = &model.draft;
     (draft.nodes(), draft.outputs().len(), draft.inputs().len(), draft.constant_bytes())
 }
 
 struct State<'a, 'b> {
-    best: Specimen,
+    best: TestModel,
     failure: &'a Failure,
     tried: usize,
     search: &'a mut Search<'b>,
 }
 
 impl State<'_, '_> {
-    /// Takes a model if it fails in the same way and is smaller.
-    fn attempt(&mut self, candidate: Specimen) -> bool {
+    /// Accepts a model that is smaller and fails in the same way.
+    fn attempt(&mut self, candidate: TestModel) -> bool {
         if (self.search.stop)() || measure(&candidate) >= measure(&self.best) {
             return false;
         }
@@ -179,11 +181,11 @@ impl State<'_, '_> {
         same
     }
 
-    fn with(&self, draft: Draft) -> Specimen {
-        Specimen { draft, inputs: self.best.inputs.clone() }
+    fn with(&self, draft: Draft) -> TestModel {
+        TestModel { draft, inputs: self.best.inputs.clone() }
     }
 
-    /// One output in place of all, then values of earlier nodes in place of it: of ever more nodes before.
+    /// Replaces all outputs by one, then that one by values of earlier nodes.
     fn outputs(&mut self) {
         for name in self.best.draft.outputs() {
             if self.best.draft.outputs().len() > 1 && self.attempt(self.with(self.best.draft.with_outputs(std::slice::from_ref(&name)))) {
@@ -201,7 +203,7 @@ impl State<'_, '_> {
         }
     }
 
-    /// What the first nodes make, given from outside.
+    /// Replaces the first nodes by inputs.
     fn inputs(&mut self) {
         let mut step = self.best.draft.made().len().saturating_sub(1);
         while step > 0 {
@@ -219,16 +221,16 @@ impl State<'_, '_> {
         }
     }
 
-    /// The smallest failing model with these values as inputs, whose data the evaluator gives.
-    fn given(&self, names: &[String]) -> Option<Specimen> {
+    /// The smallest failing model with these values as inputs, whose data the evaluator computes.
+    fn given(&self, names: &[String]) -> Option<TestModel> {
         let values = values(&self.best, names, &self.search.limits)?;
         let types: Vec<(String, TensorType)> = values.iter().map(|(n, t)| (n.clone(), t.ty().clone())).collect();
         let mut inputs = self.best.inputs.clone();
         inputs.extend(values);
-        Some(Specimen { draft: self.best.draft.with_inputs(&types), inputs })
+        Some(TestModel { draft: self.best.draft.with_inputs(&types), inputs })
     }
 
-    /// One value given from outside or known, one node passed by, one output less.
+    /// Single changes: a value becomes an input, a node is bypassed, an output is dropped.
     fn small_changes(&mut self) {
         let mut progress = true;
         while progress && !(self.search.stop)() {
@@ -260,22 +262,22 @@ impl State<'_, '_> {
     }
 }
 
-/// The values of some names, by the evaluator; `None` when it has none.
-fn values(specimen: &Specimen, names: &[String], limits: &Limits) -> Option<Vec<(String, Tensor)>> {
-    let draft = specimen.draft.with_outputs(names);
+/// The values of some names, computed by the evaluator; `None` when it has none.
+fn values(test: &TestModel, names: &[String], limits: &Limits) -> Option<Vec<(String, Tensor)>> {
+    let draft = test.draft.with_outputs(names);
     let run = || {
         let model = Model::from_bytes(&draft.bytes(), None, limits).ok()?;
-        let inputs: Vec<Tensor> = model.inputs().iter().map(|p| specimen.inputs.get(&p.name).cloned()).collect::<Option<_>>()?;
+        let inputs: Vec<Tensor> = model.inputs().iter().map(|p| test.inputs.get(&p.name).cloned()).collect::<Option<_>>()?;
         run_with(&model, &inputs, |graph, inputs| eval(graph, inputs).map_err(|e| e.to_string())).ok()
     };
     let results = catch_unwind(AssertUnwindSafe(run)).ok().flatten()?;
     Some(names.iter().cloned().zip(results).collect())
 }
 
-/// The model with the types of its outputs written to it, where the evaluator knows them.
-pub fn typed(specimen: &Specimen, limits: &Limits) -> Draft {
-    let outputs = specimen.draft.outputs();
-    let types = values(specimen, &outputs, limits).unwrap_or_default();
+/// The model with declared types of its outputs, where the evaluator can compute them.
+pub fn typed(model: &TestModel, limits: &Limits) -> Draft {
+    let outputs = model.draft.outputs();
+    let types = values(model, &outputs, limits).unwrap_or_default();
     let types: Vec<(String, TensorType)> = types.into_iter().map(|(n, t)| (n, t.ty().clone())).collect();
-    specimen.draft.with_types(&types)
+    model.draft.with_types(&types)
 }

@@ -1,4 +1,4 @@
-//! Smaller networks that still fail: what is not needed goes, one change at a time, for as long as a change is found that keeps the failure.
+//! Test case reduction of networks: one change at a time that makes the network smaller, as long as a change is found that keeps the failure.
 
 use super::generate::Case;
 use dnnc_ir::eval::{eval_op, eval_with};
@@ -6,16 +6,16 @@ use dnnc_ir::random::Rng;
 use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, TensorType, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is to be another way in a network.
+/// Changes to a network.
 #[derive(Default)]
 struct Edit {
-    /// Values that their readers find elsewhere.
+    /// Values whose readers read another value.
     replaced: BTreeMap<Value, By>,
-    /// Nodes with other attributes.
+    /// New attributes of nodes.
     ops: BTreeMap<u32, Op>,
-    /// Inputs and constants with other data.
+    /// New data of inputs and constants.
     leaves: BTreeMap<u32, Tensor>,
-    /// Other results.
+    /// New results.
     outputs: Option<Vec<Value>>,
 }
 
@@ -26,15 +26,15 @@ enum By {
     Input(Tensor),
 }
 
-/// The smallest network found for which `fails` holds; it holds for `case`.
+/// The smallest network found for which `fails` holds, as it does for `case`.
 pub fn shrink(case: &Case, fails: &mut dyn FnMut(&Case) -> bool) -> Case {
     let mut best = case.clone();
     let passes: [fn(&Case) -> Vec<Edit>; 8] =
-        [fewer_outputs, earlier_outputs, cuts, bypasses, smaller_sizes, single_sizes, plainer_attributes, simpler_data];
+        [fewer_outputs, earlier_outputs, cuts, bypasses, smaller_dims, smaller_axes, simpler_attributes, simpler_data];
     loop {
         let mut progress = false;
         for pass in passes {
-            // After a change the other candidates of the pass may not fit any more: it starts again.
+            // After a change the other candidates of the pass may be invalid: it starts again.
             loop {
                 let smaller = pass(&best).iter().filter_map(|e| apply(&best, e)).find(|c| size(c) < size(&best) && fails(c));
                 let Some(smaller) = smaller else { break };
@@ -48,15 +48,15 @@ pub fn shrink(case: &Case, fails: &mut dyn FnMut(&Case) -> bool) -> Case {
     }
 }
 
-/// What is to become less: operators, results, leaves, elements, then data that is not plain.
+/// What shrinking minimises: operators, results, leaves, elements, then data that is not simple.
 fn size(case: &Case) -> (usize, usize, usize, usize, usize, u64) {
     let kind = |k: Kind| case.graph.nodes().iter().filter(|n| n.op.kind() == k).count();
     let leaves = kind(Kind::Input) + kind(Kind::Const);
     let elements: usize = case.graph.values().map(|(_, ty)| ty.len() + ty.rank()).sum();
     let data = leaf_data(case);
-    let untidy = data.values().filter(|t| !is_plain(t)).count() * 4 + data.values().filter(|t| **t != zeros(t)).count();
+    let complex = data.values().filter(|t| !is_simple(t)).count() * 4 + data.values().filter(|t| **t != zeros(t)).count();
     let attributes: u64 = case.graph.nodes().iter().flat_map(|n| n.op.attrs.iter().map(|(_, a)| weight(a))).sum();
-    (case.graph.nodes().len() - leaves, case.graph.outputs().len(), leaves, elements, untidy, attributes)
+    (case.graph.nodes().len() - leaves, case.graph.outputs().len(), leaves, elements, complex, attributes)
 }
 
 fn weight(attr: &Attr) -> u64 {
@@ -71,13 +71,13 @@ fn zeros(t: &Tensor) -> Tensor {
     Tensor::zeros(t.ty().clone())
 }
 
-/// Data that a test can make again from the type.
-fn plain(ty: &TensorType) -> Tensor {
+/// Data that a test can make again from the type alone.
+fn simple_data(ty: &TensorType) -> Tensor {
     Rng::new(1).tensor(ty)
 }
 
-fn is_plain(t: &Tensor) -> bool {
-    *t == plain(t.ty()) || *t == zeros(t)
+fn is_simple(t: &Tensor) -> bool {
+    *t == simple_data(t.ty()) || *t == zeros(t)
 }
 
 fn leaf_data(case: &Case) -> BTreeMap<u32, Tensor> {
@@ -89,7 +89,7 @@ fn leaf_data(case: &Case) -> BTreeMap<u32, Tensor> {
     case.graph.nodes().iter().enumerate().filter_map(leaf).collect()
 }
 
-/// The network with a change, without what nobody needs; `None` when something does not fit.
+/// The network with a change, without unused nodes; `None` when it is invalid.
 fn apply(case: &Case, edit: &Edit) -> Option<Case> {
     let old = &case.graph;
     let outputs: Vec<Value> = edit.outputs.clone().unwrap_or_else(|| old.outputs().iter().map(|(_, v)| *v).collect());
@@ -117,7 +117,7 @@ fn apply(case: &Case, edit: &Edit) -> Option<Case> {
     let leaves = leaf_data(case);
     let data = |n: u32| edit.leaves.get(&n).or(leaves.get(&n)).expect("a leaf").clone();
     let (mut graph, mut inputs) = (Graph::new(), vec![]);
-    let mut moved: BTreeMap<Value, Value> = BTreeMap::new();
+    let mut mapped: BTreeMap<Value, Value> = BTreeMap::new();
     let mut input = |graph: &mut Graph, tensor: Tensor| {
         inputs.push(tensor.clone());
         graph.input(&format!("x{}", inputs.len() - 1), tensor.ty().clone())
@@ -125,17 +125,17 @@ fn apply(case: &Case, edit: &Edit) -> Option<Case> {
     for (n, node) in old.nodes().iter().enumerate().filter(|(n, node)| node.op.kind() == Kind::Input && needed.contains(&(*n as u32))) {
         debug_assert_eq!(node.types.len(), 1);
         let n = n as u32;
-        moved.insert(Value { node: n, index: 0 }, input(&mut graph, data(n)));
+        mapped.insert(Value { node: n, index: 0 }, input(&mut graph, data(n)));
     }
     for v in new_inputs {
         let Some(By::Input(tensor)) = edit.replaced.get(&v) else { unreachable!("only new inputs are listed") };
-        moved.insert(v, input(&mut graph, tensor.clone()));
+        mapped.insert(v, input(&mut graph, tensor.clone()));
     }
-    let find = |moved: &BTreeMap<Value, Value>, mut v: Value| {
+    let find = |mapped: &BTreeMap<Value, Value>, mut v: Value| {
         while let Some(By::Value(by)) = edit.replaced.get(&v) {
             v = *by;
         }
-        moved.get(&v).copied()
+        mapped.get(&v).copied()
     };
     for (n, node) in old.nodes().iter().enumerate().filter(|(n, _)| needed.contains(&(*n as u32))) {
         let n = n as u32;
@@ -143,16 +143,16 @@ fn apply(case: &Case, edit: &Edit) -> Option<Case> {
             Kind::Input => continue,
             Kind::Const => graph.constant(data(n)),
             _ => {
-                let operands: Option<Vec<Value>> = node.inputs.iter().map(|v| find(&moved, *v)).collect();
+                let operands: Option<Vec<Value>> = node.inputs.iter().map(|v| find(&mapped, *v)).collect();
                 graph.add(edit.ops.get(&n).unwrap_or(&node.op).clone(), operands?, &node.name).ok()?
             }
         };
         for i in 0..graph.node(new).types.len() as u32 {
-            moved.entry(Value { node: n, index: i }).or_insert(new.result(i));
+            mapped.entry(Value { node: n, index: i }).or_insert(new.result(i));
         }
     }
     for (i, v) in outputs.iter().enumerate() {
-        graph.output(&format!("y{i}"), find(&moved, *v)?);
+        graph.output(&format!("y{i}"), find(&mapped, *v)?);
     }
     Some(Case { graph, inputs })
 }
@@ -160,13 +160,13 @@ fn apply(case: &Case, edit: &Edit) -> Option<Case> {
 /// The network with the results of a node as inputs; `None` where the evaluator has no value for them.
 pub fn without_node(case: &Case, n: usize) -> Option<Case> {
     let mut replaced = BTreeMap::new();
-    let seen = eval_with(&case.graph, &case.inputs, |at, results| {
+    let done = eval_with(&case.graph, &case.inputs, |at, results| {
         if at == n {
             let by = |(i, t): (usize, &Tensor)| (Value { node: n as u32, index: i as u32 }, By::Input(t.clone()));
             replaced.extend(results.iter().enumerate().map(by));
         }
     });
-    seen.ok()?;
+    done.ok()?;
     if replaced.is_empty() { None } else { apply(case, &Edit { replaced, ..Edit::default() }) }
 }
 
@@ -182,7 +182,7 @@ fn fewer_outputs(case: &Case) -> Vec<Edit> {
     if all.len() < 2 { vec![] } else { single.chain(without).map(with).collect() }
 }
 
-/// Results taken from before the node that makes them.
+/// A result replaced by an operand of the node that computes it.
 fn earlier_outputs(case: &Case) -> Vec<Edit> {
     let all = output_values(case);
     let mut edits = vec![];
@@ -196,13 +196,13 @@ fn earlier_outputs(case: &Case) -> Vec<Edit> {
     edits
 }
 
-/// Values that become inputs: late ones first, which spare most.
+/// Values that become inputs: late ones first, which make most nodes unused.
 fn cuts(case: &Case) -> Vec<Edit> {
     let mut values: Vec<(Value, Tensor)> = vec![];
-    let seen = eval_with(&case.graph, &case.inputs, |n, results| {
+    let done = eval_with(&case.graph, &case.inputs, |n, results| {
         values.extend(results.iter().enumerate().map(|(i, t)| (Value { node: n as u32, index: i as u32 }, t.clone())));
     });
-    if seen.is_err() {
+    if done.is_err() {
         return vec![];
     }
     let computed = |v: &Value| !matches!(case.graph.node(*v).op.kind(), Kind::Input);
@@ -244,8 +244,8 @@ fn less(n: usize) -> Vec<usize> {
     all
 }
 
-/// One number in place of another, wherever it is a size.
-fn smaller_sizes(case: &Case) -> Vec<Edit> {
+/// A dimension replaced by a smaller one, wherever the number occurs.
+fn smaller_dims(case: &Case) -> Vec<Edit> {
     let leaves = leaf_data(case);
     let sizes: BTreeSet<usize> = leaves.values().flat_map(|t| t.shape().to_vec()).filter(|&n| n > 1).collect();
     let mut edits = vec![];
@@ -259,7 +259,7 @@ fn smaller_sizes(case: &Case) -> Vec<Edit> {
     edits
 }
 
-/// Attributes in which a size stands.
+/// Attributes that contain a dimension.
 fn resized(case: &Case, from: usize, to: usize) -> BTreeMap<u32, Op> {
     let swap = |v: i64| if v == from as i64 { to as i64 } else { v };
     let mut ops = BTreeMap::new();
@@ -279,8 +279,8 @@ fn resized(case: &Case, from: usize, to: usize) -> BTreeMap<u32, Op> {
     ops
 }
 
-/// A smaller axis of one input or constant.
-fn single_sizes(case: &Case) -> Vec<Edit> {
+/// A smaller dimension of one input or constant.
+fn smaller_axes(case: &Case) -> Vec<Edit> {
     let mut edits = vec![];
     for (n, t) in &leaf_data(case) {
         for (axis, &size) in t.shape().iter().enumerate().filter(|(_, n)| **n > 1) {
@@ -296,8 +296,8 @@ fn single_sizes(case: &Case) -> Vec<Edit> {
     edits
 }
 
-/// One number of one attribute nearer to nothing.
-fn plainer_attributes(case: &Case) -> Vec<Edit> {
+/// A smaller number in one attribute.
+fn simpler_attributes(case: &Case) -> Vec<Edit> {
     let mut edits = vec![];
     for (n, node) in case.graph.nodes().iter().enumerate().filter(|(_, node)| !matches!(node.op.kind(), Kind::Input | Kind::Const)) {
         let mut with = |op: Op| edits.push(Edit { ops: BTreeMap::from([(n as u32, op)]), ..Edit::default() });
@@ -325,7 +325,7 @@ fn plainer_attributes(case: &Case) -> Vec<Edit> {
 fn simpler_data(case: &Case) -> Vec<Edit> {
     let mut edits = vec![];
     for (n, t) in &leaf_data(case) {
-        for data in [zeros(t), plain(t.ty())] {
+        for data in [zeros(t), simple_data(t.ty())] {
             if data != *t {
                 edits.push(Edit { leaves: BTreeMap::from([(*n, data)]), ..Edit::default() });
             }

@@ -1,11 +1,11 @@
-//! Random networks: operators of every kind on each other's results, with data on which they have a value.
+//! Generation of random networks: operators of every kind on each other's results, with data on which the evaluator has a value.
 
 use dnnc_ir::eval::eval_op;
 use dnnc_ir::instance::{Preferences, generate_like};
 use dnnc_ir::random::Rng;
 use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, TensorType, Type, Value};
 
-/// A graph, and data for its inputs.
+/// A graph and data for its inputs: a test case.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Case {
     /// The graph.
@@ -14,22 +14,22 @@ pub struct Case {
     pub inputs: Vec<Tensor>,
 }
 
-/// Elements that a value may have.
+/// Most elements of a value.
 const MOST_ELEMENTS: usize = 20_000;
-/// Larger numbers are not computed with: what follows would be infinite.
+/// Values with larger numbers are discarded: results computed from them would be infinite.
 const LARGEST: f64 = 1e4;
 
-/// Integers beyond this are not averaged: their sum could be one that has no 64 bits.
+/// Larger integers are not averaged: their sum may overflow 64 bits.
 const LARGEST_SUMMED: f64 = (1u64 << 48) as f64;
 
-/// Numbers beyond this are not normalised: the sum of their squares would be infinite.
+/// Larger numbers are not normalised: the sum of their squares would be infinite.
 const LARGEST_SQUARED: f64 = 1e15;
 
-/// Logarithm of what an error may become in a recurrent layer, if nothing were saturated.
+/// Largest logarithm of the growth of an error in a recurrent layer without saturation.
 const MOST_GROWTH: f64 = 60.0;
 
-/// Operators of networks; the others are drawn less often than these.
-const USUAL: &[Kind] = &[
+/// Operators that networks are mostly made of; the others are generated less often.
+const COMMON: &[Kind] = &[
     Kind::Conv,
     Kind::Conv,
     Kind::Conv,
@@ -58,43 +58,43 @@ const USUAL: &[Kind] = &[
 /// A random network of up to 15 operators. The evaluator has a value for it, which is finite, except in few networks.
 pub fn case(rng: &mut Rng) -> Case {
     let operators = 3 + rng.below(13);
-    let mut making = Making {
+    let mut generator = Generator {
         graph: Graph::new(),
         inputs: vec![],
         values: vec![],
         large: rng.below(4) == 0,
-        usual: rng.below(3),
-        wild: rng.below(24) == 0,
+        common: rng.below(3),
+        allows_infinite: rng.below(24) == 0,
         ty: rng.pick(&[Type::F32, Type::F32, Type::F32, Type::F32, Type::F16, Type::BF16, Type::F64, Type::I32, Type::I64, Type::U8]),
     };
-    let mut made = 0;
+    let mut count = 0;
     for _ in 0..6 * operators {
-        made += usize::from(making.operator(rng));
-        if made == operators {
+        count += usize::from(generator.operator(rng));
+        if count == operators {
             break;
         }
     }
-    making.finish(rng)
+    generator.finish(rng)
 }
 
-struct Making {
+struct Generator {
     graph: Graph,
     inputs: Vec<Tensor>,
-    /// Every value so far, and what it is for the inputs.
+    /// Every value so far, with its data for the inputs.
     values: Vec<(Value, Tensor)>,
     large: bool,
-    /// How many of three operators are usual ones.
-    usual: usize,
+    /// How many of three operators are common ones.
+    common: usize,
     /// Whether numbers may be infinite.
-    wild: bool,
+    allows_infinite: bool,
     /// Type of most inputs.
     ty: Type,
 }
 
-impl Making {
-    /// Adds a use of an operator; whether there was one that fits.
+impl Generator {
+    /// Adds a node of a random operator; false when none fits.
     fn operator(&mut self, rng: &mut Rng) -> bool {
-        let kind = if rng.below(3) < self.usual { rng.pick(USUAL) } else { rng.pick(Kind::ALL) };
+        let kind = if rng.below(3) < self.common { rng.pick(COMMON) } else { rng.pick(Kind::ALL) };
         if matches!(kind, Kind::Input | Kind::Const) {
             return false;
         }
@@ -102,7 +102,7 @@ impl Making {
         let like = like.unwrap_or_else(|| self.some_type(rng));
         let like = Preferences { like: Some(like), large: self.large };
         let free = Preferences { like: None, large: self.large };
-        // Large sizes come from operators that are like nothing there is.
+        // Large shapes come from operators whose operands are all new.
         let first = if self.large && rng.below(3) == 0 { &free } else { &like };
         let Some((op, drawn)) = generate_like(kind, rng, first).or_else(|| generate_like(kind, rng, &free)) else { return false };
         let kept = self.graph.clone();
@@ -111,7 +111,7 @@ impl Making {
         if self.apply(op.clone(), &operands) {
             return true;
         }
-        // Data of other values did not suit it.
+        // The operator has no value for the data of these operands: all become new leaves.
         self.graph = kept.clone();
         self.inputs.truncate(inputs);
         self.values.truncate(values);
@@ -140,20 +140,20 @@ impl Making {
         TensorType::new(ty, (0..rank).map(|_| size(rng)).collect::<Vec<_>>())
     }
 
-    /// An operand of the type of `drawn`: a value there is, one made to fit, or a new one.
+    /// An operand of the type of `drawn`: an existing value, one adapted to the type, or a new leaf.
     fn operand(&mut self, index: usize, drawn: &Tensor, rng: &mut Rng) -> (Value, Tensor) {
         let fitting: Vec<usize> = (0..self.values.len()).filter(|&i| self.values[i].1.ty() == drawn.ty()).collect();
         if !fitting.is_empty() && rng.below(10) < if index == 0 { 9 } else { 5 } {
             return self.values[rng.pick(&fitting)].clone();
         }
-        // Indices and counts mean something; other numbers may come from anywhere.
+        // Indices and counts must be valid; other numbers may be any values.
         if !self.values.is_empty() && drawn.ty().ty != Type::I64 && rng.below(10) < if index == 0 { 6 } else { 2 } {
             let from = self.some_value(rng);
             if let Some(adapted) = self.adapt(from, drawn.ty(), rng) {
                 return adapted;
             }
         }
-        let data = if rng.below(4) == 0 { thinned(drawn, rng) } else { drawn.clone() };
+        let data = if rng.below(4) == 0 { sparsified(drawn, rng) } else { drawn.clone() };
         self.leaf(data, rng.below(10) < if index == 0 { 2 } else { 7 })
     }
 
@@ -172,15 +172,15 @@ impl Making {
     fn adapt(&mut self, from: (Value, Tensor), to: &TensorType, rng: &mut Rng) -> Option<(Value, Tensor)> {
         let mut at = from;
         if at.1.ty().ty != to.ty {
-            at = self.moved(Kind::Cast, vec![("to", to.ty.into())], at)?;
+            at = self.apply_view(Kind::Cast, vec![("to", to.ty.into())], at)?;
         }
         let [have, want] = [at.1.len(), to.len()];
         if have != want {
-            at = self.moved(Kind::Reshape, vec![("shape", vec![have as i64].into())], at)?;
+            at = self.apply_view(Kind::Reshape, vec![("shape", vec![have as i64].into())], at)?;
             if have > want {
                 let start = rng.below(have - want + 1) as i64;
                 let attrs = vec![("starts", vec![start].into()), ("sizes", vec![want as i64].into()), ("steps", vec![1].into())];
-                at = self.moved(Kind::Slice, attrs, at)?;
+                at = self.apply_view(Kind::Slice, attrs, at)?;
             } else {
                 let zero = self.graph.constant(Tensor::zeros(TensorType::new(to.ty, [])));
                 let front = rng.below(want - have + 1);
@@ -192,25 +192,25 @@ impl Making {
             }
         }
         if at.1.shape() != to.shape {
-            at = self.moved(Kind::Reshape, vec![("shape", to.shape.as_slice().into())], at)?;
+            at = self.apply_view(Kind::Reshape, vec![("shape", to.shape.as_slice().into())], at)?;
         }
         Some(at)
     }
 
-    fn moved(&mut self, kind: Kind, attrs: Vec<(&'static str, Attr)>, from: (Value, Tensor)) -> Option<(Value, Tensor)> {
+    fn apply_view(&mut self, kind: Kind, attrs: Vec<(&'static str, Attr)>, from: (Value, Tensor)) -> Option<(Value, Tensor)> {
         let op = Op::new(kind, attrs).ok()?;
         self.apply(op, &[from]).then(|| self.values[self.values.len() - 1].clone())
     }
 
-    /// Adds a use of `op` when it has a value that later operators can compute with.
+    /// Adds a node of `op` when the evaluator has a value for it that later operators can use.
     fn apply(&mut self, op: Op, operands: &[(Value, Tensor)]) -> bool {
         let tensors: Vec<Tensor> = operands.iter().map(|(_, t)| t.clone()).collect();
-        if !self.is_settled(&op, operands) {
+        if !self.is_determined(&op, operands) {
             return false;
         }
         let op = counted(op, &tensors);
         let Ok(results) = eval_op(&op, &tensors) else { return false };
-        if results.iter().any(|t| t.len() > MOST_ELEMENTS || !self.wild && !is_moderate(t)) {
+        if results.iter().any(|t| t.len() > MOST_ELEMENTS || !self.allows_infinite && !is_moderate(t)) {
             return false;
         }
         let Ok(value) = self.graph.add(op, operands.iter().map(|(v, _)| *v).collect(), "") else { return false };
@@ -218,44 +218,44 @@ impl Making {
         true
     }
 
-    /// Whether the operands leave one result: of some, two that differ are both right.
-    fn is_settled(&self, op: &Op, operands: &[(Value, Tensor)]) -> bool {
+    /// Whether one result is right for these operands: for some, two different results are.
+    fn is_determined(&self, op: &Op, operands: &[(Value, Tensor)]) -> bool {
         let tensor = |i: usize| &operands[i].1;
         let real = |i: usize| tensor(i).ty().ty.is_real();
         let given = |i: usize| matches!(self.graph.node(operands[i].0).op.kind(), Kind::Input | Kind::Const);
         let has_zero = |i: usize| tensor(i).to_f64s().contains(&0.0);
         let largest = |i: usize| tensor(i).to_f64s().iter().fold(0.0, |m: f64, v| m.max(v.abs()));
         let every = 0..operands.len();
-        // Where nothing is multiplied (padding, zeros of weights) kernels multiply by 0, or do not: both are right for finite numbers.
+        // Kernels may multiply by the zeros of padding and of weights, or skip them: this is the same for finite numbers only.
         if adds_products(op.kind()) && every.clone().any(|i| real(i) && tensor(i).to_f64s().iter().any(|v| !v.is_finite())) {
             return false;
         }
         match op.kind() {
-            // The mean of integers is that of their sum in 64 bits.
+            // The mean of integers is computed from their sum in 64 bits.
             Kind::ReduceMean => real(0) || largest(0) <= LARGEST_SUMMED,
-            // A part of a product may be infinite, where all of it is 0.
+            // A partial product may overflow where the product is 0.
             Kind::ReduceProd | Kind::CumProd => {
                 !real(0) || tensor(0).to_f64s().iter().filter(|v| **v != 0.0).map(|v| v.abs().ln().max(0.0)).sum::<f64>() <= 80.0
             }
-            // What lies in the lanes of a block that are no elements.
+            // The padding lanes of a block have any value.
             Kind::Pack => tensor(0).shape()[op.attrs.size("axis")].is_multiple_of(op.attrs.size("block")),
-            // Places of f32 in images of f64 are as exact as f32.
+            // Coordinates of f32 in images of f64 have the precision of f32.
             Kind::GridSample => tensor(0).ty().ty == tensor(1).ty().ty,
-            // Scores of f16 are of f16, and may be infinite in it.
+            // Scores of f16 may overflow it.
             Kind::Attention if tensor(0).ty().ty == Type::F16 => {
                 let depth = tensor(0).shape()[tensor(0).shape().len() - 1];
                 largest(0) * largest(1) * depth as f64 <= LARGEST
             }
-            // Whether a computed number is exactly 0, which 0, whether two are equal, and how often one is in another is a matter of rounding.
+            // Rounding decides whether a computed number is exactly 0, the sign of a 0, and whether two numbers are equal.
             Kind::Eq | Kind::NonZero | Kind::Compress | Kind::Bitcast | Kind::Unique | Kind::NonMaxSuppression => {
                 every.clone().all(|i| !real(i) || given(i))
             }
             Kind::Mod => !real(1) || given(1),
             Kind::Recip => given(0) || !has_zero(0),
             Kind::Div => !real(1) || given(1) || !has_zero(1),
-            // Squares that f32 does not hold.
+            // Squares overflow f32.
             Kind::Norm | Kind::RmsNorm => largest(0) <= LARGEST_SQUARED,
-            // A state that amplifies what was rounded, step by step: the last ones are anything.
+            // A state that amplifies rounding errors in each step has no stable last steps.
             Kind::Lstm | Kind::Gru | Kind::Rnn => {
                 let [steps, hidden] = [tensor(0).shape()[0], tensor(1).shape()[1]].map(|n| n as f64);
                 steps * (hidden * largest(1)).max(1.0).ln() <= MOST_GROWTH
@@ -265,7 +265,7 @@ impl Making {
         }
     }
 
-    /// Returns what nobody reads, and a few more.
+    /// Makes the values that no node reads results, and a few more.
     fn finish(mut self, rng: &mut Rng) -> Case {
         let mut read = vec![];
         self.graph.nodes().iter().for_each(|node| read.extend(&node.inputs));
@@ -285,16 +285,16 @@ impl Making {
     }
 }
 
-/// Whether results are sums of products, some of which may be left out.
+/// Whether results are sums of products, of which those with 0 may be skipped.
 fn adds_products(kind: Kind) -> bool {
     use Kind::*;
     matches!(kind, Conv | ConvTranspose | MatMul | Attention | Lstm | Gru | Rnn | Resample | GridSample | RoiAlign)
 }
 
-/// The operator with the count that its data gives it.
+/// The operator with the count that its data implies.
 fn counted(op: Op, operands: &[Tensor]) -> Op {
     let data = match op.kind() {
-        // What a loop lists is complete only when every iteration ran: it gets no more iterations than run.
+        // The scanned results of a loop are complete only when every iteration ran: the bound is the number that runs.
         Kind::Loop => {
             let bound = operands[0].values::<i64>()[0].min(op.attrs.int("max_trip"));
             let (mut ran, mut go) = (0, operands[1].values::<u8>()[0]);
@@ -304,7 +304,7 @@ fn counted(op: Op, operands: &[Tensor]) -> Op {
             }
             return op.with("max_trip", ran);
         }
-        // Half of these have room for all there could be.
+        // Half of these have results of the largest possible size.
         Kind::Unique | Kind::NonMaxSuppression => {
             let found = eval_op(&op, operands).ok().and_then(|results| results.last().map(|t| t.values::<i64>()[0]));
             return if let Some(count) = found.filter(|count| count % 2 == 1) { op.with("count", count) } else { op };
@@ -322,8 +322,8 @@ fn is_moderate(t: &Tensor) -> bool {
     !t.ty().ty.is_real() || t.to_f64s().iter().all(|v| v.abs() <= LARGEST)
 }
 
-/// The tensor with most of its numbers 0: anywhere, or in blocks of the last axis.
-fn thinned(t: &Tensor, rng: &mut Rng) -> Tensor {
+/// The tensor with most of its numbers set to 0: single ones, or blocks of the last axis.
+fn sparsified(t: &Tensor, rng: &mut Rng) -> Tensor {
     let width = t.ty().ty.bytes();
     let block = rng.pick(&[1, 1, 4, 8]);
     let percent = 50 + rng.below(50);
@@ -360,7 +360,7 @@ mod tests {
             seen.extend(super::case(&mut Rng::new(seed)).graph.nodes().iter().map(|node| node.op.kind()));
         }
         let missing: Vec<&str> = Kind::ALL.iter().filter(|k| !seen.contains(k)).map(|k| k.name()).collect();
-        assert!(missing.is_empty(), "never drawn: {missing:?}");
+        assert!(missing.is_empty(), "never generated: {missing:?}");
     }
 
     #[test]
