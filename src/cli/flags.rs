@@ -80,7 +80,7 @@ pub struct CompileFlags {
 }
 
 /// The heading of flags that bound what a model may ask for.
-const LIMITS: &str = "Limits (a model that exceeds one is refused)";
+const LIMITS: &str = "Limits";
 
 impl CompileFlags {
     /// The options of the compilation.

@@ -213,7 +213,9 @@ fn perturb_result(
     };
     let zeros = match (kind, node.op.def.class) {
         (Kind::Gelu | Kind::GeluTanh | Kind::HardSwish, _) => Zeros::Residual,
-        (kind, class) if cancelled && (class != Class::Elementwise || matches!(kind, Kind::Add | Kind::Sub | Kind::Mod)) => Zeros::Cancelled,
+        (kind, class) if cancelled && (class != Class::Elementwise || matches!(kind, Kind::Add | Kind::Sub | Kind::Mod)) => {
+            Zeros::Cancelled
+        }
         _ => Zeros::Exact,
     };
     Ok(perturb(t, rng, zeros, |v| noise_scale * (4.0 * unit_roundoff(ty) * v.abs() + of_scale * scale)))

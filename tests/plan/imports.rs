@@ -244,19 +244,21 @@ fn is_name(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// Leaves out items under `#[cfg(test)]`.
+/// Leaves out items under `#[cfg(test)]` and `#[cfg(all(test, …))]`.
 fn without_tests(tokens: Vec<String>) -> Vec<String> {
-    let attribute = ["#", "[", "cfg", "(", "test", ")", "]"];
+    let begins = |at: usize, with: &[&str]| tokens[at..].iter().map(String::as_str).take(with.len()).eq(with.iter().copied());
     let mut out: Vec<String> = vec![];
     let mut i = 0;
     while i < tokens.len() {
-        if !tokens[i..].iter().map(String::as_str).take(attribute.len()).eq(attribute) {
+        let of_tests = ["all", "test"].map(|first| begins(i, &["#", "[", "cfg", "(", first, if first == "all" { "(" } else { ")" }]));
+        let attribute = 1 + tokens[i..].iter().take_while(|t| *t != "]").count();
+        if !of_tests[1] && !(of_tests[0] && tokens.get(i + 6).is_some_and(|t| t == "test")) {
             out.push(tokens[i].clone());
             i += 1;
             continue;
         }
         // To the end of the item: a semicolon, or the brace that closes its body.
-        i += attribute.len();
+        i += attribute;
         let mut depth = 0;
         while i < tokens.len() {
             match tokens[i].as_str() {

@@ -35,7 +35,7 @@ fn crates_depend_in_one_direction() {
 #[test]
 fn files_import_in_one_direction() {
     /// Crates in which files still import each other in cycles.
-    const OPEN: &[&str] = &["kir", "codegen", "emit", "targets"];
+    const OPEN: &[&str] = &["codegen", "targets"];
     let sources = std::iter::once(PathBuf::from("src")).chain(CRATES.iter().map(|(name, _)| Path::new(name).join("src")));
     let mut found = vec![];
     for src in sources {
@@ -50,7 +50,13 @@ fn files_import_in_one_direction() {
 }
 
 /// Files of more than [`LONGEST`] lines, each with its reason.
-const LONG: &[(&str, &str)] = &[];
+const LONG: &[(&str, &str)] = &[
+    ("codegen/src/expr.rs", "expressions: memory forms, small floats, integers and floats share one walk"),
+    ("codegen/src/kernels/conv/winograd.rs", "the transforms of all forms, and the kernels around them"),
+    ("codegen/src/kernels/lib/product.rs", "the loop nest of every matmul"),
+    ("codegen/src/lower.rs", "one pass over the graph"),
+    ("frontend/src/tests.rs", "a table of models and what import makes of them"),
+];
 
 const LONGEST: usize = 700;
 
@@ -64,10 +70,8 @@ fn files_are_short_or_one_table() {
             }
         });
     }
-    long.sort();
-    let mut allowed: Vec<&str> = LONG.iter().map(|(file, _)| *file).collect();
-    allowed.sort();
-    assert_eq!(long, allowed, "files of more than {LONGEST} lines, and those that have a reason");
+    long.retain(|file| !LONG.iter().any(|(listed, _)| file == listed));
+    assert!(long.is_empty(), "files of more than {LONGEST} lines without a reason: {}", long.join(", "));
 }
 
 #[test]
