@@ -35,7 +35,7 @@ fn crates_depend_in_one_direction() {
 #[test]
 fn files_import_in_one_direction() {
     /// Crates in which files still import each other in cycles.
-    const OPEN: &[&str] = &["codegen", "targets"];
+    const OPEN: &[&str] = &["targets"];
     let sources = std::iter::once(PathBuf::from("src")).chain(CRATES.iter().map(|(name, _)| Path::new(name).join("src")));
     let mut found = vec![];
     for src in sources {

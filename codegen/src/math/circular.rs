@@ -1,6 +1,6 @@
 //! Sine and its relatives.
 
-use super::{copy_sign, from_bits, is_f64, number, poly, table, to_bits};
+use super::basic::{copy_sign, from_bits, is_f64, number, poly, table, to_bits};
 use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Op, Ty, Un, Val};
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, PI};
 

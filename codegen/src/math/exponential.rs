@@ -1,6 +1,6 @@
 //! eˣ, the logarithm, and what is made of them.
 
-use super::{copy_sign, from_bits, is_f64, number, poly, relu, table, to_bits};
+use super::basic::{copy_sign, from_bits, is_f64, number, poly, relu, table, to_bits};
 use dnnc_kir::{Bin, Builder, Cmp, Un, Val};
 use std::f64::consts::{FRAC_1_SQRT_2, LN_2, LOG2_E};
 
@@ -62,7 +62,7 @@ fn exp_range(b: &Builder, x: Val) -> (f64, f64) {
 /// eˣ; 2 ulp. Results under twice the smallest normal number are 0.
 pub fn exp(b: &mut Builder, x: Val) -> Val {
     let (lo, hi) = exp_range(b, x);
-    let x = super::clamp(b, x, lo, hi);
+    let x = super::basic::clamp(b, x, lo, hi);
     let (p, s) = scaled_exp(b, x, false, 0);
     b.mul(p, s)
 }
@@ -70,7 +70,7 @@ pub fn exp(b: &mut Builder, x: Val) -> Val {
 /// eˣ for x ≤ 0 (softmax); as [`exp`].
 pub fn exp_nonpositive(b: &mut Builder, x: Val) -> Val {
     let (lo, _) = exp_range(b, x);
-    let x = super::clamp(b, x, lo, f64::INFINITY);
+    let x = super::basic::clamp(b, x, lo, f64::INFINITY);
     let (p, s) = scaled_exp(b, x, false, 0);
     b.mul(p, s)
 }
@@ -78,7 +78,7 @@ pub fn exp_nonpositive(b: &mut Builder, x: Val) -> Val {
 /// 1 + e⁻ˣ.
 fn one_plus_exp_neg(b: &mut Builder, x: Val) -> Val {
     let (lo, hi) = exp_range(b, x);
-    let x = super::clamp(b, x, -hi, -lo);
+    let x = super::basic::clamp(b, x, -hi, -lo);
     let (p, s) = scaled_exp(b, x, true, 0);
     let one = number(b, x, 1.0);
     b.fma(p, s, one)
@@ -138,7 +138,7 @@ fn half_expm1(b: &mut Builder, x: Val) -> Val {
 /// eˣ − 1; 3 ulp.
 pub fn expm1(b: &mut Builder, x: Val) -> Val {
     let (_, hi) = exp_range(b, x);
-    let clamped = super::clamp(b, x, -40.0, hi);
+    let clamped = super::basic::clamp(b, x, -40.0, hi);
     let h = half_expm1(b, clamped);
     let r = b.add(h, h);
     copy_sign(b, r, x)
@@ -149,7 +149,7 @@ pub fn sinh(b: &mut Builder, x: Val) -> Val {
     // Just beyond the overflow, at most 129 (1025) and a half powers of two.
     let limit = if is_f64(b, x) { 710.6 } else { 89.6 };
     let a = b.un(Un::Abs, x);
-    let a = super::clamp(b, a, f64::NEG_INFINITY, limit);
+    let a = super::basic::clamp(b, a, f64::NEG_INFINITY, limit);
     // With h = (e^a − 1)/2: sinh a = h + h/(2h + 1), whose second summand is ½ long before h overflows.
     let h = half_expm1(b, a);
     let (one, half, far) = (number(b, x, 1.0), number(b, x, 0.5), number(b, x, 40.0));
@@ -166,7 +166,7 @@ pub fn sinh(b: &mut Builder, x: Val) -> Val {
 pub fn cosh(b: &mut Builder, x: Val) -> Val {
     let (_, hi) = exp_range(b, x);
     let a = b.un(Un::Abs, x);
-    let a = super::clamp(b, a, f64::NEG_INFINITY, hi + LN_2 - 0.05);
+    let a = super::basic::clamp(b, a, f64::NEG_INFINITY, hi + LN_2 - 0.05);
     let (p, s) = scaled_exp(b, a, false, -1);
     let t = b.mul(p, s);
     let quarter = number(b, x, 0.25);
@@ -189,7 +189,7 @@ pub fn tanh(b: &mut Builder, x: Val) -> Val {
     let a = b.un(Un::Abs, x);
     let minus = number(b, x, -2.0);
     let a = b.mul(a, minus);
-    let a = super::clamp(b, a, -40.0, f64::INFINITY);
+    let a = super::basic::clamp(b, a, -40.0, f64::INFINITY);
     let h = half_expm1(b, a);
     let one = number(b, x, 1.0);
     let d = b.add(h, one);
@@ -199,7 +199,7 @@ pub fn tanh(b: &mut Builder, x: Val) -> Val {
 
 /// x·P(x²)/Q(x²) with x clamped to ±limit.
 fn rational(b: &mut Builder, x: Val, limit: f64, p: &[f64], q: &[f64]) -> Val {
-    let x = super::clamp(b, x, -limit, limit);
+    let x = super::basic::clamp(b, x, -limit, limit);
     let z = b.mul(x, x);
     let w = b.mul(z, z);
     let p = by_pairs(b, z, w, p);
@@ -267,7 +267,7 @@ pub fn erf(b: &mut Builder, x: Val) -> Val {
     let p = poly(b, z, ERF_NEAR);
     let near = b.fma(x, p, x);
     // Beyond 6 nothing is left of the rest.
-    let a6 = super::clamp(b, a, f64::NEG_INFINITY, 6.0);
+    let a6 = super::basic::clamp(b, a, f64::NEG_INFINITY, 6.0);
     let (num, den) = (b.sub(a6, half), b.add(a6, half));
     let t = b.div(num, den);
     let p = poly(b, t, ERF_FAR);

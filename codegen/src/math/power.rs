@@ -1,7 +1,7 @@
 //! Powers and the rest of a division.
 
-use super::exponential::{ln2_parts, log_limits, split_any};
-use super::{exp, is_f64, log, number, poly};
+use super::basic::{copy_sign, is_f64, number, poly};
+use super::exponential::{exp, ln2_parts, log, log_limits, split_any};
 use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Op, Ty, Un, Val};
 
 /// x to the power of y, as IEEE 754's `pow`. f32: 1 ulp, by way of f64. f64: 1 ulp with a fused multiply-add; without one the rounding of the
@@ -23,7 +23,7 @@ pub fn pow(b: &mut Builder, x: Val, y: Val) -> Val {
     let t = b.un(Un::Trunc, h);
     let odd = b.cmp(Cmp::Ne, t, h);
     let odd = b.bin(Bin::And, odd, whole);
-    let signed = super::copy_sign(b, r, x);
+    let signed = copy_sign(b, r, x);
     let r2 = b.select(odd, signed, r);
     let (negative, finite) = (b.cmp(Cmp::Lt, x, zero), b.cmp(Cmp::Lt, a, inf));
     let fraction = b.un(Un::Not, whole);
@@ -214,7 +214,7 @@ pub fn float_rem(b: &mut Builder, x: Val, y: Val) -> Val {
     let negative = b.cmp(Cmp::Lt, rest, zero);
     let more = b.add(rest, m);
     let rest = b.select(negative, more, rest);
-    let rest = super::copy_sign(b, rest, x0);
+    let rest = copy_sign(b, rest, x0);
     let rest = b.select(defined, rest, nan);
     if single { b.conv(Conv::FloatToFloat, rest, Elem::F32) } else { rest }
 }

@@ -9,9 +9,9 @@ use crate::kernels::testing::Random;
 use dnnc_emit::jit::Jit;
 use dnnc_emit::testing;
 use dnnc_ir::{Kind, Op as IrOp, Tensor, TensorType, Type};
-use dnnc_kir::Ty;
 use dnnc_kir::interpret;
 use dnnc_kir::program::{Call, Loc, Program, Step};
+use dnnc_kir::{Builder, Elem, Ty, Val};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 type Function = fn(&mut Builder, Val) -> Val;

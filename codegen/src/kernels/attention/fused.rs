@@ -7,7 +7,7 @@
 //! Many keys are taken a block at a time: maxima, sums and results so far are kept and scaled down whenever a maximum rises. Blocks that
 //! no query of the block may see are left out.
 
-use super::Views;
+use super::views::Views;
 use crate::expr::{Access, Epilogue, Expr, ExprNode, Extra, What};
 use crate::kernels::lib::pack::{self, Lies};
 use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};

@@ -7,8 +7,9 @@ mod fused;
 mod parts;
 #[cfg(test)]
 mod tests;
+mod views;
 
-use super::lib::view::View;
+pub use self::views::Views;
 use crate::expr::register;
 use crate::unit::{Family, Lowered, Unit};
 use dnnc_ir::{Kind, TensorType, Type};
@@ -17,15 +18,6 @@ use dnnc_kir::Elem;
 /// The family.
 pub const FAMILY: Family =
     Family { name: "attention", kinds: &[Kind::Attention], lower: |unit| lower_views(unit, &Views::default()), epilogue: |_, _| None };
-
-/// How q, k, v and the result lie in memory where they are not dense: over the axes of each; strides are not negative.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Views {
-    /// Of q, k and v.
-    pub operands: [Option<View>; 3],
-    /// Of the result, whose columns lie side by side.
-    pub result: Option<View>,
-}
 
 /// Whether operands may be views: numbers are computed as they are stored, and there is something to compute.
 pub fn takes_views(q: &TensorType, k: &TensorType, result: &TensorType) -> bool {

@@ -1,6 +1,6 @@
 //! Operators whose number of results is data; the number found must be the one that was promised.
 
-use super::move_row;
+use super::access::move_row;
 use crate::expr::{load_element, register, store_element};
 use crate::kernels::lib::nest::{self, Axis, Part};
 use crate::kernels::reduce::order_key;

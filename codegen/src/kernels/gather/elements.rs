@@ -1,6 +1,6 @@
 //! Single elements and slices at places that are data.
 
-use super::{INDEX, checked, move_row};
+use super::access::{INDEX, checked, move_row};
 use crate::expr::{int_min_max, load_element, register, store_element};
 use crate::kernels::lib::nest::{self, Axis, Part};
 use crate::kernels::lib::view::View;

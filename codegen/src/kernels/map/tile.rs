@@ -1,6 +1,6 @@
 //! Square tiles, for operands that are contiguous along another axis than the result.
 
-use super::{Generator, Stream};
+use super::vectors::{Generator, Stream};
 use crate::expr::{load_element, load_element_splat, register, store_element};
 use crate::kernels::lib::nest::{self, Axis, Part, place, walk};
 use crate::kernels::lib::transpose::transpose;

@@ -3,7 +3,7 @@
 //! As many dot products as a vector has lanes are summed side by side; their accumulators are then transposed and added, which leaves a
 //! vector of sums: some rows of some columns.
 
-use super::Shape;
+use super::shape::Shape;
 use crate::kernels::lib::product::{self, Mac};
 use crate::kernels::lib::store::{self, Output};
 use crate::kernels::lib::transpose::transpose;

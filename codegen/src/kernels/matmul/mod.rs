@@ -5,60 +5,23 @@
 //! are dot products along the reduction.
 
 mod dot;
+mod shape;
 mod sparse;
 #[cfg(test)]
 mod tests;
 
+use self::shape::Shape;
 use crate::choice::{Algorithm, choose};
 use crate::kernels::lib::pack::{self, Lies};
 use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
 use crate::kernels::lib::store::{self, Output};
 use crate::schedule;
 use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
-use dnnc_ir::{Kind, TensorType};
+use dnnc_ir::Kind;
 use dnnc_kir::{Builder, Val};
 
 /// The family.
 pub const FAMILY: Family = Family { name: "matmul", kinds: &[Kind::MatMul], lower, epilogue: |_, results| crate::unit::last_axis(results) };
-
-/// A batch of products [rows, depth] · [depth, columns].
-struct Shape {
-    rows: usize,
-    columns: usize,
-    depth: usize,
-    /// Number of products.
-    batches: usize,
-    /// Sizes of the batch axes and, for each side, elements from one matrix to the next.
-    axes: Vec<usize>,
-    strides: Vec<Vec<usize>>,
-    trans_a: bool,
-    trans_b: bool,
-}
-
-impl Shape {
-    fn new(unit: &Unit) -> Shape {
-        let [trans_a, trans_b] = ["trans_a", "trans_b"].map(|t| unit.op.attrs.flag(t));
-        let (a, b, y) = (&unit.inputs[0].ty, &unit.inputs[1].ty, &unit.results[0]);
-        let (lead, matrix) = y.shape.split_at(y.rank() - 2);
-        let (rows, columns) = (matrix[0], matrix[1]);
-        let depth = a.shape[a.rank() - if trans_a { 2 } else { 1 }];
-        let strides = [a, b].map(|x| broadcast_strides(x, lead)).to_vec();
-        let (axes, strides) = product::merge_axes(lead, &strides);
-        let mut shape = Shape { rows, columns, depth, batches: axes.iter().product(), axes, strides, trans_a, trans_b };
-        // One matrix on the right for all on the left: more rows.
-        if !trans_a && shape.axes.len() == 1 && shape.strides[0] == [rows * depth] && shape.strides[1] == [0] {
-            shape.rows *= shape.batches;
-            (shape.batches, shape.axes, shape.strides) = (1, vec![], vec![vec![]; 2]);
-        }
-        shape
-    }
-}
-
-/// Elements from one matrix of `x` to the next along each batch axis of the result; 0 where it is broadcast.
-fn broadcast_strides(x: &TensorType, lead: &[usize]) -> Vec<usize> {
-    let (strides, missing) = (x.strides(), lead.len() + 2 - x.rank());
-    (0..lead.len()).map(|axis| if axis < missing || x.shape[axis - missing] == 1 { 0 } else { strides[axis - missing] }).collect()
-}
 
 fn lower(unit: &Unit) -> Result<Lowered, String> {
     let shape = Shape::new(unit);

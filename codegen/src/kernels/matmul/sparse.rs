@@ -1,6 +1,6 @@
 //! Products with a constant matrix that has zeros.
 
-use super::Shape;
+use super::shape::Shape;
 use crate::choice::Algorithm;
 use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Pointers, Source};
 use crate::kernels::lib::store::{self, Output};

@@ -1,6 +1,6 @@
 //! Windows of any type, rank, size and layout: loops over positions and over the elements of each window that exist.
 
-use super::{Pool, Shape};
+use super::shape::{Pool, Shape};
 use crate::kernels::lib::product::{self, Mac};
 use crate::kernels::lib::store::Output;
 use crate::kernels::lib::window;

@@ -1,6 +1,6 @@
 //! Small windows over packed f32 images of one or two axes.
 
-use super::{Pool, Shape};
+use super::shape::{Pool, Shape};
 use crate::kernels::lib::image::{Frame, Layout, Lines};
 use crate::kernels::lib::product;
 use crate::kernels::lib::store::Output;

@@ -1,16 +1,17 @@
 //! Reductions, scans and rankings along axes.
 
 mod arg;
+mod monoid;
 mod scan;
 mod top_k;
 
 pub(super) use top_k::order_key;
 
+use self::monoid::Monoid;
 use super::lib::view::View;
 use super::map::{self, Source};
-use crate::expr::{Expr, ExprNode, What, int_min_max, register};
+use crate::expr::{Expr, ExprNode, What, register};
 use crate::kernels::lib::rows::{Rows, Stream};
-use crate::math;
 use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
 use dnnc_ir::{Kind, Tensor, TensorType, Type};
 use dnnc_kir::{Bin, Builder, Conv, Elem, Ty, Val};
@@ -52,44 +53,6 @@ fn view_of_result(shape: &[usize], reduced: &[bool]) -> View {
     let kept: Vec<usize> = (0..shape.len()).map(|a| if reduced[a] { 1 } else { shape[a] }).collect();
     let dense = View::dense(&kept);
     View { offset: 0, strides: (0..shape.len()).map(|a| if reduced[a] { 0 } else { dense.strides[a] }).collect() }
-}
-
-/// What a reduction combines with, in register form.
-struct Monoid {
-    kind: Kind,
-    ty: Type,
-}
-
-impl Monoid {
-    /// The result over nothing, as a number.
-    fn identity(&self, b: &mut Builder, reg: Ty) -> Val {
-        let (lowest, highest) = match self.ty {
-            Type::Bool => (0, 1),
-            ty if ty.is_float() => (0, 0),
-            ty if ty.is_signed() => (i64::MIN >> (64 - 8 * ty.bytes()), i64::MAX >> (64 - 8 * ty.bytes())),
-            ty => (0, (u64::MAX >> (64 - 8 * ty.bytes())) as i64),
-        };
-        match (self.kind, reg.elem.is_float()) {
-            (Kind::ReduceSum | Kind::ReduceMean | Kind::CumSum, _) => b.bits(reg, 0),
-            (Kind::ReduceProd | Kind::CumProd, true) => b.number(reg, 1.0),
-            (Kind::ReduceProd | Kind::CumProd, false) => b.int(reg, 1),
-            (Kind::ReduceMax, true) => b.number(reg, f64::NEG_INFINITY),
-            (Kind::ReduceMax, false) => b.int(reg, lowest),
-            (_, true) => b.number(reg, f64::INFINITY),
-            (_, false) => b.int(reg, highest),
-        }
-    }
-
-    fn combine(&self, b: &mut Builder, x: Val, y: Val) -> Val {
-        let float = b.ty(x).elem.is_float();
-        match self.kind {
-            Kind::ReduceProd | Kind::CumProd => b.mul(x, y),
-            Kind::ReduceMax if float => math::max(b, x, y),
-            Kind::ReduceMin if float => math::min(b, x, y),
-            Kind::ReduceMax | Kind::ReduceMin => b.bin(int_min_max(self.ty, self.kind == Kind::ReduceMax), x, y),
-            _ => b.add(x, y),
-        }
-    }
 }
 
 fn reduce(unit: &Unit) -> Result<Vec<LoweredCall>, String> {

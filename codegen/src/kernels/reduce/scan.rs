@@ -1,6 +1,6 @@
 //! Running sums and products.
 
-use super::Monoid;
+use super::monoid::Monoid;
 use crate::expr::{load_element, register, store_element};
 use crate::kernels::lib::nest::{Axis, Index, walk};
 use crate::kernels::lib::rows::{Rows, Stream};
