@@ -2,11 +2,11 @@
 
 use crate::Error;
 use dnnc_codegen::tuner::Tuner;
-use dnnc_codegen::{lower, unit};
+use dnnc_codegen::{forecast, lower, unit};
 use dnnc_frontend::Limits;
-use dnnc_ir::Graph;
+use dnnc_ir::{Graph, Kind, Op, TensorType};
 use dnnc_kir::program::Program;
-use dnnc_rewrites::Report;
+use dnnc_rewrites::{Forecast, Forecaster, Report};
 use dnnc_targets::Target;
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ impl Built {
         let mut out = String::from("digraph model {\n  node [shape=box, fontname=\"monospace\"];\n");
         for (n, node) in graph.nodes().iter().enumerate() {
             let types: Vec<String> = node.types.iter().map(|t| t.to_string()).collect();
-            if node.op.kind() == dnnc_ir::Kind::Const && node.types[0].rank() == 0 {
+            if node.op.kind() == Kind::Const && node.types[0].rank() == 0 {
                 continue;
             }
             out += &format!("  n{n} [label=\"{}\\n{}\"];\n", node.op.kind().name(), types.join(", "));
@@ -126,19 +126,35 @@ fn rewritten(graph: Graph, options: &Options) -> Result<(Graph, Option<Report>),
         return Ok((graph, None));
     }
     let asked = dnnc_rewrites::Options { precise: options.precise, relaxed: options.relaxed, dense: !options.sparse };
-    let done = dnnc_rewrites::optimise(&graph, options.target, &asked).map_err(Error::Internal)?;
+    let weights = graph.nodes().iter().filter(|n| n.op.kind() == Kind::Const).flat_map(|n| &n.types).map(TensorType::bytes).sum();
+    // The graph does not depend on the number of threads.
+    let serial = unit::Options { threads: 1, tuner: None, ..unit_options(options, weights) };
+    let forecasts = Forecasts { target: options.target, options: serial };
+    let done = dnnc_rewrites::optimise(&graph, options.target, &asked, &forecasts).map_err(Error::Internal)?;
     Ok((done.graph, Some(done.report)))
 }
 
+/// What code generation predicts, for rewrites.
+struct Forecasts<'a> {
+    target: &'a Target,
+    options: unit::Options,
+}
+
+impl Forecaster for Forecasts<'_> {
+    fn forecast(&self, op: &Op, operands: &[(&TensorType, bool)], results: &[TensorType]) -> Forecast {
+        let unit::Forecast { ns, epilogue, in_place } = forecast::of(op, operands, results, self.target, &self.options);
+        Forecast { ns, epilogue, in_place }
+    }
+}
+
+/// What the user asked for, as far as code generation is concerned; `weights` are the bytes of all constants.
+fn unit_options(options: &Options, weights: usize) -> unit::Options {
+    let Options { precise, threads, tuner, sparse, .. } = options.clone();
+    unit::Options { precise, threads, tuner, sparse, weights }
+}
+
 fn lowered(graph: Graph, name: &str, options: &Options) -> Result<(Program, lower::Notes), Error> {
-    let asked = unit::Options {
-        precise: options.precise,
-        threads: options.threads,
-        tuner: options.tuner.clone(),
-        sparse: options.sparse,
-        ..Default::default()
-    };
-    let (program, notes) = lower::lower(graph, name, options.target, &asked)?;
+    let (program, notes) = lower::lower(graph, name, options.target, &unit_options(options, 0))?;
     if program.arena_bytes > options.max_arena {
         return Err(Error::Usage(format!(
             "the network needs an arena of {} bytes, more than the limit of {} (--max-arena)",

@@ -101,7 +101,7 @@ fn agrees(text: &str) {
     let inputs = graph.inputs().iter().map(|v| Rng::new(1).tensor(graph.ty(*v))).collect();
     let case = Case { graph, inputs };
     let reference = Reference::new(&case, Effort::Thorough).expect("a stable answer");
-    for target in dnnc::targets::all() {
+    for target in dnnc::targets::instruction_sets() {
         for rewrites in [true, false] {
             check(&case, &reference, Backend::Kir, Options { target, rewrites, ..Options::default() }, false);
         }

@@ -13,6 +13,8 @@ pub struct Algorithm<'a> {
     pub name: String,
     /// Predicted time on the unit's target with one thread, in nanoseconds.
     pub ns: f64,
+    /// How many times its predicted time counts: what memory and error are worth, and how sure the prediction is.
+    handicap: f64,
     /// Makes its kernels.
     pub lower: Box<dyn Fn() -> Result<Lowered, String> + 'a>,
 }
@@ -20,21 +22,35 @@ pub struct Algorithm<'a> {
 impl<'a> Algorithm<'a> {
     /// An algorithm of that name and predicted time.
     pub fn new(name: impl Into<String>, ns: f64, lower: impl Fn() -> Result<Lowered, String> + 'a) -> Algorithm<'a> {
-        Algorithm { name: name.into(), ns, lower: Box::new(lower) }
+        Algorithm { name: name.into(), ns, handicap: 1.0, lower: Box::new(lower) }
+    }
+
+    /// The same, of which the predicted time counts so many times.
+    pub fn handicapped(self, handicap: f64) -> Algorithm<'a> {
+        Algorithm { handicap, ..self }
+    }
+
+    fn weighed(&self) -> f64 {
+        self.ns * self.handicap
     }
 }
 
 /// Times below this many times the least prediction are worth measuring.
 const WORTH_TRYING: f64 = 3.0;
 
+/// The predicted time of the algorithm that is chosen where none is measured.
+pub fn predicted_ns(algorithms: &[Algorithm]) -> f64 {
+    algorithms.iter().min_by(|a, b| a.weighed().total_cmp(&b.weighed())).map_or(f64::INFINITY, |a| a.ns)
+}
+
 /// Takes one of several algorithms; of equals, the first.
 pub fn choose(unit: &Unit, mut algorithms: Vec<Algorithm>) -> Result<Lowered, String> {
     let least = |times: &[f64]| (0..times.len()).min_by(|&a, &b| times[a].total_cmp(&times[b]));
-    let mut times: Vec<f64> = algorithms.iter().map(|a| a.ns).collect();
+    let mut times: Vec<f64> = algorithms.iter().map(Algorithm::weighed).collect();
     let mut measured = false;
     if let (Some(tuner), 2..) = (&unit.options.tuner, algorithms.len()) {
         let bound = WORTH_TRYING * times.iter().copied().fold(f64::INFINITY, f64::min);
-        algorithms.retain(|a| a.ns <= bound);
+        algorithms.retain(|a| a.weighed() <= bound);
         let names: Vec<&str> = algorithms.iter().map(|a| a.name.as_str()).collect();
         let mut program = |i: usize| Ok(alone(unit, (algorithms[i].lower)()?));
         let (key, target, threads) = (key(unit), unit.target, unit.options.threads);
@@ -43,7 +59,7 @@ pub fn choose(unit: &Unit, mut algorithms: Vec<Algorithm>) -> Result<Lowered, St
     }
     let best = least(&times).ok_or("there is no way to compute this")?;
     let mut lowered = (algorithms[best].lower)()?;
-    let considered = algorithms.iter().zip(&times).map(|(a, &ns)| (a.name.clone(), ns)).collect();
+    let considered = algorithms.iter().zip(&times).map(|(a, &ns)| (a.name.clone(), if measured { ns } else { a.ns })).collect();
     lowered.choice = Some(Choice { name: algorithms[best].name.clone(), considered, measured, density: None });
     Ok(lowered)
 }

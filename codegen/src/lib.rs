@@ -5,6 +5,7 @@
 mod chains;
 pub mod choice;
 pub mod expr;
+pub mod forecast;
 pub mod fuse;
 pub mod kernels;
 pub mod lower;

@@ -1,8 +1,9 @@
 //! A graph to a [`Program`]: groups become kernel calls, values get places in memory, control flow becomes steps around steps.
 
 use crate::chains;
+use crate::forecast;
 use crate::fuse::{self, Group};
-use crate::kernels::{self, attention, map, strip};
+use crate::kernels::{self, attention, map, moving, strip};
 use crate::memory::{self, Buffer};
 use crate::threads;
 use crate::unit::{Arg, Lowered, Operand, Options, Unit};
@@ -49,7 +50,7 @@ pub fn lower(graph: Graph, name: &str, target: &Target, options: &Options) -> Re
     let again = (options.threads > 1 && weights < SMALL).then(|| graph.clone());
     let (mut program, mut notes) = lower_for(graph, name, target, options)?;
     if options.threads > 1 {
-        let plan = threads::settle(&mut program.steps, options.threads);
+        let plan = threads::plan_parallelism(&mut program.steps, options.threads, &target.overheads);
         if let (1, Some(graph)) = (plan.threads, again) {
             (program, notes) = lower_for(graph, name, target, &Options { threads: 1, ..options.clone() })?;
         }
@@ -216,8 +217,7 @@ impl Lowering<'_> {
             if node.op.kind() != Kind::Concat {
                 continue;
             }
-            let axis = node.op.attrs.size("axis");
-            if node.types[0].shape[..axis].iter().product::<usize>() != 1 {
+            if !moving::concat_is_outermost(&node.op, &node.types[0]) {
                 self.notes.concat.1 += node.inputs.len();
                 continue;
             }
@@ -308,7 +308,8 @@ impl Lowering<'_> {
                 }
                 let args: Vec<Place> = operands.iter().map(|v| self.read(graph, *v, places)).collect();
                 let out = self.place_of(*result, &ty, places);
-                self.calls(graph, group, *result, lowered, &args, &[], &[out], steps);
+                let ns = forecast::expression_ns(expr, &inputs, &ty, self.target);
+                self.calls(graph, group, *result, lowered, ns, &args, &[], &[out], steps);
             }
             Group::Attention { node: n, operands, views, result } => {
                 let node = &graph.nodes()[*n];
@@ -323,9 +324,10 @@ impl Lowering<'_> {
                     options: self.options,
                 };
                 let lowered = attention::lower_views(&unit, views).map_err(|e| error(graph, value, e))?;
+                let ns = (attention::FAMILY.forecast)(&unit).ns;
                 let args: Vec<Place> = operands.iter().map(|v| self.read(graph, *v, places)).collect();
                 let out = self.place_of(*result, graph.ty(*result), places);
-                self.calls(graph, group, value, lowered, &args, &[], &[out], steps);
+                self.calls(graph, group, value, lowered, ns, &args, &[], &[out], steps);
             }
             Group::Chain { links, input, result } => {
                 let units = chains::units(graph, links, *input, self.target, self.options);
@@ -333,13 +335,14 @@ impl Lowering<'_> {
                 let members = members.expect("only what has strips is grouped");
                 let members: Vec<&strip::Link> = members.iter().collect();
                 let plan = strip::Plan::new(&members).expect("only chains with a plan are grouped");
+                let ns = self.target.overheads.call + plan.cycles / self.target.ghz();
                 let lowered = strip::lower(&members, plan).map_err(|e| error(graph, *result, e))?;
                 let x = self.read(graph, *input, places);
                 let extras: Vec<Place> =
                     links.iter().flat_map(|l| &l.epilogue).flat_map(|(_, vs)| vs).map(|v| self.read(graph, *v, places)).collect();
                 let out = self.place_of(*result, graph.ty(*result), places);
                 let last = links.last().expect("a chain has members").node;
-                self.calls(graph, group, Value { node: last as u32, index: 0 }, lowered, &[x], &extras, &[out], steps);
+                self.calls(graph, group, Value { node: last as u32, index: 0 }, lowered, ns, &[x], &extras, &[out], steps);
             }
             Group::Node { node: n, epilogue, result } => {
                 let node = &graph.nodes()[*n];
@@ -382,11 +385,12 @@ impl Lowering<'_> {
                     options: self.options,
                 };
                 let lowered = (family.lower)(&unit).map_err(|e| error(graph, value, e))?;
+                let ns = forecast::lowered_ns(family, &unit, &lowered);
                 let used = |i: usize| lowered.calls.iter().any(|c| c.args.contains(&Arg::Input(i)));
                 let args: Vec<Place> =
                     node.inputs.iter().enumerate().map(|(i, v)| if used(i) { self.read(graph, *v, places) } else { outs[0] }).collect();
                 let extras: Vec<Place> = epilogue.iter().flat_map(|(_, vs)| vs).map(|v| self.read(graph, *v, places)).collect();
-                self.calls(graph, group, value, lowered, &args, &extras, &outs, steps);
+                self.calls(graph, group, value, lowered, ns, &args, &extras, &outs, steps);
             }
         }
         Ok(())
@@ -399,6 +403,7 @@ impl Lowering<'_> {
         group: &Group,
         value: Value,
         lowered: Lowered,
+        ns: f64,
         inputs: &[Place],
         extras: &[Place],
         outputs: &[Place],
@@ -411,13 +416,8 @@ impl Lowering<'_> {
         let work = fuse::group_work(graph, group);
         let traffic = fuse::group_traffic(graph, group);
         let last = lowered.calls.len().saturating_sub(1);
-        let op = match group {
-            Group::Map { .. } => None,
-            Group::Node { node, .. } | Group::Attention { node, .. } => Some(&graph.nodes()[*node].op),
-            Group::Chain { links, .. } => links.first().map(|link| &graph.nodes()[link.node].op),
-        };
         // How much of it each call does is not known.
-        let ns = threads::predicted(op.map(|op| (op.kind(), &op.attrs)), work, traffic, self.target) / count as f64;
+        let ns = ns / count as f64;
         for (i, call) in lowered.calls.into_iter().enumerate() {
             let args: Vec<Place> = call
                 .args
@@ -514,8 +514,7 @@ impl Lowering<'_> {
         if ty.is_empty() {
             return Ok(());
         }
-        let axis = node.op.attrs.size("axis");
-        if ty.shape[..axis].iter().product::<usize>() == 1 {
+        if moving::concat_is_outermost(&node.op, ty) {
             let mut offset = 0;
             for v in &node.inputs {
                 let bytes = graph.ty(*v).bytes();
@@ -542,7 +541,8 @@ impl Lowering<'_> {
         let lowered = (family.lower)(&unit).map_err(|e| error(graph, value, e))?;
         let args: Vec<Place> = node.inputs.iter().map(|v| self.read(graph, *v, places)).collect();
         let group = Group::Node { node: n, epilogue: None, result: value };
-        self.calls(graph, &group, value, lowered, &args, &[], &[to], steps);
+        let ns = forecast::lowered_ns(family, &unit, &lowered);
+        self.calls(graph, &group, value, lowered, ns, &args, &[], &[to], steps);
         Ok(())
     }
 
@@ -649,22 +649,7 @@ fn view_offset(graph: &Graph, value: Value) -> Option<usize> {
     if node.op.kind() != Kind::Slice {
         return None;
     }
-    let from = graph.ty(node.inputs[0]);
-    let (starts, sizes, steps) = (node.op.attrs.ints("starts"), node.op.attrs.ints("sizes"), node.op.attrs.ints("steps"));
-    if sizes.contains(&0) {
-        return Some(0);
-    }
-    let strides = from.strides();
-    let mut partial = false; // an axis outside has more than one element
-    for axis in 0..from.rank() {
-        let whole = sizes[axis] as usize == from.shape[axis];
-        if (steps[axis] != 1 && sizes[axis] > 1) || (partial && !whole) {
-            return None;
-        }
-        partial |= sizes[axis] != 1;
-    }
-    let elements: usize = (0..from.rank()).map(|a| starts[a] as usize * strides[a]).sum();
-    Some(elements * from.ty.bytes())
+    moving::run_of_bytes(&node.op, graph.ty(node.inputs[0]))
 }
 
 /// The last group that reads each stored value (views looked through); values that results show are read after all groups.

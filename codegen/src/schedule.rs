@@ -41,12 +41,6 @@ pub fn lanes(v: &Vector, bytes: usize) -> usize {
     (v.bits / 8 / bytes).max(1)
 }
 
-/// Cycles from a multiply-add to one that needs its result: 4 on Zen 3, Neoverse N1 and Apple's cores.
-const LATENCY: usize = 4;
-/// Vector loads a cycle: 2 on Zen 3, Haswell and Neoverse N1.
-const LOADS: f64 = 2.0;
-/// Cycles around the inner loop of a tile: start, epilogue, stores. Fitted to 1×1 convolutions with K = 64 on Zen 3.
-const TILE_OVERHEAD: f64 = 30.0;
 /// Widest panel in vectors, which one row (a vector times a matrix) uses to keep enough chains busy.
 pub const WIDEST: usize = 8;
 
@@ -68,8 +62,8 @@ impl Tile {
         let fmas = self.rows * self.vecs;
         let ops = if v.fma { 1 } else { 2 };
         let broadcasts = if v.by_element { self.rows as f64 / lanes as f64 } else { self.rows as f64 };
-        let loads = (broadcasts + self.vecs as f64) / LOADS;
-        ((fmas * ops) as f64 / v.fma_per_cycle as f64).max(loads).max((LATENCY * ops) as f64)
+        let loads = (broadcasts + self.vecs as f64) / v.loads;
+        ((fmas * ops) as f64 / (v.fma_per_cycle as f64 * v.code.sustained)).max(loads).max((v.latency * ops) as f64)
     }
 }
 
@@ -83,11 +77,11 @@ pub fn most_rows(v: &Vector, vecs: usize) -> usize {
 pub fn listed_cycles(v: &Vector, rows: Rows, vecs: usize) -> (f64, f64) {
     let tile = |rows: usize| {
         let ops = if v.fma { 1 } else { 2 };
-        let arithmetic = (rows * vecs * ops) as f64 / v.fma_per_cycle as f64;
-        arithmetic.max((rows + vecs + 1) as f64 / LOADS)
+        let arithmetic = (rows * vecs * ops) as f64 / (v.fma_per_cycle as f64 * v.code.sustained);
+        arithmetic.max((rows + vecs + 1) as f64 / v.loads)
     };
     let (high, low) = (rows.high_tiles as f64, (rows.tiles - rows.high_tiles) as f64);
-    (high * tile(rows.high) + low * tile(rows.high.saturating_sub(1)), rows.tiles as f64 * TILE_OVERHEAD)
+    (high * tile(rows.high) + low * tile(rows.high.saturating_sub(1)), rows.tiles as f64 * v.code.tile)
 }
 
 impl Rows {
@@ -103,7 +97,7 @@ impl Rows {
 
     /// Cycles of all tiles with panels of `vecs` vectors, `depth` steps each.
     pub fn cycles(self, v: &Vector, vecs: usize, lanes: usize, depth: usize) -> f64 {
-        let tile = |rows| Tile { rows, vecs }.step(v, lanes) * depth as f64 + TILE_OVERHEAD;
+        let tile = |rows| Tile { rows, vecs }.step(v, lanes) * depth as f64 + v.code.tile;
         self.high_tiles as f64 * tile(self.high) + (self.tiles - self.high_tiles) as f64 * tile(self.high.saturating_sub(1))
     }
 }
@@ -161,16 +155,16 @@ pub fn product_ns(target: &Target, lanes: usize, rows: usize, columns: usize, de
     let v = &target.vector;
     let cut = product(v, lanes, rows, columns, depth);
     let cycles: f64 = cut.iter().map(|(group, rows)| group.panels as f64 * rows.cycles(v, group.vecs, lanes, depth)).sum();
-    cycles * 1e3 / target.mhz as f64
+    cycles / target.ghz()
 }
 
 /// Bytes that a core reads a cycle, one after the other, from the level of the hierarchy that holds so many.
 pub fn bytes_per_cycle(target: &Target, bytes: usize) -> f64 {
     match bytes {
-        n if n <= target.l1d => 64.0,
-        n if n <= target.l2 => 24.0,
-        n if n <= target.l3 => 20.0,
-        _ => target.memory_mb_s as f64 / target.mhz as f64,
+        n if n <= target.l1d => target.bandwidth.l1,
+        n if n <= target.l2 => target.bandwidth.l2,
+        n if n <= target.l3 => target.bandwidth.l3,
+        _ => target.memory_mb_s as f64 / 1e3 / target.ghz(),
     }
 }
 
@@ -243,13 +237,35 @@ pub fn attention(
     (queries.div_ceil(blocks), block)
 }
 
+/// Nanoseconds in which element-wise code reads and writes so many bytes, which stay in the level of the hierarchy that holds them.
+pub fn stream_ns(target: &Target, bytes: usize) -> f64 {
+    let [l1, l2, l3] = target.bandwidth.stream;
+    let per_cycle = match bytes {
+        n if n <= target.l1d => l1,
+        n if n <= target.l2 => l2,
+        n if n <= target.l3 => l3,
+        _ => return from_memory(target, bytes as f64),
+    };
+    bytes as f64 / (per_cycle * target.ghz())
+}
+
+/// Nanoseconds of scalar operations that are done in all lanes of f32, a register a cycle.
+pub fn lanes_ns(target: &Target, operations: f64) -> f64 {
+    operations / (lanes(&target.vector, 4) as f64 * target.ghz())
+}
+
+/// Nanoseconds of a product of so many that reads `weights` bytes of constants and moves `images` bytes of operands and results: those that stay
+/// in the second-level cache cost nothing more. Of a network of large weights little is in a cache at its next run.
+pub fn fed_ns(target: &Target, options: &Options, work: f64, weights: usize, images: usize) -> f64 {
+    let constants = bring(target, weights as f64, weights.max(2 * options.weights) as f64);
+    beside(target, work, constants + bring(target, images as f64, images as f64))
+}
+
 /// Nanoseconds to bring bytes from where a working set of that size stays: nothing within most of the second-level cache.
 fn bring(target: &Target, bytes: f64, set: f64) -> f64 {
-    /// Bytes a cycle from the last-level cache, beside other work: fitted to Winograd's products on Zen 3.
-    const LAST_LEVEL: f64 = 16.0;
     match set {
         _ if set <= 0.75 * target.l2 as f64 => 0.0,
-        _ if set <= 0.5 * target.l3 as f64 => bytes * 1e3 / (LAST_LEVEL * target.mhz as f64),
+        _ if set <= 0.5 * target.l3 as f64 => bytes / (target.bandwidth.l3_beside * target.ghz()),
         _ => from_memory(target, bytes),
     }
 }
@@ -258,9 +274,9 @@ fn from_memory(target: &Target, bytes: f64) -> f64 {
     bytes * 1e3 / target.memory_mb_s as f64
 }
 
-/// Nanoseconds of multiply-adds for which panels are fetched ahead: most of the shorter hides behind the longer. Fitted to layers of 512 channels on Zen 3.
-fn beside(work: f64, fetch: f64) -> f64 {
-    work.max(fetch) + 0.35 * work.min(fetch)
+/// Nanoseconds of multiply-adds for which panels are fetched ahead: most of the shorter hides behind the longer.
+fn beside(target: &Target, work: f64, fetch: f64) -> f64 {
+    work.max(fetch) + target.code.exposed * work.min(fetch)
 }
 
 /// How a convolution by Winograd's algorithm is cut.
@@ -286,8 +302,6 @@ pub fn winograd(
     channels: usize,
     outputs: usize,
 ) -> Winograd {
-    /// Cycles to load or store a vector in a transform, arithmetic beside it included. Measured on Zen 3.
-    const MOVE: f64 = 1.3;
     let v = &target.vector;
     let lanes = lanes(v, 4);
     let points = inner[0] * inner[1];
@@ -297,7 +311,7 @@ pub fn winograd(
         false => (2 * points, (inner[0] + out[0]) * (inner[1] + out[1])),
     };
     let moves = channels.div_ceil(lanes) * forth + outputs.div_ceil(lanes) * back;
-    let transforms = (tiles * moves) as f64 * MOVE * 2.0 / v.fma_per_cycle as f64 * 1e3 / target.mhz as f64;
+    let transforms = (tiles * moves) as f64 * target.code.transform * 2.0 / v.fma_per_cycle as f64 / target.ghz();
     let weights = (points * channels * outputs * 4) as f64;
     let threads = options.threads.max(1);
     let mut best: Option<Winograd> = None;
@@ -318,7 +332,7 @@ pub fn winograd(
             let moved = blocks as f64 * (transformed * (1 + parts) as f64 + products * 2.0 * parts as f64);
             // Of the threads, in the last round of tasks.
             let idle = (tasks.div_ceil(threads) * threads) as f64 / tasks as f64;
-            let ns = (transforms + beside(work, fetch) + bring(target, moved, set)) * idle;
+            let ns = (transforms + beside(target, work, fetch) + bring(target, moved, set)) * idle;
             if best.is_none_or(|b| ns < b.ns) {
                 best = Some(Winograd { tiles: block, columns: width, apart, ns });
             }

@@ -4,9 +4,8 @@
 //! long work of a single thread costs a wake-up. Which steps to share is a shortest path along the network; where a path
 //! gains next to nothing, all is left to one thread.
 
-use dnnc_ir::{Attrs, Kind};
 use dnnc_kir::program::{Call, Step};
-use dnnc_targets::Target;
+use dnnc_targets::Overheads;
 
 /// What the threads of a network are predicted to gain.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,68 +18,36 @@ pub struct Plan {
     pub alone_ns: f64,
 }
 
-/// Nanoseconds to share a step with workers that are awake, and to wait for the last of them: 300 on Zen 3.
-const SHARE_NS: f64 = 600.0;
-/// Nanoseconds until a sleeping worker helps, of which its waker loses about half: 15 to 100 µs in virtual machines, less without one.
-const WAKE_NS: f64 = 25_000.0;
-/// Nanoseconds for which workers are awake after a shared step: the polls of `pool.rs` take longer on all machines measured.
-const AWAKE_NS: f64 = 40_000.0;
 /// Part of the time of one thread that several must save.
 const WORTH: f64 = 0.04;
-/// Nanoseconds of a call of nothing.
-const CALL_NS: f64 = 50.0;
-
-/// Predicted nanoseconds of an operator on one thread (`None`: element-wise operators), by its work and its traffic.
-pub fn predicted(op: Option<(Kind, &Attrs)>, work: u64, traffic: u64, target: &Target) -> f64 {
-    let lanes = target.vector.bits as f64 / 32.0;
-    let ghz = target.mhz as f64 / 1e3;
-    let peak = target.peak_macs() / 1e9;
-    let rate = match op {
-        // Depthwise and grouped convolutions wait for loads.
-        Some((Kind::Conv, attrs)) if attrs.int("groups") > 1 => peak * 0.35,
-        Some((Kind::Conv | Kind::MatMul | Kind::Attention, _)) => peak * 0.85,
-        Some((Kind::ConvTranspose, _)) => peak * 0.5,
-        Some((Kind::Lstm | Kind::Gru | Kind::Rnn, _)) => peak * 0.45,
-        _ => lanes * ghz,
-    };
-    let bytes = traffic as f64;
-    // A register in two cycles from the second-level cache, the same in twice the time from the last.
-    let cache = ghz * lanes * 2.0;
-    let bandwidth = match traffic as usize {
-        n if n <= target.l2 => cache,
-        n if n <= target.l3 => cache / 2.0,
-        _ => target.memory_mb_s as f64 / 1e3,
-    };
-    CALL_NS + (work as f64 / rate).max(bytes / bandwidth)
-}
 
 /// Says of each call whether one thread does it alone, and what that gives.
-pub fn settle(steps: &mut [Step], threads: usize) -> Plan {
-    let (together_ns, alone_ns) = path(steps, threads);
+pub fn plan_parallelism(steps: &mut [Step], threads: usize, overheads: &Overheads) -> Plan {
+    let (together_ns, alone_ns) = path(steps, threads, overheads);
     let worth = together_ns < alone_ns * (1.0 - WORTH);
     Plan { threads: if worth { threads } else { 1 }, together_ns, alone_ns }
 }
 
 /// Nanoseconds of a call on several threads that are awake.
-fn shared(call: &Call, threads: usize) -> f64 {
-    call.ns * call.tasks.div_ceil(threads) as f64 / call.tasks as f64 + SHARE_NS
+fn shared(call: &Call, threads: usize, overheads: &Overheads) -> f64 {
+    call.ns * call.tasks.div_ceil(threads) as f64 / call.tasks as f64 + overheads.share
 }
 
 /// The shortest path: nanoseconds with several threads and with one.
-fn path(steps: &mut [Step], threads: usize) -> (f64, f64) {
+fn path(steps: &mut [Step], threads: usize, overheads: &Overheads) -> (f64, f64) {
     // Nanoseconds of each step on one thread, on several (∞ where it cannot be shared), and of all before it on one.
     let (mut alone, mut together, mut before) = (vec![], vec![], vec![0.0]);
     let mut total_alone = 0.0;
     for step in steps.iter_mut() {
         let (one, here, several) = match step {
-            Step::Call(call) if call.tasks > 1 => (call.ns, call.ns, shared(call, threads)),
+            Step::Call(call) if call.tasks > 1 => (call.ns, call.ns, shared(call, threads, overheads)),
             Step::Call(call) => (call.ns, call.ns, f64::INFINITY),
             Step::If { then, otherwise, .. } => {
-                let (a, b) = (path(then, threads), path(otherwise, threads));
+                let (a, b) = (path(then, threads, overheads), path(otherwise, threads, overheads));
                 (a.1.max(b.1), a.0.max(b.0), f64::INFINITY)
             }
             Step::Loop { max_trip, body, .. } => {
-                let (several, one) = path(body, threads);
+                let (several, one) = path(body, threads, overheads);
                 (one * *max_trip as f64, several * *max_trip as f64, f64::INFINITY)
             }
         };
@@ -95,8 +62,8 @@ fn path(steps: &mut [Step], threads: usize) -> (f64, f64) {
     let mut far: (f64, Option<usize>) = (0.0, None);
     let mut last: (f64, Option<usize>) = (before[n], None);
     for i in (0..n).filter(|&i| together[i] < alone[i]) {
-        let mut least = (far.0 + WAKE_NS, far.1);
-        let near = (0..i).rev().take_while(|&j| before[i] - before[j + 1] <= AWAKE_NS).filter(|&j| best[j].0.is_finite());
+        let mut least = (far.0 + overheads.wake, far.1);
+        let near = (0..i).rev().take_while(|&j| before[i] - before[j + 1] <= overheads.awake).filter(|&j| best[j].0.is_finite());
         for j in near {
             let until = best[j].0 - before[j + 1];
             if until < least.0 {
@@ -136,7 +103,7 @@ mod tests {
 
     fn shared_steps(steps: &[(f64, usize)]) -> (Vec<usize>, usize) {
         let mut steps = network(steps);
-        let plan = settle(&mut steps, 2);
+        let plan = plan_parallelism(&mut steps, 2, &dnnc_targets::find("x86-64-v3").expect("a record").overheads);
         let shared = |s: &Step| matches!(s, Step::Call(call) if !call.alone);
         ((0..steps.len()).filter(|&i| shared(&steps[i])).collect(), plan.threads)
     }

@@ -131,6 +131,46 @@ pub enum Arg {
     Scratch(usize),
 }
 
+/// What the kernels of a unit are predicted to take on its target.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Forecast {
+    /// Nanoseconds of one thread; 0 where nothing is done at run time.
+    pub ns: f64,
+    /// Whether element-wise operators on result 0 can be computed before it is stored.
+    pub epilogue: bool,
+    /// Whether the result is where its operand is stored, or operands can be made where the result is: then no kernel runs.
+    pub in_place: bool,
+}
+
+impl Forecast {
+    /// Nothing is done at run time.
+    pub const NOTHING: Forecast = Forecast { ns: 0.0, epilogue: false, in_place: true };
+
+    /// A kernel that takes so many nanoseconds beside its call and takes no epilogue.
+    pub fn kernel(target: &Target, ns: f64) -> Forecast {
+        Forecast { ns: target.overheads.call + ns, epilogue: false, in_place: false }
+    }
+
+    /// The same for kernels that compute an epilogue on registers.
+    pub fn with_epilogue(self) -> Forecast {
+        Forecast { epilogue: true, ..self }
+    }
+}
+
+impl Unit<'_> {
+    /// Bytes of all operands and results.
+    pub fn traffic(&self) -> usize {
+        let inputs: usize = self.inputs.iter().map(|x| x.ty.bytes()).sum();
+        inputs + self.results.iter().map(TensorType::bytes).sum::<usize>()
+    }
+
+    /// Multiply-adds, or scalar operations where there are none.
+    pub fn work(&self) -> f64 {
+        let inputs: Vec<TensorType> = self.inputs.iter().map(|x| x.ty.clone()).collect();
+        (self.op.def.work)(&self.op.attrs, &inputs, &self.results) as f64
+    }
+}
+
 /// A kernel family.
 pub struct Family {
     /// Name, as in reports.
@@ -139,6 +179,8 @@ pub struct Family {
     pub kinds: &'static [Kind],
     /// Makes the kernels, or says in a sentence what it cannot do.
     pub lower: fn(&Unit) -> Result<Lowered, String>,
+    /// Predicts what its kernels take, by sizes alone: a constant whose value is not known yet stands as an empty tensor.
+    pub forecast: fn(&Unit) -> Forecast,
     /// Axes of result 0 over which the channels of an epilogue's operands are spread ([`crate::expr::Access::Channel`]), given operator and
     /// result types; none where it takes no epilogue.
     pub epilogue: fn(&Op, &[TensorType]) -> Option<Vec<usize>>,

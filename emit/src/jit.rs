@@ -62,7 +62,7 @@ impl Jit {
     /// Compiles a program whose constants are stored in `pool`, where equal ones may be already.
     pub fn with_constants(mut program: Program, target: &Target, threads: usize, pool: &ConstantPool) -> Result<Jit, String> {
         let native = dnnc_targets::native();
-        if target.triple.split('-').next() != native.triple.split('-').next() || target.vector.bits > native.vector.bits {
+        if !native.runs(target) {
             return Err(format!("code for {} does not run on this machine, which is {}", target.name, native.name));
         }
         let code = emitter::emit_all(&program.kernels, target)?;

@@ -103,6 +103,13 @@ pub struct Choice {
     pub density: Option<Density>,
 }
 
+impl Choice {
+    /// Nanoseconds of the algorithm that was chosen.
+    pub fn ns(&self) -> f64 {
+        self.considered.iter().find(|c| c.0 == self.name).map_or(0.0, |c| c.1)
+    }
+}
+
 /// Shares of the elements of a constant, and of blocks of neighbours in it, that are not 0.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Density {

@@ -2,6 +2,10 @@
 //!
 //! `--check` runs both graphs through the reference evaluator, `--list` prints the graph found.
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use common::Forecasts;
 use dnnc_frontend::{Dim, Limits, Model, Port, read_tensor};
 use dnnc_ir::eval::eval;
 use dnnc_ir::random::Rng;
@@ -36,7 +40,8 @@ fn run(path: &str, check: bool, list: bool) -> Result<(), String> {
     let stage = model.specialise(&shapes).map_err(|e| e.to_string())?;
     let (graph, cut) = (stage.graph, stage.cut.is_some());
     let start = Instant::now();
-    let found = optimise(&graph, dnnc_targets::find("avx2").ok_or("no target")?, &Options::default())?;
+    let target = dnnc_targets::find("avx2").ok_or("no target")?;
+    let found = optimise(&graph, target, &Options::default(), &Forecasts(target))?;
     let seconds = start.elapsed().as_secs_f64();
     let report = &found.report;
     println!(

@@ -1,17 +1,19 @@
-//! What a term costs on a machine, in nanoseconds: the roofline of its work and its traffic, and the overhead of a kernel.
+//! What a term costs on a machine, in nanoseconds: what code generation forecasts for its kernel, and what stands around kernels.
 
-use crate::fact::Classes;
-use crate::fact::Facts;
+use crate::fact::{Classes, Facts};
+use crate::forecast::{Forecast, Forecaster};
 use crate::language::import;
 use crate::sparsity::SparsityPattern;
 use crate::term::{Head, OpRef, Term};
 use dnnc_ir::{Class, Graph, Kind, TensorType};
 use dnnc_targets::Target;
 use egg::Id;
+use std::cell::RefCell;
+use std::collections::HashMap;
 
-/// A kernel call: the jump, the first cache misses, the cut into tasks.
-const KERNEL_NS: f64 = 300.0;
-/// What choosing a term costs at least: so that of equal programs the one with fewer terms wins and no cycle of terms is free.
+/// A kernel beside its call: the first cache misses, the cut into tasks.
+const KERNEL_NS: f64 = 250.0;
+/// What choosing a term costs at least: so that of equal programs the one with fewer terms wins and no term is free in a cycle.
 const TERM_NS: f64 = 0.5;
 
 /// A general power takes so many operations: it is a logarithm and an exponential beyond the precision of the type.
@@ -19,11 +21,35 @@ const POW: f64 = 40.0;
 /// What stands there already.
 const LEAF_NS: f64 = 0.1;
 
+/// An operator with the types of its operands and whether each is constant.
+type Asked = (OpRef, Vec<(TensorType, bool)>);
+
+/// The answers of code generation, each asked for once.
+pub struct Forecasts<'a> {
+    forecaster: &'a dyn Forecaster,
+    known: RefCell<HashMap<Asked, Forecast>>,
+}
+
+impl<'a> Forecasts<'a> {
+    /// None is known yet.
+    pub fn new(forecaster: &'a dyn Forecaster) -> Forecasts<'a> {
+        Forecasts { forecaster, known: RefCell::default() }
+    }
+
+    fn of(&self, op: &OpRef, operands: &[(&TensorType, bool)], results: &[TensorType]) -> Forecast {
+        let asked = (op.clone(), operands.iter().map(|&(ty, constant)| (ty.clone(), constant)).collect());
+        if let Some(&known) = self.known.borrow().get(&asked) {
+            return known;
+        }
+        let forecast = self.forecaster.forecast(op, operands, results);
+        self.known.borrow_mut().insert(asked, forecast);
+        forecast
+    }
+}
+
 /// The model of one machine.
-#[derive(Clone, Debug)]
-pub struct Model {
-    /// Multiply-adds a nanosecond at peak, one core.
-    macs: f64,
+pub struct Model<'a> {
+    forecasts: &'a Forecasts<'a>,
     /// f32 lanes a register.
     lanes: f64,
     /// Bytes a nanosecond from caches.
@@ -34,23 +60,24 @@ pub struct Model {
     l2: f64,
     /// Cycles a nanosecond.
     ghz: f64,
-    /// Whether convolutions in plain layout are slow: false while layouts are still to be chosen.
+    /// Nanoseconds of a kernel that does nothing.
+    kernel: f64,
+    /// Whether the layouts at hand are the final ones.
     layouts: bool,
 }
 
-impl Model {
+impl<'a> Model<'a> {
     /// The model of `target`; `layouts`: whether the layouts at hand are the final ones.
-    pub fn new(target: &Target, layouts: bool) -> Model {
-        let ghz = target.mhz as f64 / 1e3;
-        let lanes = target.vector.bits as f64 / 32.0;
+    pub fn new(target: &Target, forecasts: &'a Forecasts<'a>, layouts: bool) -> Model<'a> {
+        let ghz = target.ghz();
         Model {
-            macs: target.peak_macs() / 1e9,
-            lanes,
-            // A register a cycle in and out of the second-level cache, which is what fused kernels stream through.
-            cache: ghz * lanes * 4.0 / 2.0,
+            forecasts,
+            lanes: target.vector.bits as f64 / 32.0,
+            cache: ghz * target.bandwidth.stream[1],
             memory: target.memory_mb_s as f64 / 1e3,
             l2: target.l2 as f64,
             ghz,
+            kernel: KERNEL_NS + target.overheads.call,
             layouts,
         }
     }
@@ -63,79 +90,80 @@ impl Model {
             _ => return LEAF_NS,
         };
         let inputs: Vec<&TensorType> = term.children.iter().map(|&c| classes[c].data.ty()).collect();
-        let read: usize = inputs.iter().map(|t| t.bytes()).sum();
-        let written: usize = fact.types.iter().map(TensorType::bytes).sum();
-        let traffic = self.traffic(read + written);
-        let owned: Vec<TensorType> = inputs.iter().map(|t| (*t).clone()).collect();
-        let work = (op.def.work)(&op.attrs, &owned, &fact.types) as f64;
-        // Scalar operations run a lane each, one register a cycle.
-        let scalar = work / (self.lanes * self.ghz) * if op.kind() == Kind::Pow { POW } else { 1.0 };
         match op.kind() {
-            Kind::Input | Kind::Const => LEAF_NS,
-            Kind::Reshape => TERM_NS,
-            Kind::If => KERNEL_NS + self.graph(op.attrs.graph("then")).max(self.graph(op.attrs.graph("else"))),
-            Kind::Loop => KERNEL_NS + op.attrs.int("max_trip") as f64 * (KERNEL_NS + self.graph(op.attrs.graph("body"))),
-            // One run of bytes is read where it lies; parts of a concatenation along the outermost axis are made where they belong.
-            Kind::Slice if is_run(op, inputs[0]) => TERM_NS,
-            Kind::Concat if fact.types[0].shape[..op.attrs.size("axis")].iter().all(|&n| n == 1) => TERM_NS + 0.1 * traffic,
-            Kind::Conv => {
-                let dense = self.convolution(op, &inputs, &fact.types[0], work);
-                let filled = classes[term.children[1]].data.filled.as_ref().filter(|_| op.attrs.size("groups") == 1);
-                KERNEL_NS + traffic.max(dense * filled.map_or(1.0, |f| self.sparse(f.density(), f.rows(self.lanes as usize))))
-            }
-            Kind::MatMul => {
-                let dense = self.product(&fact.types[0], work);
-                let blocks = |f: &SparsityPattern| match op.attrs.flag("trans_b") {
-                    true => f.rows(self.lanes as usize),
-                    false => f.columns(self.lanes as usize),
-                };
-                let filled = classes[term.children[1]].data.filled.as_ref().filter(|_| inputs[1].rank() == 2);
-                KERNEL_NS + traffic.max(dense * filled.map_or(1.0, |f| self.sparse(f.density(), blocks(f))))
-            }
-            // A product, and what each of its elements adds to the result.
-            Kind::ConvTranspose => {
-                let channels = (inputs[1].shape[0] / op.attrs.size("groups").max(1)).max(1);
-                let added = (work / channels as f64) as usize * 4;
-                KERNEL_NS + traffic.max(work / (self.macs * 0.3)) + self.traffic(2 * added)
-            }
-            Kind::Attention => KERNEL_NS + traffic.max(work / (self.macs * 0.9)),
-            Kind::Lstm | Kind::Gru | Kind::Rnn => KERNEL_NS + traffic.max(work / (self.macs * 0.3)),
-            // Few channels fill no block: then windows are read one by one.
-            Kind::MaxPool | Kind::AvgPool => {
-                let images = inputs[0].rank() == 4 && inputs[0].shape[1] as f64 >= self.lanes / 2.0;
-                let packed = op.attrs.int("block") > 0 || !self.layouts && images;
-                KERNEL_NS + traffic.max(scalar * if packed { 2.0 } else { 40.0 })
-            }
-            Kind::Norm | Kind::RmsNorm | Kind::Softmax | Kind::LogSoftmax => KERNEL_NS + traffic.max(scalar),
-            _ => match op.def.class {
-                // An element-wise operator on the registers of the kernel before it adds arithmetic, the operands that do not come from
-                // there, and the memory that the longer kernel keeps busy; elsewhere it is a kernel of its own.
-                Class::Elementwise => {
-                    let whole = |t: &&TensorType| t.len() == fact.types[0].len();
-                    let main = inputs.iter().position(whole);
-                    let fused = (0..inputs.len()).any(|i| whole(&inputs[i]) && self.is_on_registers(classes, term.children[i]));
-                    let others: usize = inputs.iter().enumerate().filter(|(i, _)| Some(*i) != main).map(|(_, t)| t.bytes()).sum();
-                    let own = if fused { 0.1 * self.traffic(2 * written) } else { KERNEL_NS + self.traffic(2 * written) };
-                    TERM_NS + scalar + self.traffic(others) + own
-                }
-                Class::View => TERM_NS,
-                Class::Move => KERNEL_NS + traffic * self.gather(op.kind()),
-                _ => KERNEL_NS + traffic.max(scalar * 2.0),
-            },
+            Kind::Input | Kind::Const => return LEAF_NS,
+            Kind::If => return self.kernel + self.graph(op.attrs.graph("then")).max(self.graph(op.attrs.graph("else"))),
+            Kind::Loop => return self.kernel + op.attrs.int("max_trip") as f64 * (self.kernel + self.graph(op.attrs.graph("body"))),
+            _ => {}
         }
+        // An element-wise operator on the registers of the kernel before it adds arithmetic, the operands that do not come from
+        // there, and the memory that the longer kernel keeps busy; elsewhere it is a kernel of its own.
+        if op.def.class == Class::Elementwise {
+            let written: usize = fact.types.iter().map(TensorType::bytes).sum();
+            let owned: Vec<TensorType> = inputs.iter().map(|t| (*t).clone()).collect();
+            let work = (op.def.work)(&op.attrs, &owned, &fact.types) as f64;
+            // Scalar operations run a lane each, one register a cycle.
+            let scalar = work / (self.lanes * self.ghz) * if op.kind() == Kind::Pow { POW } else { 1.0 };
+            let complete = |t: &&TensorType| t.len() == fact.types[0].len();
+            let main = inputs.iter().position(complete);
+            let fused = (0..inputs.len()).any(|i| complete(&inputs[i]) && self.is_on_registers(classes, term.children[i]));
+            let others: usize = inputs.iter().enumerate().filter(|(i, _)| Some(*i) != main).map(|(_, t)| t.bytes()).sum();
+            let own = if fused { 0.1 * self.traffic(2 * written) } else { self.kernel + self.traffic(2 * written) };
+            return TERM_NS + scalar + self.traffic(others) + own;
+        }
+        let forecast = self.forecast(classes, id, op, term);
+        if forecast.in_place {
+            return TERM_NS + forecast.ns;
+        }
+        KERNEL_NS + forecast.ns * self.share(classes, op, term, &inputs)
+    }
+
+    /// What code generation forecasts for a term. While layouts are still to be chosen, images count in the better layout.
+    fn forecast(&self, classes: &Classes, id: Id, op: &OpRef, term: &Term) -> Forecast {
+        let types = &classes[id].data.types;
+        let operands: Vec<(&TensorType, bool)> = term.children.iter().map(|&c| (classes[c].data.ty(), classes[c].data.constant)).collect();
+        let plain = self.forecasts.of(op, &operands, types);
+        let images = matches!(op.kind(), Kind::Conv | Kind::MaxPool | Kind::AvgPool) && types[0].rank() == 4;
+        if self.layouts || !images || op.attrs.int("block") > 0 {
+            return plain;
+        }
+        let block = self.lanes as usize;
+        let packed = |ty: &TensorType| {
+            let s = &ty.shape;
+            TensorType::new(ty.ty, [s[0], s[1].div_ceil(block), s[2], s[3], block])
+        };
+        let x = packed(operands[0].0);
+        let operands: Vec<(&TensorType, bool)> = [(&x, operands[0].1)].into_iter().chain(operands[1..].iter().copied()).collect();
+        let blocked = self.forecasts.of(&op.with("block", block as i64), &operands, &[packed(&types[0])]);
+        if blocked.ns < plain.ns { blocked } else { plain }
+    }
+
+    /// Share of the time of a kernel that is left when it leaves out the zeros of a constant.
+    fn share(&self, classes: &Classes, op: &OpRef, term: &Term, inputs: &[&TensorType]) -> f64 {
+        let lanes = self.lanes as usize;
+        let filled = |fits: bool| classes[term.children[1]].data.filled.as_ref().filter(|_| fits);
+        let blocks = |f: &SparsityPattern| match op.kind() {
+            Kind::MatMul if !op.attrs.flag("trans_b") => f.columns(lanes),
+            _ => f.rows(lanes),
+        };
+        let filled = match op.kind() {
+            Kind::Conv => filled(op.attrs.size("groups") == 1),
+            Kind::MatMul => filled(inputs[1].rank() == 2),
+            _ => None,
+        };
+        filled.map_or(1.0, |f| self.sparse(f.density(), blocks(f)))
     }
 
     /// Whether a value leaves a kernel that computes further on it before it is stored. What is unpacked has been through memory.
     fn is_on_registers(&self, classes: &Classes, id: Id) -> bool {
-        use Kind::*;
-        let kernel = |t: &Term| {
-            t.op().is_some_and(|op| {
-                op.def.class == Class::Elementwise
-                    || matches!(op.kind(), Conv | MatMul | MaxPool | AvgPool | Norm | RmsNorm | Softmax | LogSoftmax)
-            })
-        };
+        let kernel = |t: &Term| t.op().is_some_and(|op| op.def.class == Class::Elementwise || self.takes_epilogue(classes, id, op, t));
         let nodes = &classes[id].nodes;
-        nodes.iter().any(kernel) && !nodes.iter().any(|t| t.kind() == Some(Unpack))
+        nodes.iter().any(kernel) && !nodes.iter().any(|t| t.kind() == Some(Kind::Unpack))
+    }
+
+    /// A transposed convolution becomes convolutions by phases more often than not, and what interleaves them has been through memory.
+    fn takes_epilogue(&self, classes: &Classes, id: Id, op: &OpRef, term: &Term) -> bool {
+        op.def.class == Class::Compute && op.kind() != Kind::ConvTranspose && self.forecast(classes, id, op, term).epilogue
     }
 
     /// Cost of a graph as it stands, in nanoseconds.
@@ -149,78 +177,8 @@ impl Model {
         bytes / if bytes <= self.l2 { self.cache } else { self.memory }
     }
 
-    /// How much slower than a copy an operator moves its elements.
-    fn gather(&self, kind: Kind) -> f64 {
-        match kind {
-            Kind::Transpose => 3.0,
-            Kind::Pack | Kind::Unpack => 1.5,
-            _ => 1.0,
-        }
-    }
-
-    /// Packed kernels have registers full of channels; plain ones a lane or two.
-    fn convolution(&self, op: &OpRef, inputs: &[&TensorType], result: &TensorType, work: f64) -> f64 {
-        let (packed, groups, w) = (op.attrs.int("block") > 0, op.attrs.size("groups"), inputs[1]);
-        let per_group = w.shape[1];
-        let depthwise = per_group == 1 && w.shape[0] == groups && groups > 1;
-        // Packed blocks of channels lie within a group.
-        let block = self.lanes as usize;
-        let whole = groups == 1 || depthwise || per_group.is_multiple_of(block) && (w.shape[0] / groups).is_multiple_of(block);
-        let images = result.rank() == if packed { 5 } else { 4 };
-        let in_blocks = packed || !self.layouts && images && whole;
-        let efficiency = match (in_blocks, depthwise) {
-            (true, false) => 0.9,
-            // Bound by loads: each serves one multiply-add.
-            (true, true) => 0.6,
-            // Pixels are gathered for the outputs of a group, which are a register full or fewer.
-            (false, _) => 0.12 * ((w.shape[0] / groups.max(1)) as f64 / self.lanes).clamp(0.1, 1.0),
-        };
-        // Lanes of the last block that hold no channel work in vain.
-        let wasted = if in_blocks { (w.shape[0] as f64 / self.lanes).ceil() * self.lanes / w.shape[0] as f64 } else { 1.0 };
-        let share = if in_blocks && !depthwise { self.winograd(op, w, result) } else { 1.0 };
-        work * wasted * share / (self.macs * efficiency)
-    }
-
-    /// Share of a convolution's multiply-adds that Winograd's algorithm takes the time of, where it fits.
-    fn winograd(&self, op: &OpRef, w: &TensorType, result: &TensorType) -> f64 {
-        /// Transforms of a tile, in channels' worth of products: 64→64 at 56×56 takes 0.42 of the direct time, 128→128 at 28×28 0.29.
-        const TRANSFORMS: f64 = 4.0;
-        let plain = ["strides", "dilations"].iter().all(|name| op.attrs.ints(name) == [1, 1]) && op.attrs.size("groups") == 1;
-        let forms = |kernel: usize| match kernel {
-            3 => [2, 4, 6].as_slice(),
-            5 => &[2, 4],
-            7 => &[2],
-            _ => &[],
-        };
-        let (kernel, pixels) = match w.shape[2..] {
-            [h, w] if plain && (h == w || h == 1 || w == 1) => ([h, w], [result.shape[2], result.shape[3]]),
-            _ => return 1.0,
-        };
-        let along = |i: usize, out: usize| if kernel[i] == 1 { pixels[i] } else { pixels[i].div_ceil(out) * (out + kernel[i] - 1) };
-        let Some(least) = forms(kernel[0].max(kernel[1])).iter().map(|&out| along(0, out) * along(1, out)).min() else { return 1.0 };
-        let share = least as f64 / (pixels[0] * pixels[1] * kernel[0] * kernel[1]).max(1) as f64;
-        (1.15 * share + TRANSFORMS / w.shape[0] as f64 + TRANSFORMS / w.shape[1] as f64).min(1.0)
-    }
-
     /// Share of a dense kernel's time that one takes which leaves out blocks of zeros, or every zero: so many elements and blocks are left.
     fn sparse(&self, density: f64, blocks: f64) -> f64 {
         (blocks * 1.2).min(0.1 + density * 1.7).min(1.0)
     }
-
-    /// One row uses each weight once and waits for memory; otherwise narrow results leave lanes idle.
-    fn product(&self, result: &TensorType, work: f64) -> f64 {
-        let columns = result.shape.last().copied().unwrap_or(1) as f64;
-        let rows = result.shape.iter().rev().nth(1).copied().unwrap_or(1) as f64;
-        let wasted = ((columns / self.lanes).ceil() * self.lanes / columns).min(self.lanes);
-        let reuse = if rows < 4.0 { 0.25 } else { 0.9 };
-        work * wasted / (self.macs * reuse)
-    }
-}
-
-/// Whether a slice is one run of its operand's bytes.
-fn is_run(op: &OpRef, x: &TensorType) -> bool {
-    let (sizes, steps) = (op.attrs.sizes("sizes"), op.attrs.ints("steps"));
-    let outer = sizes.iter().take_while(|&&n| n == 1).count();
-    let whole = |i: usize| sizes[i] == x.shape[i];
-    (outer + 1..sizes.len()).all(whole) && (0..sizes.len()).all(|i| steps[i] == 1 || sizes[i] <= 1)
 }

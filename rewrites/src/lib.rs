@@ -6,6 +6,7 @@
 mod cost;
 mod extract;
 mod fact;
+mod forecast;
 #[cfg(test)]
 mod fuzz;
 mod language;
@@ -18,6 +19,7 @@ mod run;
 mod sparsity;
 mod term;
 
+pub use forecast::{Forecast, Forecaster};
 pub use options::Options;
 pub use report::{NearMiss, Optimised, Report};
 
@@ -25,8 +27,8 @@ use dnnc_ir::Graph;
 use dnnc_targets::Target;
 
 /// Finds the cheapest graph that is equal to `graph`, as far as the rules and the cost model know. An error means a wrong rule, not a wrong graph.
-pub fn optimise(graph: &Graph, target: &Target, options: &Options) -> Result<Optimised, String> {
-    run::optimise(graph, target, options)
+pub fn optimise(graph: &Graph, target: &Target, options: &Options, forecaster: &dyn Forecaster) -> Result<Optimised, String> {
+    run::optimise(graph, target, options, &cost::Forecasts::new(forecaster))
 }
 
 /// The names of all rules, in the order of the tables: for documentation and tests.

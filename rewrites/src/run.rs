@@ -1,6 +1,6 @@
 //! Running the rules: phases, iterations, budgets.
 
-use crate::cost::Model;
+use crate::cost::{Forecasts, Model};
 use crate::extract::{extract, map_bodies};
 use crate::fact::Facts;
 use crate::language::{Imported, import};
@@ -21,18 +21,18 @@ const ROOM: usize = 20_000;
 const MISSES: usize = 1000;
 
 /// Optimises a graph and, before it, the bodies of its control flow.
-pub fn optimise(graph: &Graph, target: &Target, options: &Options) -> Result<Optimised, String> {
+pub fn optimise(graph: &Graph, target: &Target, options: &Options, forecasts: &Forecasts) -> Result<Optimised, String> {
     let mut report = Report::default();
     let mut misses = BTreeSet::new();
     let mut graph = map_bodies(graph, &mut |body| {
-        let inner = optimise(body, target, options)?;
+        let inner = optimise(body, target, options, forecasts)?;
         inner.report.fired.iter().for_each(|(rule, n)| *report.fired.entry(rule).or_default() += n);
         misses.extend(inner.report.near_misses);
         Ok(inner.graph)
     })?;
     let block = target.vector.bits / 32;
     for &phase in PHASES {
-        let model = Model::new(target, phase == Phase::Layout);
+        let model = Model::new(target, forecasts, phase == Phase::Layout);
         let facts = Facts { options: options.clone(), block, ..Facts::default() };
         let mut imported = import(&graph, facts);
         let joint = if phase == Phase::HorizontalFusion { horizontal_fusion::fuse(&mut imported, options) } else { vec![] };
@@ -44,7 +44,7 @@ pub fn optimise(graph: &Graph, target: &Target, options: &Options) -> Result<Opt
         report.nodes = report.nodes.max(imported.classes.total_number_of_nodes());
         // All phases compare by the final layouts.
         if phase == PHASES[0] {
-            report.before = Model::new(target, true).graph(&graph);
+            report.before = Model::new(target, forecasts, true).graph(&graph);
         }
         graph = found.graph;
         report.after = found.cost;

@@ -1,5 +1,8 @@
 //! Small networks before and after.
 
+mod common;
+
+use common::Forecasts;
 use dnnc_ir::eval::eval;
 use dnnc_ir::random::Rng;
 use dnnc_ir::{Attr, Graph, Kind, Tensor, TensorType, Type, Value};
@@ -55,8 +58,8 @@ fn batch_norm(g: &mut Graph, x: Value, channels: usize, seed: u64) -> Value {
 /// The graph found for `g`, checked to compute the same.
 fn optimised(g: &Graph) -> String {
     let target = dnnc_targets::find("avx2").expect("target");
-    let found = optimise(g, target, &Options::default()).expect("optimised");
-    let again = optimise(g, target, &Options::default()).expect("optimised");
+    let found = optimise(g, target, &Options::default(), &Forecasts(target)).expect("optimised");
+    let again = optimise(g, target, &Options::default(), &Forecasts(target)).expect("optimised");
     assert_eq!(found.graph, again.graph, "the same input gives the same graph");
     assert!(found.report.after <= found.report.before, "{:?}", found.report);
     let inputs: Vec<Tensor> = g.inputs().iter().enumerate().map(|(i, &v)| noise(&g.ty(v).shape, 1000 + i as u64)).collect();
@@ -308,7 +311,8 @@ fn precise_keeps_the_rounding_of_the_model() {
     let y = batch_norm(&mut g, y, 8, 2);
     g.output("y", y);
     let options = Options { precise: true, ..Options::default() };
-    let found = optimise(&g, dnnc_targets::find("avx2").expect("target"), &options).expect("optimised");
+    let target = dnnc_targets::find("avx2").expect("target");
+    let found = optimise(&g, target, &options, &Forecasts(target)).expect("optimised");
     let x = noise(&[1, 8, 4, 4], 9);
     assert_eq!(eval(&g, std::slice::from_ref(&x)), eval(&found.graph, &[x]));
     let miss = |m: &dnnc_rewrites::NearMiss| m.rule == "scale into convolution weights" && m.why.contains("precise");

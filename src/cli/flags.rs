@@ -20,6 +20,9 @@ pub struct CompileFlags {
     /// Machine to compile for: a name or a triple from `dnnc targets`
     #[arg(long, default_value = "native", value_parser = target)]
     target: &'static Target,
+    /// Instruction-set features that the machine has beside those of its record, or lacks, e.g. `+avx512vnni,-amx`
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
+    features: Option<String>,
     /// Value of a symbolic dimension, e.g. `batch=4`; may be given several times. An object may hold several values: `seq=16,32,64` or `seq=1..8`
     #[arg(long = "dim", value_name = "NAME=VALUE", value_parser = dim)]
     dims: Vec<(String, Vec<usize>)>,
@@ -96,7 +99,7 @@ impl CompileFlags {
             iterations: self.max_iterations,
         };
         Ok(Options {
-            target: self.target,
+            target: self.machine()?,
             threads: self.threads,
             precise: self.precise,
             relaxed: self.relaxed,
@@ -110,10 +113,19 @@ impl CompileFlags {
         })
     }
 
+    /// The machine, with single features added or removed.
+    fn machine(&self) -> Result<&'static Target, Error> {
+        let Some(list) = &self.features else { return Ok(self.target) };
+        let changed = self.target.with_features(list).map_err(|e| Error::Usage(format!("--features: {e}")))?;
+        let name = format!("{} {list}", self.target.name);
+        // Once a run of the command line: targets live as long as the program.
+        Ok(Box::leak(Box::new(Target { name: Box::leak(name.into_boxed_str()), ..changed })))
+    }
+
     fn tuner(&self) -> Result<Arc<dyn Tuner>, Error> {
-        let native = dnnc::targets::native();
-        if self.target.triple != native.triple || self.target.vector.bits > native.vector.bits {
-            return Err(Error::Usage(format!("--tune measures kernels, and those for {} do not run on this machine", self.target.name)));
+        let (target, native) = (self.machine()?, dnnc::targets::native());
+        if target.triple != native.triple || !native.runs(target) {
+            return Err(Error::Usage(format!("--tune measures kernels, and those for {} do not run on this machine", target.name)));
         }
         let directory = self.tune_cache.clone().or_else(TuneCache::default_directory);
         let directory = directory.ok_or_else(|| Error::Usage("there is no cache directory: give one with --tune-cache".into()))?;

@@ -131,7 +131,7 @@ pub fn configurations(rng: &mut Rng, work: u64, processes: bool) -> Vec<Configur
     let mut all = vec![on(Backend::Jit, native.clone()), Configuration { onnx: true, ..on(Backend::Jit, native.clone()) }];
     let machines: Vec<&'static Target> = dnnc_targets::all()
         .into_iter()
-        .filter(|t| t.triple == native.target.triple && t.vector.bits <= native.target.vector.bits)
+        .filter(|t| t.triple == native.target.triple && native.target.runs(t))
         .collect();
     let options = |rng: &mut Rng, target: &'static Target| Options {
         target,

@@ -4,7 +4,7 @@ use cranelift_codegen::ir::types::{I32, I64};
 use cranelift_codegen::ir::{AbiParam, Signature};
 use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
-use dnnc_targets::Target;
+use dnnc_targets::{Feature, Target};
 use target_lexicon::{Architecture, Triple};
 
 /// What the machine has, where the way to write an operation depends on it.
@@ -36,16 +36,16 @@ impl IsaFeatures {
     /// What a machine has.
     pub fn of(target: &Target, isa: &dyn isa::TargetIsa) -> IsaFeatures {
         let x64 = isa.triple().architecture == Architecture::X86_64;
-        let has = |feature: &str| !x64 || target.features.contains(&feature);
+        let has = |feature: Feature| !x64 || target.features.has(feature);
         IsaFeatures {
-            fma: has("has_fma"),
-            permute: has("has_ssse3"),
-            round: has("has_sse41"),
+            fma: has(Feature::Fma),
+            permute: has(Feature::Ssse3),
+            round: has(Feature::Sse41),
             unzip: !x64,
-            pack_unsigned: has("has_sse41"),
+            pack_unsigned: has(Feature::Sse41),
             select_lanes: x64,
             byte_mul: !x64,
-            unaligned_operands: has("has_avx"),
+            unaligned_operands: has(Feature::Avx),
             pair_products: x64,
             by_element: target.vector.by_element,
         }
@@ -67,7 +67,7 @@ pub fn isa(target: &Target, opt_level: &str, pic: bool) -> Result<OwnedTargetIsa
     }
     let triple: Triple = target.triple.parse().map_err(|e| format!("target {}: {e}", target.name))?;
     let mut builder = isa::lookup(triple).map_err(|e| format!("target {}: {e}", target.name))?;
-    for feature in target.features {
+    for feature in target.features.iter().filter_map(Feature::cranelift) {
         builder.enable(feature).map_err(|e| format!("target {}: feature {feature}: {e}", target.name))?;
     }
     builder.finish(settings::Flags::new(flags)).map_err(|e| format!("target {}: {e}", target.name))

@@ -1,7 +1,7 @@
 //! What the emitter has to know about the instruction set and the kernel before it starts.
 
 use dnnc_kir::Func;
-use dnnc_targets::Target;
+use dnnc_targets::{Arch, Feature, Target};
 
 /// What the machine has, where the way to write an operation depends on it.
 #[derive(Clone, Copy, Debug)]
@@ -23,19 +23,19 @@ pub struct IsaFeatures {
 impl IsaFeatures {
     /// What a target has for a kernel.
     pub fn of(target: &Target, func: &Func) -> Result<IsaFeatures, String> {
-        let has = |feature: &str| target.features.contains(&feature);
-        if !target.triple.starts_with("x86_64") || !has("has_avx2") || !has("has_fma") {
+        let has = |feature: Feature| target.features.has(feature);
+        if target.arch() != Arch::X86_64 || !has(Feature::Avx2) || !has(Feature::Fma) {
             return Err(format!("{} has no 256-bit vectors with fused multiply-add", target.name));
         }
-        let wide = ["has_avx512f", "has_avx512bw", "has_avx512dq", "has_avx512vl"].into_iter().all(has);
+        let wide = target.features.has_all(&[Feature::Avx512f, Feature::Avx512bw, Feature::Avx512dq, Feature::Avx512vl]);
         Ok(IsaFeatures {
             // Registers of 512 bits lower the clock, so they are for kernels that ask for them.
             bytes: if wide && func.widest() > 32 { 64 } else { 32 },
             registers: if wide { 32 } else { 16 },
-            vnni: wide && has("has_avx512vnni"),
-            avx_vnni: has("has_avx_vnni"),
-            avx_vnni_int8: has("has_avx_vnni_int8"),
-            vbmi: wide && has("has_avx512vbmi"),
+            vnni: wide && has(Feature::Avx512vnni),
+            avx_vnni: has(Feature::AvxVnni),
+            avx_vnni_int8: has(Feature::AvxVnniInt8),
+            vbmi: wide && has(Feature::Avx512vbmi),
         })
     }
 

@@ -9,18 +9,15 @@ use iced_x86::{Decoder, DecoderOptions};
 /// Targets of different extensions, and whether this machine has them.
 fn targets() -> Vec<(Target, bool)> {
     let base = dnnc_targets::find("x86-64-v3").expect("a known target");
-    let with = |name: &'static str, more: &[&'static str], runs: bool| {
-        let features: Vec<&'static str> = base.features.iter().chain(more).copied().collect();
-        (Target { name, features: Box::leak(features.into_boxed_slice()), ..base.clone() }, runs)
+    let with = |name: &'static str, more: &str| {
+        let target = Target { name, ..base.with_features(more).expect("known features") };
+        (target, dnnc_targets::native().runs(&target))
     };
-    let wide = ["has_avx512f", "has_avx512bw", "has_avx512dq", "has_avx512vl"];
-    let f = std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bw");
-    let vnni = f && std::arch::is_x86_feature_detected!("avx512vnni") && std::arch::is_x86_feature_detected!("avx512vbmi");
     vec![
-        with("v4", &wide, f),
-        with("icelake", &[&wide[..], &["has_avx512vnni", "has_avx512vbmi"]].concat(), vnni),
-        with("spr", &[&wide[..], &["has_avx512vnni", "has_avx512vbmi", "has_avx_vnni"]].concat(), vnni),
-        with("alderlake", &["has_avx_vnni"], vnni),
+        with("v4", "+avx512"),
+        with("icelake", "+avx512,+avx512vnni,+avx512vbmi"),
+        with("spr", "+avx512,+avx512vnni,+avx512vbmi,+avxvnni"),
+        with("alderlake", "+avxvnni"),
     ]
 }
 

@@ -13,10 +13,10 @@ mod tests;
 mod winograd;
 
 use super::sparse::Matrix;
-use crate::choice::{Algorithm, choose};
+use crate::choice::{self, Algorithm, choose};
 use crate::kernels::depthwise;
 use crate::kernels::lib::repack;
-use crate::unit::{Family, Lowered, Unit};
+use crate::unit::{Family, Forecast, Lowered, Unit};
 use dnnc_ir::Kind;
 use packed::Form;
 use shape::Shape;
@@ -24,7 +24,7 @@ use shape::Shape;
 pub use strip::{Cut, Strip};
 
 /// The family.
-pub const FAMILY: Family = Family { name: "conv", kinds: &[Kind::Conv], lower, epilogue: crate::unit::channel_axes };
+pub const FAMILY: Family = Family { name: "conv", kinds: &[Kind::Conv], lower, forecast, epilogue: crate::unit::channel_axes };
 
 /// The sizes, as an image of two axes, of a convolution of packed images that [`Strip`] does (or [`depthwise::Strip`]); `None` for others, also
 /// where another algorithm may be faster: weights with zeros, windows over many channels.
@@ -61,24 +61,47 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
     if shape.block > 0 { repack::around(unit, shape.channels, plain::lower) } else { plain::lower(unit) }
 }
 
+/// The same dispatch as that of [`lower`].
+fn forecast(unit: &Unit) -> Forecast {
+    let shape = Shape::new(unit);
+    if unit.results[0].is_empty() {
+        return Forecast::NOTHING;
+    }
+    let image = (shape.block > 0 && shape.input.len() <= 2).then(|| shape.clone().image());
+    let ns = match image {
+        Some(s) if depthwise::fits(unit, &s) => depthwise::predicted_ns(unit, &s),
+        Some(s) if packed::fits(unit, &s) => {
+            let matrix = packed::matrix(unit, &s).filter(|m| m.worth_leaving_out(unit.options));
+            algorithms(unit, &s, matrix).map_or(f64::INFINITY, |all| choice::predicted_ns(&all))
+        }
+        _ => plain::predicted_ns(unit, &shape),
+    };
+    Forecast::kernel(unit.target, ns).with_epilogue()
+}
+
 /// A convolution of packed images, by the algorithm that is predicted to be fastest.
 fn planar(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
+    let matrix = packed::matrix(unit, s).filter(|m| m.worth_leaving_out(unit.options));
+    let lowered = choose(unit, algorithms(unit, s, matrix)?)?;
+    Ok(lowered.with_density(matrix.map(|m| m.densities())))
+}
+
+/// The algorithms for packed images; those that leave out zeros where the weights are given as a matrix that is worth it.
+fn algorithms<'a>(unit: &'a Unit, s: &'a Shape, matrix: Option<Matrix<'a>>) -> Result<Vec<Algorithm<'a>>, String> {
     let mut algorithms = vec![Algorithm::new("direct", packed::dense_ns(unit, s), || packed::lower(unit, s, Form::Dense))];
     for form in winograd::FORMS.iter().filter(|form| winograd::fits(unit, s, form)) {
         let plan = winograd::plan(unit, s, form);
-        algorithms.push(Algorithm::new(form.name, plan.ns * form.worth, move || winograd::lower(unit, s, form, &plan)));
+        algorithms.push(Algorithm::new(form.name, plan.ns, move || winograd::lower(unit, s, form, &plan)).handicapped(form.worth));
     }
-    let matrix = packed::matrix(unit, s).filter(|m| m.worth_leaving_out(unit.options));
     if let Some(m) = matrix {
         let (listed, spread) = (packed::listed(unit, s, &m)?, packed::spread(unit, s, &m)?);
         // Windows that Winograd takes too: its prediction is up to a third too high where all weights stay in a cache (128→128 at 28×28: 779 µs
         // predicted, 585 measured; sparse 695 and 728). A near tie is its.
         let tie = if algorithms.len() > 1 { 1.25 } else { 1.0 };
-        let batch = s.batch as f64 * tie;
-        let lists = Algorithm::new(listed.name(), listed.ns * batch, move || packed::lower(unit, s, Form::Listed(m)));
-        let lanes = Algorithm::new(spread.name(), spread.ns * batch, move || packed::lower(unit, s, Form::Spread(m)));
+        let batch = s.batch as f64;
+        let lists = Algorithm::new(listed.name(), listed.ns * batch, move || packed::lower(unit, s, Form::Listed(m))).handicapped(tie);
+        let lanes = Algorithm::new(spread.name(), spread.ns * batch, move || packed::lower(unit, s, Form::Spread(m))).handicapped(tie);
         algorithms.extend([lists, lanes]);
     }
-    let lowered = choose(unit, algorithms)?;
-    Ok(lowered.with_density(matrix.map(|m| m.densities())))
+    Ok(algorithms)
 }

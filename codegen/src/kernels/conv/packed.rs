@@ -95,7 +95,7 @@ impl Weights<'_> {
 
 /// The weights of a convolution without groups as a matrix of taps × outputs.
 pub fn matrix<'a>(unit: &Unit<'a>, s: &Shape) -> Option<Matrix<'a>> {
-    let data = unit.inputs[1].constant?.values::<f32>();
+    let data = unit.inputs[1].constant.filter(|w| w.len() == unit.inputs[1].ty.len())?.values::<f32>();
     let steps = s.group_channels * s.kernel.iter().product::<usize>();
     (s.groups == 1).then_some(Matrix { data, steps, columns: s.outputs, step: 1, column: steps })
 }
@@ -103,7 +103,9 @@ pub fn matrix<'a>(unit: &Unit<'a>, s: &Shape) -> Option<Matrix<'a>> {
 /// Predicted nanoseconds with panels of every channel.
 pub fn dense_ns(unit: &Unit, s: &Shape) -> f64 {
     let steps = s.group_channels * s.kernel.iter().product::<usize>();
-    schedule::product_ns(unit.target, s.block, s.pixels(), s.group_outputs, steps) * (s.batch * s.groups) as f64
+    let work = schedule::product_ns(unit.target, s.block, s.pixels(), s.group_outputs, steps) * (s.batch * s.groups) as f64;
+    let images = unit.inputs[0].ty.bytes() + unit.stored.bytes();
+    schedule::fed_ns(unit.target, unit.options, work, unit.inputs[1].ty.bytes(), images)
 }
 
 /// Tasks that a product with so many multiply-adds is cut into, for one image.

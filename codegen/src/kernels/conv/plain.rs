@@ -11,6 +11,15 @@ use crate::schedule::{self, Tile};
 use crate::unit::{Arg, Lowered, LoweredCall, Unit};
 use dnnc_kir::{Bin, Builder, Cmp, Ty, Val};
 
+/// Predicted nanoseconds: pixels are gathered for the outputs of a group, which are a register full or fewer.
+pub fn predicted_ns(unit: &Unit, s: &Shape) -> f64 {
+    /// Share of the peak that a register full of outputs reaches.
+    const EFFICIENCY: f64 = 0.12;
+    let lanes = schedule::lanes(&unit.target.vector, 4) as f64;
+    let efficiency = EFFICIENCY * (s.group_outputs as f64 / lanes).clamp(0.1, 1.0);
+    unit.work() / (unit.target.peak_macs() / 1e9 * efficiency)
+}
+
 pub fn lower(unit: &Unit) -> Result<Lowered, String> {
     let s = &Shape::new(unit);
     let (x_ty, w_ty) = (unit.inputs[0].ty.ty, unit.inputs[1].ty.ty);

@@ -10,12 +10,13 @@ use super::matmul;
 use crate::kernels::lib::product::{self, Mac, Memory};
 use crate::kernels::lib::store::{Channel, Output};
 use crate::schedule::{self, Tile};
-use crate::unit::{Arg, Family, Lowered, LoweredCall, Operand, Unit};
+use crate::unit::{Arg, Family, Forecast, Lowered, LoweredCall, Operand, Unit};
 use dnnc_ir::{Attr, Kind, Op, TensorType, Type};
 use dnnc_kir::{Bin, Builder, Ty, Val};
 
 /// The family.
-pub const FAMILY: Family = Family { name: "conv_transpose", kinds: &[Kind::ConvTranspose], lower, epilogue: crate::unit::channel_axes };
+pub const FAMILY: Family =
+    Family { name: "conv_transpose", kinds: &[Kind::ConvTranspose], lower, forecast, epilogue: crate::unit::channel_axes };
 
 /// Sizes; the vectors have an entry a spatial axis.
 struct Shape {
@@ -64,6 +65,20 @@ impl Shape {
     fn row(&self) -> usize {
         self.phase() * self.strides[self.last()]
     }
+}
+
+/// A product, and what each of its elements adds to the result.
+fn forecast(unit: &Unit) -> Forecast {
+    /// Share of the peak that the product of few channels reaches, whose pixels are packed at run time.
+    const EFFICIENCY: f64 = 0.3;
+    if unit.results[0].is_empty() {
+        return Forecast::NOTHING;
+    }
+    let s = Shape::new(unit);
+    let elements: usize = [&s.kernel, &s.input].iter().map(|v| v.iter().product::<usize>()).product();
+    let added = s.batch * s.groups * s.outputs * elements * 4;
+    let product = unit.work() / (unit.target.peak_macs() / 1e9 * EFFICIENCY);
+    Forecast::kernel(unit.target, product + schedule::stream_ns(unit.target, 2 * added)).with_epilogue()
 }
 
 fn lower(unit: &Unit) -> Result<Lowered, String> {

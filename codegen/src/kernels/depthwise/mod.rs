@@ -23,6 +23,11 @@ pub fn fits(unit: &Unit, s: &Shape) -> bool {
         && (1..=MOST_TAPS).contains(&s.kernel.iter().product())
 }
 
+/// Predicted nanoseconds of a convolution that fits.
+pub fn predicted_ns(unit: &Unit, s: &Shape) -> f64 {
+    s.window(s.block).images_ns(unit.target, s.batch * s.channels.div_ceil(s.block), 1.0)
+}
+
 /// Lowers a convolution that fits.
 pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
     let mut frame = Frame::default();

@@ -6,8 +6,10 @@
 use super::image::Lines;
 use super::product;
 use super::store::Output;
-use crate::schedule::Tile;
+use crate::schedule::{self, Tile};
+use crate::unit::Options;
 use dnnc_kir::{Builder, Cmp, Conv, Elem, Ty, Val};
+use dnnc_targets::{Target, Vector};
 
 /// The way of a window over images of two axes.
 #[derive(Clone)]
@@ -70,6 +72,27 @@ impl Window {
     /// Rows of the image that so many rows of the result read.
     pub fn rows_read(&self, rows: usize) -> usize {
         (rows - 1) * self.strides[0] + (self.kernel[0] - 1) * self.dilations[0] + 1
+    }
+
+    /// Predicted cycles of `rows` rows of a block of channels: arithmetic of so many multiply-adds an element of a window, or loads, whichever takes
+    /// longer, where tiles have `together` rows.
+    pub fn cycles(&self, v: &Vector, rows: usize, together: usize, operations: f64) -> f64 {
+        let of_rows = |n: usize| {
+            let taps =
+                (n * self.output[1] * self.kernel[0] * self.kernel[1]) as f64 * operations / (v.fma_per_cycle as f64 * v.code.sustained);
+            let loads = (self.rows_read(n) * self.output[1] * self.strides[1].min(self.kernel[1])) as f64 / v.loads;
+            taps.max(loads) + v.code.window_rows
+        };
+        let rest = if rows % together > 0 { of_rows(rows % together) } else { 0.0 };
+        (rows / together) as f64 * of_rows(together) + rest
+    }
+
+    /// Predicted nanoseconds of whole images of so many blocks of channels, which are read from and written to where they are stored.
+    pub fn images_ns(&self, target: &Target, blocks: usize, operations: f64) -> f64 {
+        let together = schedule::window_tile(&target.vector, self.kernel[0] * self.kernel[1]).tile.rows;
+        let cycles = blocks as f64 * self.cycles(&target.vector, self.output[0], together, operations);
+        let elements: usize = [self.input, self.output].iter().map(|s| s[0] * s[1]).sum();
+        schedule::fed_ns(target, &Options::default(), cycles / target.ghz(), 0, blocks * elements * self.ty.bytes())
     }
 
     /// Emits the windows of `count` rows of the result from row `first`, of one block of channels; `outside` is a row of padding, at least as

@@ -11,17 +11,17 @@ mod sparse;
 mod tests;
 
 use self::shape::Shape;
-use crate::choice::{Algorithm, choose};
+use crate::choice::{self, Algorithm, choose};
 use crate::kernels::lib::pack::{self, Lies};
 use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
 use crate::kernels::lib::store::{self, Output};
 use crate::schedule;
-use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
+use crate::unit::{Arg, Family, Forecast, Lowered, LoweredCall, Unit};
 use dnnc_ir::Kind;
 use dnnc_kir::{Builder, Val};
 
 /// The family.
-pub const FAMILY: Family = Family { name: "matmul", kinds: &[Kind::MatMul], lower, epilogue: |_, results| crate::unit::last_axis(results) };
+pub const FAMILY: Family = Family { name: "matmul", kinds: &[Kind::MatMul], lower, forecast, epilogue: |_, results| crate::unit::last_axis(results) };
 
 fn lower(unit: &Unit) -> Result<Lowered, String> {
     let shape = Shape::new(unit);
@@ -37,6 +37,23 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
     Ok(lowered.with_density(matrix.map(|m| m.densities())))
 }
 
+/// The dense kernel; what leaves out zeros needs the constant itself.
+fn forecast(unit: &Unit) -> Forecast {
+    if unit.results[0].is_empty() {
+        return Forecast::NOTHING;
+    }
+    let s = Shape::new(unit);
+    let ns = match sparse::matrix(unit, &s).filter(|m| m.worth_leaving_out(unit.options)) {
+        Some(m) => {
+            let mut all = vec![Algorithm::new("direct", dense_ns(unit, &s), || direct(unit, &s))];
+            all.extend(sparse::algorithms(unit, &s, m).unwrap_or_default());
+            choice::predicted_ns(&all)
+        }
+        None => dense_ns(unit, &s),
+    };
+    Forecast::kernel(unit.target, ns).with_epilogue()
+}
+
 fn direct(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
     match dot::lower(unit, shape)? {
         Some(lowered) => Ok(lowered),
@@ -50,7 +67,7 @@ fn dense_ns(unit: &Unit, s: &Shape) -> f64 {
     let cycles = weights as f64 / schedule::bytes_per_cycle(unit.target, weights);
     let arithmetic =
         schedule::product_ns(unit.target, schedule::lanes(&unit.target.vector, 4), s.rows, s.columns, s.depth) * s.batches as f64;
-    arithmetic.max(cycles * 1e3 / unit.target.mhz as f64)
+    arithmetic.max(cycles / unit.target.ghz())
 }
 
 /// How the right side is read.

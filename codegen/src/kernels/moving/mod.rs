@@ -2,14 +2,16 @@
 
 use super::lib::view::View;
 use super::map::{self, Source};
+use crate::forecast;
 use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
-use dnnc_ir::{Kind, Type};
+use dnnc_ir::{Kind, TensorType, Type};
 
 /// The family.
 pub const FAMILY: Family = Family {
     name: "moving",
     kinds: &[Kind::Reshape, Kind::Transpose, Kind::Expand, Kind::Slice, Kind::Concat, Kind::Pad, Kind::Pack, Kind::Unpack],
     lower,
+    forecast: |unit| forecast::moving(unit),
     epilogue: |_, _| None,
 };
 
@@ -24,6 +26,30 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
     };
     let calls = copies.into_iter().filter_map(|copy| copy.call(unit)).collect();
     Ok(Lowered { calls, ..Lowered::default() })
+}
+
+/// Bytes from the first of an operand of that type to the first of a slice of it that is one run of its bytes.
+pub fn run_of_bytes(slice: &dnnc_ir::Op, from: &TensorType) -> Option<usize> {
+    let (starts, sizes, steps) = (slice.attrs.ints("starts"), slice.attrs.ints("sizes"), slice.attrs.ints("steps"));
+    if sizes.contains(&0) {
+        return Some(0);
+    }
+    let strides = from.strides();
+    let mut partial = false; // an axis outside has more than one element
+    for axis in 0..from.rank() {
+        let complete = sizes[axis] as usize == from.shape[axis];
+        if (steps[axis] != 1 && sizes[axis] > 1) || (partial && !complete) {
+            return None;
+        }
+        partial |= sizes[axis] != 1;
+    }
+    let elements: usize = (0..from.rank()).map(|a| starts[a] as usize * strides[a]).sum();
+    Some(elements * from.ty.bytes())
+}
+
+/// Whether the operands of a concatenation follow each other in its result, so that they can be made there.
+pub fn concat_is_outermost(concat: &dnnc_ir::Op, result: &TensorType) -> bool {
+    result.shape[..concat.attrs.size("axis")].iter().product::<usize>() == 1
 }
 
 /// How the first operand lies over the result, for the operators that are nothing more: an element-wise kernel may read it so itself.

@@ -3,8 +3,8 @@
 use super::lib::view::View;
 use crate::expr::{Access, Epilogue, register, round_to};
 use crate::kernels::lib::rows::{Row, Rows, Stream};
-use crate::math;
 use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
+use crate::{forecast, math};
 use dnnc_ir::{Kind, Type};
 use dnnc_kir::{Builder, Tuning, Ty, Un, Val};
 
@@ -13,9 +13,13 @@ pub const FAMILY: Family = Family {
     name: "norm",
     kinds: &[Kind::Softmax, Kind::LogSoftmax, Kind::Norm, Kind::RmsNorm],
     lower,
+    forecast: |unit| forecast::rows(unit, if unit.op.kind() == Kind::Softmax { EXPONENTIALS } else { 1.0 }).with_epilogue(),
     // The epilogue must have vectors where the rows have them.
     epilogue: |_, results| crate::unit::last_axis(results),
 };
+
+/// Cycles a register of each operation of a softmax: maxima and sums of a row are chains.
+const EXPONENTIALS: f64 = 3.0;
 
 fn lower(unit: &Unit) -> Result<Lowered, String> {
     let (op, ty, shape) = (unit.op, &unit.inputs[0].ty, &unit.results[0].shape);

@@ -13,6 +13,7 @@ use super::map::{self, Source};
 use crate::expr::{Expr, ExprNode, What, register};
 use crate::kernels::lib::rows::{Rows, Stream};
 use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
+use crate::{forecast, math};
 use dnnc_ir::{Kind, Tensor, TensorType, Type};
 use dnnc_kir::{Bin, Builder, Conv, Elem, Ty, Val};
 
@@ -32,6 +33,7 @@ pub const FAMILY: Family = Family {
         Kind::TopK,
     ],
     lower,
+    forecast: |unit| forecast::rows(unit, 2.0),
     epilogue: |_, _| None,
 };
 

@@ -213,7 +213,7 @@ fn cycles(target: &Target, s: &Sizes) -> f64 {
     // Lines that do not stay in the first-level cache come from the second.
     let bytes = (s.blocks * s.lanes * s.height * s.lanes * 4) as f64;
     let missing = (1.0 - 0.8 * target.l1d as f64 / bytes).clamp(0.0, 1.0);
-    let step = arithmetic.max(loads + missing * height * 0.75);
+    let step = arithmetic.max(loads + missing * height * 0.75) / v.code.sustained;
     let transposes = (s.blocks + s.columns / s.lanes) as f64 * height * s.lanes as f64 * TRANSPOSE;
     // Every tile reads all lists; long ones do not stay in the second-level cache.
     let listed = (s.steps * (s.width * 4 + 2)) as f64;

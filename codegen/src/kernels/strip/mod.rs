@@ -53,11 +53,9 @@ struct Place {
 
 /// Cycles that it takes to write a tensor and read it again later.
 pub fn traffic(bytes: usize, target: &Target) -> f64 {
-    /// Beyond the second-level cache, there and back: measured on Zen 3 with images of 1 to 5 MB.
-    const BYTES_A_CYCLE: f64 = 24.0;
     /// What memory is worth between programs that are equally fast, in cycles a byte.
     const WORTH: f64 = 1e-3;
-    let far = if bytes > target.l2 / 2 { 1.0 / BYTES_A_CYCLE } else { 0.0 };
+    let far = if bytes > target.l2 / 2 { 1.0 / target.bandwidth.round_trip } else { 0.0 };
     bytes as f64 * (far + WORTH)
 }
 
@@ -170,20 +168,12 @@ impl<'a> Link<'a> {
 
     /// Cycles to make some rows of an image.
     fn cycles(&self, rows: usize, cut: Option<&conv::Cut>, passes: usize) -> f64 {
-        /// Around the tiles of two rows of a window: pointers, weights, columns at the border.
-        const ROWS_OVERHEAD: f64 = 60.0;
         if let Some(cut) = cut {
             return cut.cycles(passes);
         }
         let (w, v) = (&self.window, &self.unit.target.vector);
         let together = schedule::window_tile(v, w.kernel[0] * w.kernel[1]).tile.rows;
-        let of_rows = |n: usize| {
-            let taps = (n * w.output[1] * w.kernel[0] * w.kernel[1]) as f64 / v.fma_per_cycle as f64;
-            let loads = (w.rows_read(n) * w.output[1] * w.strides[1].min(w.kernel[1])) as f64 / 2.0;
-            taps.max(loads) + ROWS_OVERHEAD
-        };
-        let rest = if rows % together > 0 { of_rows(rows % together) } else { 0.0 };
-        self.blocks as f64 * ((rows / together) as f64 * of_rows(together) + rest)
+        self.blocks as f64 * w.cycles(v, rows, together, 1.0)
     }
 }
 
