@@ -1,7 +1,7 @@
 //! What kernels are predicted to take, asked by sizes alone: the answer of each family, and the arithmetic that several share.
 
 use crate::expr::{Access, Expr, What};
-use crate::kernels::{self, moving};
+use crate::kernels;
 use crate::schedule::{lanes_ns, stream_ns};
 use crate::unit::{Family, Forecast, Lowered, Operand, Options, Unit};
 use dnnc_ir::{Class, Kind, Op, Tensor, TensorType};
@@ -33,29 +33,6 @@ pub fn of(op: &Op, operands: &[(&TensorType, bool)], results: &[TensorType], tar
 fn element_wise(unit: &Unit) -> Forecast {
     let ns = stream_ns(unit.target, unit.traffic()).max(lanes_ns(unit.target, operations(unit.op, &unit.results[0])));
     Forecast::kernel(unit.target, ns).with_epilogue()
-}
-
-/// Operators that go over rows: traffic, or so many registers a cycle for each operation, whichever takes longer.
-pub fn rows(unit: &Unit, cycles: f64) -> Forecast {
-    let ns = stream_ns(unit.target, unit.traffic()).max(cycles * lanes_ns(unit.target, unit.work()));
-    Forecast::kernel(unit.target, ns)
-}
-
-/// Operators that only move elements.
-pub fn moving(unit: &Unit) -> Forecast {
-    let (op, from) = (unit.op, &unit.inputs[0].ty);
-    let traffic = stream_ns(unit.target, unit.traffic());
-    match op.kind() {
-        Kind::Reshape => Forecast::NOTHING,
-        Kind::Slice if moving::run_of_bytes(op, from).is_some() => Forecast::NOTHING,
-        // Parts that are not made in place are copied.
-        Kind::Concat if moving::concat_is_outermost(op, &unit.results[0]) => {
-            Forecast { ns: 0.1 * traffic, epilogue: false, in_place: true }
-        }
-        Kind::Transpose => Forecast::kernel(unit.target, 3.0 * traffic),
-        Kind::Pack | Kind::Unpack => Forecast::kernel(unit.target, 1.5 * traffic),
-        _ => Forecast::kernel(unit.target, traffic),
-    }
 }
 
 /// Nanoseconds of a unit's kernels, epilogue included: of the algorithm that was chosen, or as the family predicts.

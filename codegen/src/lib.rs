@@ -4,6 +4,7 @@
 
 mod chains;
 pub mod choice;
+pub mod estimate;
 pub mod expr;
 pub mod forecast;
 pub mod fuse;

@@ -46,13 +46,8 @@ impl Row {
     /// The vectors that code is made for, and what the machine has beyond them.
     fn vectors(&self) -> String {
         let mut text = format!("{} × {} bits", self.vector_registers, self.vector_bits);
-        let facts = [
-            (self.fma, "fma"),
-            (self.dot_u8s8, "u8·s8"),
-            (self.dot_s8s8, "s8·s8"),
-            (self.fp16, "f16"),
-            (self.tile_rows > 0, "tiles"),
-        ];
+        let facts =
+            [(self.fma, "fma"), (self.dot_u8s8, "u8·s8"), (self.dot_s8s8, "s8·s8"), (self.fp16, "f16"), (self.tile_rows > 0, "tiles")];
         if self.widest_bits > self.vector_bits {
             text += &format!(" of {}", self.widest_bits);
         }

@@ -129,10 +129,8 @@ pub fn configurations(rng: &mut Rng, work: u64, processes: bool) -> Vec<Configur
     let native = Options::default();
     let on = |backend, options| Configuration { backend, options, onnx: false };
     let mut all = vec![on(Backend::Jit, native.clone()), Configuration { onnx: true, ..on(Backend::Jit, native.clone()) }];
-    let machines: Vec<&'static Target> = dnnc_targets::all()
-        .into_iter()
-        .filter(|t| t.triple == native.target.triple && native.target.runs(t))
-        .collect();
+    let machines: Vec<&'static Target> =
+        dnnc_targets::all().into_iter().filter(|t| t.triple == native.target.triple && native.target.runs(t)).collect();
     let options = |rng: &mut Rng, target: &'static Target| Options {
         target,
         rewrites: rng.below(3) != 0,

@@ -17,8 +17,13 @@ use dnnc_ir::{Kind, TensorType, Type};
 use dnnc_kir::Elem;
 
 /// The family.
-pub const FAMILY: Family =
-    Family { name: "attention", kinds: &[Kind::Attention], lower: |unit| lower_views(unit, &Views::default()), forecast, epilogue: |_, _| None };
+pub const FAMILY: Family = Family {
+    name: "attention",
+    kinds: &[Kind::Attention],
+    lower: |unit| lower_views(unit, &Views::default()),
+    forecast,
+    epilogue: |_, _| None,
+};
 
 /// Two products for each head, and softmax between them.
 fn forecast(unit: &Unit) -> Forecast {

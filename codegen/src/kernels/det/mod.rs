@@ -8,7 +8,7 @@ use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Un, Val};
 
 /// The family.
 pub const FAMILY: Family =
-    Family { name: "det", kinds: &[Kind::Det], lower, forecast: |unit| crate::forecast::rows(unit, 8.0), epilogue: |_, _| None };
+    Family { name: "det", kinds: &[Kind::Det], lower, forecast: |unit| crate::estimate::rows(unit, 8.0), epilogue: |_, _| None };
 
 /// Gaussian elimination in f64 on a copy; each step takes the row with the largest first element.
 fn lower(unit: &Unit) -> Result<Lowered, String> {

@@ -9,8 +9,8 @@ mod sample;
 use self::access::{checked, move_row};
 use super::lib::view::View;
 use super::map;
+use crate::estimate;
 use crate::expr::Expr;
-use crate::forecast;
 use crate::kernels::lib::nest::{self, Axis};
 use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
 use dnnc_ir::{Kind, TensorType};
@@ -34,7 +34,7 @@ pub const FAMILY: Family = Family {
         Kind::NonMaxSuppression,
     ],
     lower,
-    forecast: |unit| forecast::rows(unit, 2.0),
+    forecast: |unit| estimate::rows(unit, 2.0),
     epilogue: |_, _| None,
 };
 

@@ -21,7 +21,8 @@ use dnnc_ir::Kind;
 use dnnc_kir::{Builder, Val};
 
 /// The family.
-pub const FAMILY: Family = Family { name: "matmul", kinds: &[Kind::MatMul], lower, forecast, epilogue: |_, results| crate::unit::last_axis(results) };
+pub const FAMILY: Family =
+    Family { name: "matmul", kinds: &[Kind::MatMul], lower, forecast, epilogue: |_, results| crate::unit::last_axis(results) };
 
 fn lower(unit: &Unit) -> Result<Lowered, String> {
     let shape = Shape::new(unit);

@@ -2,8 +2,8 @@
 
 use super::lib::view::View;
 use super::map::{self, Source};
-use crate::forecast;
-use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
+use crate::schedule;
+use crate::unit::{Arg, Family, Forecast, Lowered, LoweredCall, Unit};
 use dnnc_ir::{Kind, TensorType, Type};
 
 /// The family.
@@ -11,9 +11,24 @@ pub const FAMILY: Family = Family {
     name: "moving",
     kinds: &[Kind::Reshape, Kind::Transpose, Kind::Expand, Kind::Slice, Kind::Concat, Kind::Pad, Kind::Pack, Kind::Unpack],
     lower,
-    forecast: |unit| forecast::moving(unit),
+    forecast,
     epilogue: |_, _| None,
 };
+
+/// Traffic, more where neighbours are torn apart.
+fn forecast(unit: &Unit) -> Forecast {
+    let (op, from) = (unit.op, &unit.inputs[0].ty);
+    let traffic = schedule::stream_ns(unit.target, unit.traffic());
+    match op.kind() {
+        Kind::Reshape => Forecast::NOTHING,
+        Kind::Slice if run_of_bytes(op, from).is_some() => Forecast::NOTHING,
+        // Parts that are not made in place are copied.
+        Kind::Concat if concat_is_outermost(op, &unit.results[0]) => Forecast { ns: 0.1 * traffic, epilogue: false, in_place: true },
+        Kind::Transpose => Forecast::kernel(unit.target, 3.0 * traffic),
+        Kind::Pack | Kind::Unpack => Forecast::kernel(unit.target, 1.5 * traffic),
+        _ => Forecast::kernel(unit.target, traffic),
+    }
+}
 
 fn lower(unit: &Unit) -> Result<Lowered, String> {
     let copies = match unit.op.kind() {

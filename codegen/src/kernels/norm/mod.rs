@@ -4,7 +4,7 @@ use super::lib::view::View;
 use crate::expr::{Access, Epilogue, register, round_to};
 use crate::kernels::lib::rows::{Row, Rows, Stream};
 use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
-use crate::{forecast, math};
+use crate::{estimate, math};
 use dnnc_ir::{Kind, Type};
 use dnnc_kir::{Builder, Tuning, Ty, Un, Val};
 
@@ -13,7 +13,7 @@ pub const FAMILY: Family = Family {
     name: "norm",
     kinds: &[Kind::Softmax, Kind::LogSoftmax, Kind::Norm, Kind::RmsNorm],
     lower,
-    forecast: |unit| forecast::rows(unit, if unit.op.kind() == Kind::Softmax { EXPONENTIALS } else { 1.0 }).with_epilogue(),
+    forecast: |unit| estimate::rows(unit, if unit.op.kind() == Kind::Softmax { EXPONENTIALS } else { 1.0 }).with_epilogue(),
     // The epilogue must have vectors where the rows have them.
     epilogue: |_, results| crate::unit::last_axis(results),
 };

@@ -36,7 +36,7 @@ fn forecast(unit: &Unit) -> Forecast {
     }
     let shape = Shape::new(unit);
     let ns = match packed::fits(unit, &shape) {
-        true => shape.window().images_ns(unit.target, shape.planes, if shape.pool == Pool::Max { MAXIMUM } else { 1.0 }),
+        true => shape.window().images_ns(unit.target, shape.planes, if shape.pool == shape::Pool::Max { MAXIMUM } else { 1.0 }),
         false => schedule::stream_ns(unit.target, unit.traffic()).max(STEPS * schedule::lanes_ns(unit.target, unit.work())),
     };
     Forecast::kernel(unit.target, ns).with_epilogue()

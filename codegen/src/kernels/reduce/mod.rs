@@ -10,10 +10,10 @@ pub(super) use top_k::order_key;
 use self::monoid::Monoid;
 use super::lib::view::View;
 use super::map::{self, Source};
+use crate::estimate;
 use crate::expr::{Expr, ExprNode, What, register};
 use crate::kernels::lib::rows::{Rows, Stream};
 use crate::unit::{Arg, Family, Lowered, LoweredCall, Unit};
-use crate::{forecast, math};
 use dnnc_ir::{Kind, Tensor, TensorType, Type};
 use dnnc_kir::{Bin, Builder, Conv, Elem, Ty, Val};
 
@@ -33,7 +33,7 @@ pub const FAMILY: Family = Family {
         Kind::TopK,
     ],
     lower,
-    forecast: |unit| forecast::rows(unit, 2.0),
+    forecast: |unit| estimate::rows(unit, 2.0),
     epilogue: |_, _| None,
 };
 
