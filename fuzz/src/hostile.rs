@@ -1,6 +1,6 @@
-//! Turns models into hostile ones: the messages of the file are changed, not its bytes, so that most changes get past the decoder.
+//! Mutation of models: the messages of the file are changed, not its bytes, so that most mutants get past the decoder.
 //!
-//! Also used by `tests/hostile.rs`, which makes a fixed number of such models at every run of the tests.
+//! Also used by `tests/hostile/`, which makes a fixed number of mutants at every run of the tests.
 
 #[path = "../../frontend/src/proto.rs"]
 #[allow(dead_code, unreachable_pub, missing_docs)]
