@@ -73,22 +73,22 @@ fn use_large_pages(memory: &mut [u8]) {
     let _ = memory;
 }
 
-/// The system's allocator, but where memory ends the program says so and ends with status 1, instead of dying.
-pub struct Frugal;
+/// The system's allocator, except that exhausted memory ends the program with a message and status 1 instead of an abort.
+pub struct OomExitAllocator;
 
-// SAFETY: hands every call on to the system's allocator.
+// SAFETY: every call is passed on to the system's allocator.
 #[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Frugal {
+unsafe impl GlobalAlloc for OomExitAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        had(unsafe { System.alloc(layout) }, layout.size())
+        or_exit(unsafe { System.alloc(layout) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        had(unsafe { System.alloc_zeroed(layout) }, layout.size())
+        or_exit(unsafe { System.alloc_zeroed(layout) }, layout.size())
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        had(unsafe { System.realloc(block, layout, size) }, size)
+        or_exit(unsafe { System.realloc(block, layout, size) }, size)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -96,10 +96,10 @@ unsafe impl GlobalAlloc for Frugal {
     }
 }
 
-/// `block`, if it is one.
-fn had(block: *mut u8, bytes: usize) -> *mut u8 {
+/// The block; ends the program where it is null.
+fn or_exit(block: *mut u8, bytes: usize) -> *mut u8 {
     if block.is_null() {
-        // Text that is put together on the stack: nothing can be allocated any more.
+        // The message is formatted on the stack: nothing can be allocated any more.
         let mut text = [0u8; 96];
         let mut rest = &mut text[..];
         let _ = writeln!(rest, "error: out of memory: {bytes} bytes more are needed than there are");
