@@ -425,7 +425,7 @@ fn windows(kind: Kind, rng: &mut Rng, real: Type, preferences: &Preferences) -> 
     let given_channels = given.map(|shape| if packed { shape[1] * block } else { shape[1] });
     let channels = given_channels.unwrap_or_else(|| (1 + rng.below(2)) * preferences.size(rng, 3, 40));
     let groups = match rng.below(4) {
-        0 if channels % 2 == 0 => 2,
+        0 if channels.is_multiple_of(2) => 2,
         1 => channels.max(1),
         _ => 1,
     };

@@ -41,7 +41,7 @@ pub(super) fn repeat_heads(b: &mut Build, x: Value, wanted: usize) -> Result<Val
     if heads == wanted {
         return Ok(x);
     }
-    if heads == 0 || wanted % heads != 0 {
+    if heads == 0 || !wanted.is_multiple_of(heads) {
         return invalid!("{wanted} heads of queries for {heads} heads of keys");
     }
     let x = b.reshape(x, &[batch, heads, 1, len, size])?;

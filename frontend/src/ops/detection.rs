@@ -182,14 +182,14 @@ fn non_max_suppression(b: &mut Build, n: &Node) -> Outputs {
     };
     let most = match n.opt(2) {
         Some(most) => {
-            let most = b.to_scalar(most)?;
+            let most = b.scalar_of(most)?;
             b.cast(most, Type::I64)?
         }
         None => b.i64(0),
     };
     let mut threshold = |i: usize, default: f64| match n.opt(i) {
         Some(t) => {
-            let t = b.to_scalar(t)?;
+            let t = b.scalar_of(t)?;
             b.cast(t, Type::F32)
         }
         None => Ok(b.scalar(Type::F32, default)),

@@ -40,6 +40,8 @@ impl From<f64> for Expr {
 macro_rules! unary {
     ($($name:ident $kind:ident),*) => {
         #[allow(missing_docs, dead_code)] // the name of the operator says it
+        // A formula is built from formulas by value, also by those that ask (`is_nan`).
+        #[allow(clippy::wrong_self_convention)]
         impl Expr { $(pub(super) fn $name(self) -> Expr { Expr::Op(Kind::$kind, vec![], vec![self]) })* }
     };
 }

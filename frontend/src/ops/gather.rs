@@ -94,7 +94,7 @@ fn tensor_scatter(b: &mut Build, n: &Node) -> Outputs {
 
 fn one_hot(b: &mut Build, n: &Node) -> Outputs {
     let (idx, depth, values) = (n.input(0)?, n.input(1)?, n.input(2)?);
-    let depth = b.to_scalar(depth)?;
+    let depth = b.scalar_of(depth)?;
     let depth = b.cast(depth, Type::I64)?;
     let depth = size(b.need_i64(depth)?)?;
     let rank = b.rank(idx) + 1;
@@ -108,7 +108,7 @@ fn one_hot(b: &mut Build, n: &Node) -> Outputs {
     let positions = b.along(positions, axis, rank)?;
     let hot = b.emit(v(idx).eq(positions))?;
     let (off, on) = (b.slice_axis(values, 0, 0, 1)?, b.slice_axis(values, 0, 1, 1)?);
-    let (off, on) = (b.to_scalar(off)?, b.to_scalar(on)?);
+    let (off, on) = (b.scalar_of(off)?, b.scalar_of(on)?);
     one(b.select(hot, on, off))
 }
 

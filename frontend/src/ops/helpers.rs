@@ -88,7 +88,7 @@ impl Node<'_> {
 
 impl Build {
     /// The rank-0 number that a tensor of one element holds.
-    pub(super) fn to_scalar(&mut self, x: Value) -> Result<Value> {
+    pub(super) fn scalar_of(&mut self, x: Value) -> Result<Value> {
         match count(&self.shape(x))? {
             1 => self.reshape(x, &[]),
             n => invalid!("one number was expected, {n} are there"),

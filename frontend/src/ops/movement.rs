@@ -152,7 +152,7 @@ fn split(b: &mut Build, n: &Node) -> Outputs {
         Some(list) => sizes(&list)?,
         None => {
             let parts = positive("the number of parts", n.int("num_outputs", n.n_outputs() as i64)?)?;
-            if parts > n.n_outputs() || (n.opset < 18 && all % parts != 0) {
+            if parts > n.n_outputs() || (n.opset < 18 && !all.is_multiple_of(parts)) {
                 return invalid!("{all} elements do not split into {parts} equal parts");
             }
             // The last ones are smaller, perhaps empty, where it does not divide.
@@ -224,7 +224,7 @@ pub(super) fn pad(b: &mut Build, n: &Node) -> Outputs {
     };
     let value = match n.opt(2) {
         Some(value) => {
-            let value = b.to_scalar(value)?;
+            let value = b.scalar_of(value)?;
             b.cast(value, b.elem(x))?
         }
         _ => b.scalar(b.elem(x), n.num("value", 0.0)?),
@@ -345,7 +345,7 @@ fn constant_of_shape(b: &mut Build, n: &Node) -> Outputs {
         Some(t) => b.constant(t),
         None => b.scalar(Type::F32, 0.0),
     };
-    let value = b.to_scalar(value)?;
+    let value = b.scalar_of(value)?;
     let shape = sizes(&b.need_list(n.input(0)?)?)?;
     one(b.expand(value, &shape))
 }
@@ -364,7 +364,7 @@ fn eye_like(b: &mut Build, n: &Node) -> Outputs {
 pub(super) fn range(b: &mut Build, n: &Node) -> Outputs {
     let (start, limit) = (n.input(0)?, n.input(1)?);
     let delta = n.opt(2).unwrap_or_else(|| b.scalar(b.elem(start), 1.0));
-    let [start, limit, delta] = [start, limit, delta].map(|x| b.to_scalar(x));
+    let [start, limit, delta] = [start, limit, delta].map(|x| b.scalar_of(x));
     let (start, limit, delta) = (b.need(start?)?, b.need(limit?)?, b.need(delta?)?);
     let ty = start.ty().ty;
     if let (Some(s), Some(l), Some(d)) = (integers(&start), integers(&limit), integers(&delta)) {
@@ -395,7 +395,7 @@ pub(super) fn trilu(b: &mut Build, n: &Node) -> Outputs {
     let (row, col) = (b.iota(rows)?, b.iota(cols)?);
     let row = b.reshape(row, &[rows, 1])?;
     let k = match n.opt(1) {
-        Some(k) => b.to_scalar(k)?,
+        Some(k) => b.scalar_of(k)?,
         None => b.i64(0),
     };
     // Far beyond the corners is as good as just beyond: no overflow.

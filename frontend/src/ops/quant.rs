@@ -228,14 +228,14 @@ pub(super) fn qlinear_conv_of(b: &mut Build, n: &Node, x: Value) -> Result<Value
     let (x_scale, x_zero) = (n.input(1)?, n.input(2)?);
     let (w, w_scale, w_zero) = (n.input(3)?, n.input(4)?, n.input(5)?);
     let (y_scale, y_zero) = (n.input(6)?, n.input(7)?);
-    let x_zero = b.to_scalar(x_zero)?;
+    let x_zero = b.scalar_of(x_zero)?;
     let mut acc = integer_conv(b, n, x, w, Some(x_zero), Some(w_zero))?;
     if let Some(bias) = n.opt(8) {
         let bias = b.channels(acc, bias)?;
         acc = b.emit(v(acc) + bias)?;
     }
-    let w_scale = if count(&b.shape(w_scale))? == 1 { b.to_scalar(w_scale)? } else { b.channels(acc, w_scale)? };
-    let (x_scale, y_scale, to) = (b.to_scalar(x_scale)?, b.to_scalar(y_scale)?, b.elem(y_zero));
-    let y_zero = b.to_scalar(y_zero)?;
+    let w_scale = if count(&b.shape(w_scale))? == 1 { b.scalar_of(w_scale)? } else { b.channels(acc, w_scale)? };
+    let (x_scale, y_scale, to) = (b.scalar_of(x_scale)?, b.scalar_of(y_scale)?, b.elem(y_zero));
+    let y_zero = b.scalar_of(y_zero)?;
     rescale(b, acc, [x_scale, w_scale, y_scale], Some(y_zero), to)
 }

@@ -149,8 +149,8 @@ fn attention(b: &mut Build, n: &Node) -> Outputs {
 fn quantised_attention(b: &mut Build, n: &Node) -> Outputs {
     let (x, w) = (n.input(0)?, n.input(1)?);
     let acc = integer_matmul(b, x, w, n.opt(6), n.opt(7))?;
-    let (x_scale, w_scale) = (b.to_scalar(n.input(3)?)?, n.input(4)?);
-    let w_scale = if count(&b.shape(w_scale))? == 1 { b.to_scalar(w_scale)? } else { w_scale };
+    let (x_scale, w_scale) = (b.scalar_of(n.input(3)?)?, n.input(4)?);
+    let w_scale = if count(&b.shape(w_scale))? == 1 { b.scalar_of(w_scale)? } else { w_scale };
     let product = b.emit(v(acc).cast(b.elem(x_scale)) * (v(x_scale) * w_scale) + n.input(2)?)?;
     let width = b.shape(product).last().copied().unwrap_or(0);
     if width % 3 != 0 {
@@ -446,7 +446,7 @@ fn rotary_embedding(b: &mut Build, n: &Node) -> Outputs {
     let (batch, len) = if flat { (shape[0], shape[1]) } else { (shape[0], shape.get(2).copied().unwrap_or(0)) };
     // A single position is that of the first token of all sequences.
     let positions = if count(&b.shape(positions))? == 1 && batch * len != 1 {
-        let (first, steps) = (b.to_scalar(positions)?, b.iota(len)?);
+        let (first, steps) = (b.scalar_of(positions)?, b.iota(len)?);
         let steps = b.reshape(steps, &[1, len])?;
         b.emit(v(first).cast(Type::I64) + steps)?
     } else {

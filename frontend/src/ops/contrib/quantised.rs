@@ -52,8 +52,8 @@ impl Quantised {
     /// Inputs `i`, `i + 1` and `i + 2` of a node.
     fn read(b: &mut Build, n: &Node, i: usize) -> Result<Quantised> {
         let value = n.input(i)?;
-        let scale = b.to_scalar(n.input(i + 1)?)?;
-        let zero = n.opt(i + 2).map(|z| b.to_scalar(z)).transpose()?;
+        let scale = b.scalar_of(n.input(i + 1)?)?;
+        let zero = n.opt(i + 2).map(|z| b.scalar_of(z)).transpose()?;
         Ok(Quantised { value, scale, zero })
     }
 
@@ -64,8 +64,8 @@ impl Quantised {
 
 /// `x` quantised with the scale and zero point at inputs `i` and `i + 1`.
 fn quantised(b: &mut Build, n: &Node, x: Value, i: usize, otherwise: Type) -> Result<Value> {
-    let scale = b.to_scalar(n.input(i)?)?;
-    let zero = n.opt(i + 1).map(|z| b.to_scalar(z)).transpose()?;
+    let scale = b.scalar_of(n.input(i)?)?;
+    let zero = n.opt(i + 1).map(|z| b.scalar_of(z)).transpose()?;
     let to = zero.map_or(otherwise, |z| b.elem(z));
     quantize(b, x, scale, zero, to, true)
 }
@@ -168,13 +168,13 @@ fn qgemm(b: &mut Build, n: &Node) -> Outputs {
         acc = b.emit(v(acc) + bias)?;
     }
     let alpha = n.num("alpha", 1.0)?;
-    let x_scale = b.to_scalar(n.input(1)?)?;
+    let x_scale = b.scalar_of(n.input(1)?)?;
     let w_scale = spread(b, acc, n.input(4)?, 1, 0)?;
     let mut factor = b.emit(v(x_scale) * alpha * w_scale)?;
     let Some(y_scale) = n.opt(7) else { return one(b.emit(v(acc).cast(Type::F32) * factor)) };
-    let y_scale = b.to_scalar(y_scale)?;
+    let y_scale = b.scalar_of(y_scale)?;
     factor = b.emit(v(factor) / y_scale)?;
-    let zero = n.opt(8).map(|z| b.to_scalar(z)).transpose()?;
+    let zero = n.opt(8).map(|z| b.scalar_of(z)).transpose()?;
     let to = zero.map_or(b.elem(x), |z| b.elem(z));
     let real = b.emit(v(acc).cast(Type::F32) * factor)?;
     one(requantize(b, real, zero, to, true))
@@ -186,7 +186,7 @@ fn mul_integer(b: &mut Build, n: &Node) -> Outputs {
         let x = b.cast(x, Type::I32)?;
         parts.push(match zero {
             Some(zero) => {
-                let zero = b.to_scalar(zero)?;
+                let zero = b.scalar_of(zero)?;
                 let zero = b.cast(zero, Type::I32)?;
                 b.emit(v(x) - zero)?
             }
@@ -200,7 +200,7 @@ fn mul_integer(b: &mut Build, n: &Node) -> Outputs {
 fn scaled_matmul(b: &mut Build, x: [Value; 3], w: Value, w_scale: Value, w_zero: Option<Value>, bias: Option<Value>) -> Result<Value> {
     let [x, x_scale, x_zero] = x;
     let acc = integer_matmul(b, x, w, Some(x_zero), w_zero)?;
-    let w_scale = if count(&b.shape(w_scale))? == 1 { b.to_scalar(w_scale)? } else { w_scale };
+    let w_scale = if count(&b.shape(w_scale))? == 1 { b.scalar_of(w_scale)? } else { w_scale };
     let mut y = b.emit(v(acc).cast(b.elem(x_scale)) * (v(x_scale) * w_scale))?;
     if let Some(bias) = bias {
         y = b.emit(v(y) + bias)?;
@@ -210,7 +210,7 @@ fn scaled_matmul(b: &mut Build, x: [Value; 3], w: Value, w_scale: Value, w_zero:
 
 fn matmul_integer_to_float(b: &mut Build, n: &Node) -> Outputs {
     let (x, w) = (n.input(0)?, n.input(1)?);
-    let (x_scale, w_scale) = (b.to_scalar(n.input(2)?)?, n.input(3)?);
+    let (x_scale, w_scale) = (b.scalar_of(n.input(2)?)?, n.input(3)?);
     let x_zero = match n.opt(4) {
         Some(zero) => zero,
         None => b.scalar(b.elem(x), 0.0),
@@ -322,7 +322,7 @@ fn dynamic_quantize_lstm(b: &mut Build, n: &Node) -> Outputs {
             match (shape.len(), given.len()) {
                 (3, 1) if given == shape[..1] => b.reshape(p, &[shape[0], 1, 1]),
                 (3, 2) if given == [shape[0], shape[2]] => b.reshape(p, &[shape[0], 1, shape[2]]),
-                _ if count(&given)? == 1 => b.to_scalar(p),
+                _ if count(&given)? == 1 => b.scalar_of(p),
                 _ => invalid!("scales {} for weights {}", b.ty(p), b.ty(w)),
             }
         };
@@ -445,8 +445,8 @@ fn q_embed_layer_norm(b: &mut Build, n: &Node) -> Outputs {
     let mut tables = [None; 5];
     for (i, table) in tables.iter_mut().enumerate() {
         if let Some(q) = n.opt(2 + i) {
-            let scale = b.to_scalar(n.input(8 + i)?)?;
-            let zero = n.opt(13 + i).map(|z| b.to_scalar(z)).transpose()?;
+            let scale = b.scalar_of(n.input(8 + i)?)?;
+            let zero = n.opt(13 + i).map(|z| b.scalar_of(z)).transpose()?;
             *table = Some(dequantize(b, q, scale, zero)?);
         }
     }
