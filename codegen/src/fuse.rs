@@ -8,7 +8,7 @@ use crate::expr::{Access, Epilogue, Expr, ExprNode, Extra, What};
 use crate::kernels;
 use crate::kernels::attention::{self, Views};
 use crate::kernels::lib::view::View;
-use crate::kernels::moving::{reshaped, view_through};
+use crate::kernels::movement::{reshaped, view_through};
 use dnnc_ir::{Class, Graph, Kind, Node, TensorType, Value};
 use std::collections::{HashMap, HashSet};
 

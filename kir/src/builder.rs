@@ -176,6 +176,11 @@ impl Builder {
         self.push(self.ty(a).of(to), Op::Conv(op, a))
     }
 
+    /// The bytes of a vector as another type of as many.
+    pub fn regroup(&mut self, a: Val, ty: Ty) -> Val {
+        if self.ty(a) == ty { a } else { self.push(ty, Op::Conv(Conv::Bits, a)) }
+    }
+
     /// A scalar in `lanes` lanes.
     pub fn splat(&mut self, a: Val, lanes: u8) -> Val {
         if lanes == 1 {

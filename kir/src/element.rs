@@ -260,7 +260,7 @@ family! {
             Elem::F64 => f64::from(f32(a)).to_bits(),
             _ => b32(f64(a) as f32),
         };
-        /// The same bits as another type of the same width; also between Ptr and I64.
+        /// The same bits as another type of the same width, also between Ptr and I64; or the bytes of a vector in lanes of another width.
         Bits "bits" |(f, t)| f.bytes() == t.bytes() && !f.elem.is_mask() && !t.elem.is_mask() && f.is_valid() && t.is_valid(), |_, _, a| a;
         /// Mask to integer of its width: 0 or −1.
         MaskToInt "mask_to_int" |(f, t)| f.elem.is_mask() && t.elem == f.elem.int(), |_, _, a| a;

@@ -268,7 +268,7 @@ pub enum Shape {
     Scalar,
     /// Half the lanes of T.
     Half,
-    /// As many lanes as T of any type.
+    /// As many lanes as T of any type, or as many bytes.
     Lanes,
     /// So many lanes of this type for each lane of T.
     Group(Elem, u8),

@@ -100,6 +100,15 @@ impl Frame<'_, '_> {
         self.values.of(v)
     }
 
+    /// The bytes of an operand in lanes of another width.
+    pub fn regroup(&mut self, v: Val) {
+        let (had, has) = (self.of(v).elem.bytes(), self.ty().elem.bytes());
+        let bytes: Vec<u8> = self.lanes(v).iter().flat_map(|lane| lane.to_le_bytes().into_iter().take(had)).collect();
+        for (lane, bytes) in bytes.chunks(has).enumerate() {
+            self.set(lane, bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte)));
+        }
+    }
+
     /// A lane of the result.
     pub fn set(&mut self, lane: usize, bits: u64) {
         self.values.of_mut(self.result)[lane] = bits;

@@ -185,10 +185,16 @@ ops! {
 
     /// Change of type.
     Conv(op: Conv, a: Use[Same]) "" -> Lanes,
-    |On { t, result }| need(op.defined((t, result)), || format!("does not convert {t} to {result}")),
-    |x| {
-        let (from, to) = (x.of(*a).elem, x.ty().elem);
-        x.map(*a, |bits| op.convert(from, to, bits))
+    |On { t, result }| {
+        let regroups = *op == Conv::Bits && t.is_vector() && result.is_vector();
+        need(op.defined((t, result)) && (regroups || t.lanes == result.lanes), || format!("does not convert {t} to {result}"))
+    },
+    |x| match x.of(*a).lanes == x.ty().lanes {
+        true => {
+            let (from, to) = (x.of(*a).elem, x.ty().elem);
+            x.map(*a, |bits| op.convert(from, to, bits))
+        }
+        false => x.regroup(*a),
     };
 
     /// A scalar in every lane.
@@ -329,7 +335,9 @@ impl Op {
             }
         }
         match shape {
-            Lanes => need(result.lanes == t.lanes, || format!("{result} has not as many lanes as {t}"))?,
+            Lanes => {
+                need(result.lanes == t.lanes || result.bytes() == t.bytes(), || format!("{result} has not as many lanes or bytes as {t}"))?
+            }
             shape => need(shape.of(t) == Some(result), || format!("the result on {t} is not {result}"))?,
         }
         self.rule(On { t, result })

@@ -46,6 +46,30 @@ impl Fact {
     }
 }
 
+/// The operands that a machine multiplies integers of 8 bits by.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Integers {
+    /// None in particular.
+    #[default]
+    None,
+    /// Pairs of 16-bit integers.
+    Words,
+    /// Quads of bytes: those on the left have this type, those on the right are signed.
+    Bytes(Type),
+}
+
+impl Integers {
+    /// Those of a machine.
+    pub fn of(target: &dnnc_targets::Target) -> Integers {
+        match target.vector {
+            v if v.dot.s8s8 => Integers::Bytes(Type::I8),
+            v if v.dot.u8s8 => Integers::Bytes(Type::U8),
+            v if v.pairs => Integers::Words,
+            _ => Integers::None,
+        }
+    }
+}
+
 /// The analysis: what facts are derived from.
 #[derive(Clone, Default, Debug)]
 pub struct Facts {
@@ -63,6 +87,8 @@ pub struct Facts {
     pub rule: &'static str,
     /// Lanes of a vector register: the block size of NCHWc layouts.
     pub block: usize,
+    /// Operands of integer products.
+    pub integers: Integers,
 }
 
 impl Analysis<Term> for Facts {

@@ -2,7 +2,7 @@
 
 use crate::cost::{Forecasts, Model};
 use crate::extract::{extract, map_bodies};
-use crate::fact::Facts;
+use crate::fact::{Facts, Integers};
 use crate::language::{Imported, import};
 use crate::options::Options;
 use crate::report::{NearMiss, Optimised, Report};
@@ -33,7 +33,7 @@ pub fn optimise(graph: &Graph, target: &Target, options: &Options, forecasts: &F
     let block = target.vector.bits / 32;
     for &phase in PHASES {
         let model = Model::new(target, forecasts, phase == Phase::Layout);
-        let facts = Facts { options: options.clone(), block, ..Facts::default() };
+        let facts = Facts { options: options.clone(), block, integers: Integers::of(target), ..Facts::default() };
         let mut imported = import(&graph, facts);
         let joint = if phase == Phase::HorizontalFusion { horizontal_fusion::fuse(&mut imported, options) } else { vec![] };
         saturate(&mut imported, rules::of(phase), &mut report, &mut misses)?;

@@ -22,6 +22,7 @@ pub const GENERIC: Target = Target {
         fma: true,
         by_element: true,
         dot: Dot { u8s8: false, s8s8: false, i16: false },
+        pairs: false,
         fma_per_cycle: 1,
         latency: 4,
         loads: 2.0,

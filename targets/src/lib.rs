@@ -36,6 +36,8 @@ pub struct Vector {
     pub by_element: bool,
     /// Dot products in one instruction.
     pub dot: Dot,
+    /// Pairs of 16-bit products summed into 32 bits in one instruction, without what they are added to (`pmaddwd`).
+    pub pairs: bool,
     /// Multiply-adds that a core starts a cycle.
     pub fma_per_cycle: usize,
     /// Cycles from a multiply-add to one that adds to its result.
@@ -231,6 +233,7 @@ impl Target {
             fma: true,
             by_element: true,
             dot: Dot { u8s8: f.has(I8mm), s8s8: f.has(Dotprod), i16: false },
+            pairs: false,
             fma_per_cycle: self.fma_per_cycle,
             latency: self.latency,
             loads: self.loads,
@@ -242,7 +245,7 @@ impl Target {
         }
         let vnni = f.has(AvxVnni) || f.has_all(&[Avx512vnni, Avx512vl]);
         let dot = Dot { u8s8: vnni, s8s8: f.has(AvxVnniInt8), i16: vnni };
-        let narrow = Vector { registers: 16, fma: f.has(Fma), by_element: false, dot, ..scalar };
+        let narrow = Vector { registers: 16, fma: f.has(Fma), by_element: false, dot, pairs: true, ..scalar };
         if f.has_all(&[Avx512f, Avx512bw, Avx512dq, Avx512vl]) && most >= 512 {
             let dot = Dot { u8s8: f.has(Avx512vnni), s8s8: false, i16: f.has(Avx512vnni) };
             let (fma_per_cycle, clock) = (self.wide_fma_per_cycle, self.wide_clock);

@@ -25,6 +25,7 @@ pub const X86_64: Target = Target {
         fma: false,
         by_element: false,
         dot: crate::Dot { u8s8: false, s8s8: false, i16: false },
+        pairs: true,
         fma_per_cycle: 1,
         latency: 4,
         loads: 2.0,

@@ -12,7 +12,7 @@ pub mod gather;
 pub mod lib;
 pub mod map;
 pub mod matmul;
-pub mod moving;
+pub mod movement;
 pub mod norm;
 pub mod pool;
 pub mod recurrent;
@@ -29,7 +29,7 @@ use dnnc_ir::Kind;
 pub const FAMILIES: &[&Family] = &[
     &matmul::FAMILY,
     &conv::FAMILY,
-    &moving::FAMILY,
+    &movement::FAMILY,
     &norm::FAMILY,
     &pool::FAMILY,
     &recurrent::FAMILY,

@@ -14,6 +14,13 @@ pub fn targets() -> Vec<Target> {
     known.into_iter().chain([tiny]).collect()
 }
 
+/// Machines that multiply integers of such a type several at a time, beside those of [`targets`].
+fn dots(ty: &TensorType) -> Vec<Target> {
+    let known = find("neoverse-n1").expect("a target of that name");
+    let tiny = Target { name: "tiny-dot", l1d: 1 << 9, l2: 1 << 12, ..known.clone() };
+    if matches!(ty.ty, Type::I8 | Type::U8) { vec![known.clone(), tiny] } else { vec![] }
+}
+
 /// Random numbers that are the same everywhere.
 pub struct Random(u64);
 
@@ -78,7 +85,7 @@ pub fn check_by(lower: Lower, tolerance: f64, kind: Kind, attrs: &[(&'static str
     let after: Vec<Option<After>> =
         std::iter::once(None).chain((0..2).filter(|_| epilogues).map(|which| Some(After::new(which, &op, &results[0])))).collect();
     for after in &after {
-        for target in targets() {
+        for target in targets().into_iter().chain(dots(&types[0])) {
             for threads in [1, 3] {
                 // Where a tile goes is the same with all epilogues: two machines are enough for them.
                 if after.is_some() && (threads == 3 || !["x86-64-v3", "aarch64"].contains(&target.name)) {

@@ -14,7 +14,7 @@ use crate::types::TensorType;
 pub const ROWS: &[OpDef] = &[
     OpDef {
         kind: Kind::Conv,
-        doc: "Convolution of x [N, C, S…] with w [O, C/groups, K…], plus bias [O] → [N, O, …]. i8, u8 and i32 (also mixed) give i32. \
+        doc: "Convolution of x [N, C, S…] with w [O, C/groups, K…], plus bias [O] → [N, O, …]. i8, u8, i16 and i32 (also mixed) give i32. \
               `block` = b: x and result are packed [N, C/b, S…, b], w stays as it is.",
         inputs: Arity::Between(2, 3),
         attrs: &[

@@ -14,7 +14,7 @@ pub const ROWS: &[OpDef] = &[
     OpDef {
         kind: Kind::MatMul,
         doc: "Matrix product of the last two axes, [.., M, K] · [.., K, N] → [.., M, N]; leading axes broadcast; `trans_a`/`trans_b`: that \
-              input holds its matrices transposed. i8, u8 and i32 (also mixed) give i32; integers wrap.",
+              input holds its matrices transposed. i8, u8, i16 and i32 (also mixed) give i32; integers wrap.",
         inputs: Arity::Exactly(2),
         attrs: &[("trans_a", AttrKind::Int(0)), ("trans_b", AttrKind::Int(0))],
         class: Class::Compute,
@@ -67,7 +67,7 @@ fn batch(x: &TensorType) -> &[usize] {
 
 /// Type of sums of products of elements of `a` and `b`.
 pub fn product_type(a: &TensorType, b: &TensorType) -> Result<Type, String> {
-    let narrow = |t: Type| matches!(t, Type::I8 | Type::U8 | Type::I32);
+    let narrow = |t: Type| matches!(t, Type::I8 | Type::U8 | Type::I16 | Type::I32);
     match (a.ty, b.ty) {
         (x, y) if narrow(x) && narrow(y) => Ok(Type::I32),
         (x, y) if x == y && (x.is_real() || matches!(x, Type::U32 | Type::I64 | Type::U64)) => Ok(x),

@@ -74,7 +74,12 @@ pub fn every_op(max_bytes: usize) -> Vec<Case> {
     for t in types.filter(fits) {
         for op in Op::samples(t) {
             match op.shapes().1 {
-                Shape::Lanes => out.extend(STORED.into_iter().map(|to| t.of(to)).filter(fits).map(|to| row(t, to, &op))),
+                Shape::Lanes => {
+                    let lanes = STORED.into_iter().map(|to| t.of(to));
+                    let bytes = STORED.into_iter().map(|to| Ty { elem: to, lanes: (t.bytes() / to.bytes()) as u8 });
+                    let regrouped = bytes.filter(|to| to.lanes != t.lanes && to.bytes() == t.bytes());
+                    out.extend(lanes.chain(regrouped).filter(fits).map(|to| row(t, to, &op)))
+                }
                 shape => out.extend(shape.of(t).map(|result| row(t, result, &op))),
             }
         }

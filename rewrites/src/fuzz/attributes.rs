@@ -27,6 +27,7 @@ impl Instance<'_> {
         let spatial = slot.is_some_and(|s| self.condition("spatial_axes", s).is_some());
         let kept = slot.is_some_and(|s| self.condition("keeps_axes", s).is_some() || self.condition("keeps_axes", s).is_some());
         let asks = |name: &str| self.rule.conditions.iter().any(|(n, ..)| *n == name);
+        let widened = self.of_bytes();
         let (whole, quantised) = (asks("is_integral"), asks("lowest_of") || asks("lowest_zero"));
         let shuffles = self.rule.name == "channel shuffle as gather";
         let reorders = self.rule.name == "pixel reordering in NCHWc";
@@ -64,6 +65,7 @@ impl Instance<'_> {
                     vec![("lo", Attr::from(lo)), ("hi", Attr::from(lo + r.below(4) as f64 / 2.0))]
                 }
             },
+            Kind::Cast if widened.is_some() => vec![("to", Attr::Type(widened.expect("just seen")))],
             Kind::Cast if whole => vec![("to", Attr::Type(Type::F32))],
             Kind::Cast if quantised => vec![("to", Attr::Type(r.pick(&[Type::I8, Type::U8])))],
             Kind::Cast => vec![("to", Attr::Type(r.pick(&[x[0].ty, Type::F32, Type::F16, Type::I32, Type::I8, Type::Bool, Type::F64])))],

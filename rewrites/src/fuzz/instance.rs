@@ -105,6 +105,14 @@ impl Instance<'_> {
         Ok(self.graph.input(&name, ty))
     }
 
+    /// Whether the rule is one of integer products, whose operands are bytes; in f32 where they are dequantised.
+    pub(super) fn of_bytes(&self) -> Option<Type> {
+        match self.rule.name {
+            name if name.ends_with("of dequantised") => Some(Type::F32),
+            _ => self.rule.conditions.iter().any(|(n, ..)| *n == "integers").then_some(Type::I32),
+        }
+    }
+
     pub(super) fn values(&mut self, ty: &TensorType, powers: bool) -> Tensor {
         values(self.random, ty, powers)
     }
@@ -161,6 +169,7 @@ impl Instance<'_> {
             for leaves in [false, true] {
                 for (i, p) in operands[..fixed].iter().enumerate().filter(|(_, p)| leaf(p) == leaves) {
                     let elem = match (kind, i) {
+                        (Kind::Cast, _) if self.of_bytes().is_some() => self.random.pick(&[Type::I8, Type::U8]),
                         (Kind::Not | Kind::And | Kind::Or | Kind::Xor, _) | (Kind::Select, 0) => Type::Bool,
                         _ => around.as_ref().or(want.as_ref()).map_or(self.elem, |t| t.ty),
                     };
@@ -280,6 +289,7 @@ pub(super) fn values(r: &mut Rng, ty: &TensorType, powers: bool) -> Tensor {
         Type::F32 => make!(|_| real(r) as f32),
         Type::F64 => make!(|_| real(r)),
         Type::F16 => make!(|_| half::f16::from_f64(real(r)).to_bits()),
+        Type::U8 => make!(|_| r.below(256) as u8),
         Type::I8 => make!(|_| r.below(7) as i8 - 3),
         Type::I32 => make!(|_| r.below(7) as i32 - 3),
         Type::I64 => make!(|_| r.below(2) as i64),

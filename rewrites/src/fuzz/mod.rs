@@ -4,7 +4,7 @@ mod attributes;
 mod instance;
 mod operands;
 
-use crate::fact::{self, Classes, Facts};
+use crate::fact::{self, Classes, Facts, Integers};
 use crate::language::import;
 use crate::options::Options;
 use crate::pattern::{Pattern, Reader, What};
@@ -16,6 +16,22 @@ use dnnc_ir::{Attr, Graph, Kind, Op, Tensor, Type, Value};
 use egg::Id;
 use instance::{BLOCK, Instance, values};
 use std::collections::HashMap;
+
+/// Bytes, less zero points or not.
+const INTEGER_MATMULS: &[&str] = &[
+    "(matmul[p] (sub (cast[c] a) 3) (cast[d] b))",
+    "(matmul[p] (cast[c] a) (sub (cast[d] b) 7))",
+    "(matmul[p] (sub (cast[c] a) 130) (sub (cast[d] b) z))",
+    "(matmul[p] a (cast[d] b))",
+];
+
+/// The same for images.
+const INTEGER_CONVOLUTIONS: &[&str] = &[
+    "(conv[p] (sub (cast[c] a) 3) (cast[d] b) ..z)",
+    "(conv[p] (cast[c] a) (sub (cast[d] b) 128))",
+    "(conv[p] (sub (cast[c] a) 130) (cast[d] b))",
+    "(conv[p] a (cast[d] b))",
+];
 
 /// Left sides with lists of operands: what is in the list.
 const INSTANCES: &[(&str, &[&str])] = &[
@@ -35,6 +51,17 @@ const INSTANCES: &[(&str, &[&str])] = &[
             "(elementwise[f] y (unpack[u] x))",
             "(select (unpack[u] x) y z)",
         ],
+    ),
+    ("integer matmul", INTEGER_MATMULS),
+    ("integer convolution", INTEGER_CONVOLUTIONS),
+    ("depthwise integers in floats", INTEGER_CONVOLUTIONS),
+    (
+        "matmul of dequantised",
+        &["(matmul[p] (mul (cast[c] a) 2) (mul (cast[d] b) t))", "(matmul[p] (mul (cast[c] a) 3) (mul (cast[d] b) 0.5))"],
+    ),
+    (
+        "convolution of dequantised",
+        &["(conv[p] (mul (cast[c] a) 2) (mul (cast[d] b) t))", "(conv[p] (mul (cast[c] a) 3) (mul (cast[d] b) 0.5) ..z)"],
     ),
     ("concat in NCHWc", &["(concat[c] (unpack[u] x) (unpack[u] y))", "(concat[c] (unpack[u] x) y)"]),
 ];
@@ -95,7 +122,8 @@ fn check(rule: &'static Rule, random: &mut Rng) -> Result<bool, String> {
         ..Options::default()
     };
     let exact = !options.relaxed && !rule.conditions.iter().any(|(n, ..)| *n == "reassociation");
-    let imported = import(&graph, Facts { options, block: BLOCK, ..Facts::default() });
+    let integers = random.pick(&[Integers::Words, Integers::Bytes(Type::I8), Integers::Bytes(Type::U8)]);
+    let imported = import(&graph, Facts { options, block: BLOCK, integers, ..Facts::default() });
     let (mut classes, target) = (imported.classes, imported.roots[0]);
     let places: Vec<_> = rule.search(&classes).into_iter().filter(|p| classes.find(p.root) == classes.find(target)).collect();
     let original: Vec<Term> = classes[target].nodes.clone();

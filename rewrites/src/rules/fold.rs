@@ -156,6 +156,12 @@ fn plain_layout(p: &OpRef) -> Result<(), Mismatch> {
     if p.kind() == Kind::Conv && p.attrs.int("block") != 0 { Err(no_match("the layout is packed")) } else { Ok(()) }
 }
 
+/// Weights as wide as the sums of their products: what is added to narrower ones, or multiplied with them, wraps around sooner.
+fn full_width(g: &Classes, w: Id) -> Result<(), Mismatch> {
+    let narrow = matches!(g.elem(w), Type::I8 | Type::U8 | Type::I16);
+    if narrow { Err(no_match("the weights are narrower than their sums")) } else { Ok(()) }
+}
+
 /// Weights with each output channel scaled.
 fn scale_outputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w, s) = (args[0].op(), args[1].id(), args[2].id());
@@ -214,6 +220,7 @@ fn by_input(g: &mut Classes, p: &OpRef, w: Id, s: Id) -> Result<(Id, Id), Mismat
 
 fn scale_inputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let w = args[1].id();
+    full_width(g, w)?;
     let shape = g.shape(w).to_vec();
     let (wide, s) = by_input(g, args[0].op(), w, args[2].id())?;
     let scaled = g.mul(wide, s)?;
@@ -224,6 +231,7 @@ fn scale_inputs(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
 fn add_inputs_to_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w, s) = (args[0].op(), args[1].id(), args[3].id());
     let channels = g.shape(w)[0];
+    full_width(g, w)?;
     let (wide, s) = by_input(g, p, w, s)?;
     let product = g.mul(wide, s)?;
     let axes: Vec<i64> = (2..g.shape(product).len() as i64).collect();
@@ -272,12 +280,14 @@ fn scale_columns(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
 }
 
 fn scale_rows(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
+    full_width(g, args[1].id())?;
     scale_right(g, args[0].op(), args[1].id(), args[2].id(), true)
 }
 
 /// What an addend of each column of the left operand contributes to each row of the result.
 fn row_of_addend(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w) = (args[0].op(), args[1].id());
+    full_width(g, w)?;
     if p.attrs.flag("trans_a") {
         return Err(near_miss("the left operand is transposed"));
     }
@@ -319,6 +329,7 @@ fn composed_bias(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
 /// Weights of two convolutions of one input in one: the smaller kernel stands inside the larger.
 fn merged_weights(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, q, w, v) = (args[0].op(), args[1].op(), args[2].id(), args[3].id());
+    full_width(g, w)?;
     plain_layout(p)?;
     let same = |name| p.attrs.get(name) == q.attrs.get(name);
     let (large, small) = (g.shape(w).to_vec(), g.shape(v).to_vec());
@@ -380,12 +391,14 @@ fn identity(g: &mut Classes, p: &OpRef, w: Id) -> Result<Id, Mismatch> {
 
 fn with_identity(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w) = (args[0].op(), args[1].id());
+    full_width(g, w)?;
     let one = identity(g, p, w)?;
     Ok(Arg::Value(g.sum(w, one)?))
 }
 
 fn with_scale(g: &mut Classes, args: &[Arg]) -> Result<Arg, Mismatch> {
     let (p, w) = (args[0].op(), args[1].id());
+    full_width(g, w)?;
     let one = identity(g, p, w)?;
     let scaled = scale_inputs(g, &[args[0].clone(), Arg::Value(one), args[2].clone()])?;
     Ok(Arg::Value(g.sum(w, scaled.id())?))

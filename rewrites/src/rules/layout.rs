@@ -5,15 +5,15 @@
 
 use super::movement::node;
 use super::table::{Check, Make, named, rules};
-use crate::fact::Classes;
+use crate::fact::{Classes, Integers};
 use crate::language::Build;
 use crate::mismatch::{Mismatch, near_miss, no_match};
 use crate::pattern::Arg;
 use crate::term::OpRef;
-use dnnc_ir::{Attr, Kind, Op};
+use dnnc_ir::{Attr, Kind, Op, Type};
 use egg::Id;
 
-named! { #[doc = "Conditions."] CHECK: Check; images, two_spatial_axes, inverse, block_aligned_groups, spatial_axes, spatial_axis, one_spatial_axis, single_column, small_window }
+named! { #[doc = "Conditions."] CHECK: Check; images, in_vectors, two_spatial_axes, inverse, block_aligned_groups, spatial_axes, spatial_axis, one_spatial_axis, single_column, small_window }
 named! {
     #[doc = "Helpers."]
     MAKE: Make;
@@ -23,7 +23,7 @@ named! {
 rules! {
     #[doc = "NCHWc layouts: unpacking moves outwards until it meets packing."]
     LAYOUT;
-    "convolution in NCHWc"                       : (conv[p] x w ..b)                                      => (unpacked p w (conv[blocked(p)] (packed x) w ..b)) if two_spatial_axes(p), images(x), f32(x, w), block_aligned_groups(p, w)
+    "convolution in NCHWc"                       : (conv[p] x w ..b)                                      => (unpacked p w (conv[blocked(p)] (packed x) w ..b)) if two_spatial_axes(p), images(x), in_vectors(p, x, w), block_aligned_groups(p, w)
     "max pool in NCHWc"                          : (max_pool[p] x)                                        => (unpacked p x (max_pool[blocked(p)] (packed x)))   if two_spatial_axes(p), images(x), f32(x)
     "average pool in NCHWc"                      : (avg_pool[p] x)                                        => (unpacked p x (avg_pool[blocked(p)] (packed x)))   if two_spatial_axes(p), images(x), f32(x)
     "pack of unpack"                             : (pack[p] (unpack[u] x))                                => x                                                  if inverse(p, u, x)
@@ -58,6 +58,19 @@ rules! {
 
 fn images(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
     if args.iter().all(|a| g.shape(a.id()).len() == 4) { Ok(()) } else { Err(no_match("the input is not [N, C, H, W]")) }
+}
+
+/// Operands that kernels of packed images multiply: f32, or integers of the machine's own products.
+fn in_vectors(g: &Classes, args: &[Arg]) -> Result<(), Mismatch> {
+    let (x, w) = (g.elem(args[1].id()), g.elem(args[2].id()));
+    let depthwise = g.shape(args[2].id())[1] == 1 && args[0].op().attrs.int("groups") > 1;
+    let integers = match g.analysis.integers {
+        Integers::Bytes(ty) => x == ty && w == Type::I8,
+        Integers::Words => x == Type::I16 && w == Type::I16,
+        Integers::None => false,
+    };
+    let fits = (x, w) == (Type::F32, Type::F32) || integers && !depthwise;
+    if fits { Ok(()) } else { Err(no_match("the elements are not multiplied in vectors")) }
 }
 
 fn two_spatial_axes(_: &Classes, args: &[Arg]) -> Result<(), Mismatch> {

@@ -9,6 +9,7 @@ mod decompose;
 mod fold;
 pub mod horizontal_fusion;
 mod idioms;
+mod integer;
 mod layout;
 mod movement;
 mod quantise;
@@ -61,6 +62,7 @@ fn tables(phase: Phase) -> Vec<&'static [Line]> {
                 shuffle::SHUFFLE,
                 movement::MOVEMENT,
                 quantise::QUANTISE,
+                integer::INTEGER,
                 layout::LINES,
                 decompose::DECOMPOSE,
             ]
@@ -84,7 +86,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
 
 /// The helper of a name.
 pub fn helper(name: &str) -> Make {
-    let tables = [fold::MAKE, shuffle::MAKE, movement::MAKE, layout::MAKE, idioms::MAKE, algebra::MAKE, decompose::MAKE];
+    let tables = [fold::MAKE, shuffle::MAKE, movement::MAKE, integer::MAKE, layout::MAKE, idioms::MAKE, algebra::MAKE, decompose::MAKE];
     let found = tables.iter().flat_map(|t| t.iter()).find(|(n, _)| *n == name);
     found.unwrap_or_else(|| panic!("no operator and no helper is called `{name}`")).1
 }
@@ -97,6 +99,7 @@ fn check(name: &str) -> Check {
         shuffle::CHECK,
         movement::CHECK,
         quantise::CHECK,
+        integer::CHECK,
         layout::CHECK,
         idioms::CHECK,
         decompose::CHECK,

@@ -9,8 +9,9 @@
 
 use super::views::Views;
 use crate::expr::{Access, Epilogue, Expr, ExprNode, Extra, What};
-use crate::kernels::lib::pack::{self, Lies};
-use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
+use crate::kernels::lib::gemm::{self, KBlock, Mac, Nest, Pointers, Source};
+use crate::kernels::lib::loops::{self, Memory};
+use crate::kernels::lib::pack::{self, MatrixStrides};
 use crate::kernels::lib::store::{Channel, Output};
 use crate::kernels::lib::view::View;
 use crate::unit::{Arg, Lowered, LoweredCall, Unit};
@@ -126,7 +127,7 @@ pub(super) fn lower(unit: &Unit, views: &Views) -> Result<Lowered, String> {
         let param = constant(&mut lowered, &mut args, 0.0, queries, queries + keys);
         masks.push(Mask { param, query: -1, each_key: true, offset: None, first: queries as i64 - 1 });
     }
-    let (axes, strides) = product::merge_axes(lead, &strides);
+    let (axes, strides) = loops::merge_axes(lead, &strides);
     let batches: usize = axes.iter().product();
     let work = (batches * queries) as u64 * (keys * (width + columns)) as u64;
     let parts = schedule::tasks(unit.options, work, usize::MAX);
@@ -143,7 +144,7 @@ pub(super) fn lower(unit: &Unit, views: &Views) -> Result<Lowered, String> {
     let pitch = longest.next_multiple_of(lanes);
     let pitch = if (pitch * bytes).is_multiple_of(8 * unit.target.line) { pitch + line } else { pitch };
     let nest = |columns: usize, depth: usize, step: usize, row_bytes: usize| {
-        Nest::new(mac, unit.target, rows, columns, product::straight(depth, (step * bytes) as i64), row_bytes, 1).gathered()
+        Nest::new(mac, unit.target, rows, columns, gemm::straight(depth, (step * bytes) as i64), row_bytes, 1).packed_at_runtime()
     };
     let mut of = |count: usize| Keys {
         count,
@@ -168,10 +169,10 @@ pub(super) fn lower(unit: &Unit, views: &Views) -> Result<Lowered, String> {
     let kept = if full > 0 { rows * bytes } else { 0 };
     let so_far = [kept, kept, kept * results].map(|bytes| memory.add(&mut lowered, &mut args, bytes, tasks));
     let highest = |nest: &Nest| nest.groups.iter().map(|(_, r)| r.high).max().unwrap_or(1);
-    product::reachable(highest(&last.scores) * matrices[Q].row + width * matrices[Q].column, bytes)?;
-    product::reachable(highest(&last.values) * matrices[OUT].row.max(pitch), bytes)?;
-    product::reachable(lanes * matrices[K].row.max(matrices[K].column), bytes)?;
-    product::reachable(lanes * matrices[V].row.max(matrices[V].column).max(schedule::WIDEST * lanes), bytes)?;
+    loops::reachable(highest(&last.scores) * matrices[Q].row + width * matrices[Q].column, bytes)?;
+    loops::reachable(highest(&last.values) * matrices[OUT].row.max(pitch), bytes)?;
+    loops::reachable(lanes * matrices[K].row.max(matrices[K].column), bytes)?;
+    loops::reachable(lanes * matrices[V].row.max(matrices[V].column).max(schedule::WIDEST * lanes), bytes)?;
 
     let scale = unit.op.attrs.float("scale");
     let kernel = Kernel { mac, rows, pitch, columns, scale, masks };
@@ -186,18 +187,18 @@ pub(super) fn lower(unit: &Unit, views: &Views) -> Result<Lowered, String> {
         [Some(maxima), Some(factors), Some(results)] => Some(SoFar { maxima, factors, results }),
         _ => None,
     };
-    let (batch_part, row_part) = product::divmod(b, task, row_parts);
-    let (from, to) = product::part_range(b, batch_part, batch_parts, batches);
-    let (first_block, end_block) = product::part_range(b, row_part, row_parts, blocks);
-    product::for_some(b, from, to, batches, |b, batch| {
-        let along = product::batch_offsets(b, batch, &axes, &strides);
+    let (batch_part, row_part) = loops::divmod(b, task, row_parts);
+    let (from, to) = loops::part_range(b, batch_part, batch_parts, batches);
+    let (first_block, end_block) = loops::part_range(b, row_part, row_parts, blocks);
+    loops::for_some(b, from, to, batches, |b, batch| {
+        let along = loops::batch_offsets(b, batch, &axes, &strides);
         let base = |b: &mut Builder, i: usize| {
             let ptr = b.param(i);
             let ptr = b.offset_int(ptr, (offsets[i] * bytes) as i64);
             b.element(ptr, along[i], bytes)
         };
         let [q, k, v, out] = [Q, K, V, OUT].map(|i| base(b, i));
-        let lies = |column: usize, step: usize| Lies { column: column * bytes, step: step * bytes };
+        let lies = |column: usize, step: usize| MatrixStrides { column: column * bytes, step: step * bytes };
         let pack = |b: &mut Builder, part: &Keys, number: Val| {
             let from = b.element(k, number, block * matrices[K].row * bytes);
             let to = b.element(key_panels, number, whole.as_ref().map_or(0, of_keys));
@@ -213,7 +214,7 @@ pub(super) fn lower(unit: &Unit, views: &Views) -> Result<Lowered, String> {
         }
         let (zero, number) = (b.index(0), b.index(full));
         pack(b, &last, number);
-        product::for_some(b, first_block, end_block, blocks, |b, at| {
+        loops::for_some(b, first_block, end_block, blocks, |b, at| {
             // The last block begins where it ends with the last query.
             let first = b.mul_int(at, rows as i64);
             let most = b.index(queries - rows);
@@ -249,7 +250,7 @@ pub(super) fn lower(unit: &Unit, views: &Views) -> Result<Lowered, String> {
                 let seen = b.bin(Bin::DivU, seen, of);
                 let end = b.add(seen, one);
                 let end = b.bin(Bin::MinS, end, number);
-                product::for_some(b, zero, end, full + 1, |b, number| step(b, whole, number));
+                loops::for_some(b, zero, end, full + 1, |b, number| step(b, whole, number));
                 let sees = b.cmp(Cmp::Ge, seen, number);
                 b.when(sees, |b| step(b, &last, number));
             } else {
@@ -283,7 +284,7 @@ struct Side<'a> {
 }
 
 impl Source for Side<'_> {
-    fn block(&self, _: &mut Builder, _first: Val, _end: Val, _chunk: Option<Chunk>) -> Val {
+    fn block(&self, _: &mut Builder, _first: Val, _end: Val, _chunk: Option<KBlock>) -> Val {
         self.rows
     }
 
@@ -305,7 +306,7 @@ impl Source for Side<'_> {
 
 impl Kernel {
     fn output<'e>(&self, out: Val, extras: Vec<Val>, row: usize, epilogue: Option<&'e Epilogue>, zero: Val) -> Output<'e> {
-        let (ty, vector) = (self.mac.rows, self.mac.lanes());
+        let (ty, vector) = (self.mac.lhs, self.mac.lanes());
         Output { ty, epilogue, stored: ty, out, extras, base: zero, row, column: 1, vector, channel: (Channel::Row, zero) }
     }
 
@@ -320,7 +321,7 @@ impl Kernel {
     }
 
     fn epilogue(&self, operands: &[Access], steps: &[(Kind, [usize; 2])]) -> Epilogue {
-        let ty = self.mac.rows;
+        let ty = self.mac.lhs;
         let operator = |kind| Op::new(kind, []).expect("the row of an operator");
         let values = (0..=operands.len()).map(What::Operand);
         let applied = steps.iter().map(|(kind, args)| What::Apply(operator(*kind), args.to_vec()));
@@ -362,7 +363,7 @@ impl Kernel {
     }
 
     /// Packs a matrix into the panels of a product.
-    fn pack(&self, b: &mut Builder, nest: &Nest, from: Val, lies: Lies, depth: usize, panels: Val) {
+    fn pack(&self, b: &mut Builder, nest: &Nest, from: Val, lies: MatrixStrides, depth: usize, panels: Val) {
         let columns = |vecs: usize| (vecs * self.mac.lanes() * lies.column) as i64;
         for (index, (g, _)) in nest.groups.iter().enumerate() {
             let to = b.offset_int(panels, nest.panel_offset(index) as i64);

@@ -15,6 +15,7 @@ mod winograd;
 use super::sparse::Matrix;
 use crate::choice::{self, Algorithm, choose};
 use crate::kernels::depthwise;
+use crate::kernels::lib::gemm::Mac;
 use crate::kernels::lib::repack;
 use crate::unit::{Family, Forecast, Lowered, Unit};
 use dnnc_ir::Kind;
@@ -54,8 +55,8 @@ fn lower(unit: &Unit) -> Result<Lowered, String> {
         if depthwise::fits(unit, &image) {
             return depthwise::lower(unit, &image);
         }
-        if packed::fits(unit, &image) {
-            return planar(unit, &image);
+        if let Some(mac) = packed::product_type(unit, &image) {
+            return planar(unit, &image, mac);
         }
     }
     if shape.block > 0 { repack::around(unit, shape.channels, plain::lower) } else { plain::lower(unit) }
@@ -70,37 +71,41 @@ fn forecast(unit: &Unit) -> Forecast {
     let image = (shape.block > 0 && shape.input.len() <= 2).then(|| shape.clone().image());
     let ns = match image {
         Some(s) if depthwise::fits(unit, &s) => depthwise::predicted_ns(unit, &s),
-        Some(s) if packed::fits(unit, &s) => {
-            let matrix = packed::matrix(unit, &s).filter(|m| m.worth_leaving_out(unit.options));
-            algorithms(unit, &s, matrix).map_or(f64::INFINITY, |all| choice::predicted_ns(&all))
-        }
-        _ => plain::predicted_ns(unit, &shape),
+        Some(s) => match packed::product_type(unit, &s) {
+            Some(mac) => {
+                let matrix = packed::matrix(unit, &s).filter(|m| m.worth_leaving_out(unit.options));
+                algorithms(unit, &s, mac, matrix).map_or(f64::INFINITY, |all| choice::predicted_ns(&all))
+            }
+            None => plain::predicted_ns(unit, &shape),
+        },
+        None => plain::predicted_ns(unit, &shape),
     };
     Forecast::kernel(unit.target, ns).with_epilogue()
 }
 
 /// A convolution of packed images, by the algorithm that is predicted to be fastest.
-fn planar(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
+fn planar(unit: &Unit, s: &Shape, mac: Mac) -> Result<Lowered, String> {
     let matrix = packed::matrix(unit, s).filter(|m| m.worth_leaving_out(unit.options));
-    let lowered = choose(unit, algorithms(unit, s, matrix)?)?;
+    let lowered = choose(unit, algorithms(unit, s, mac, matrix)?)?;
     Ok(lowered.with_density(matrix.map(|m| m.densities())))
 }
 
 /// The algorithms for packed images; those that leave out zeros where the weights are given as a matrix that is worth it.
-fn algorithms<'a>(unit: &'a Unit, s: &'a Shape, matrix: Option<Matrix<'a>>) -> Result<Vec<Algorithm<'a>>, String> {
-    let mut algorithms = vec![Algorithm::new("direct", packed::dense_ns(unit, s), || packed::lower(unit, s, Form::Dense))];
-    for form in winograd::FORMS.iter().filter(|form| winograd::fits(unit, s, form)) {
+fn algorithms<'a>(unit: &'a Unit, s: &'a Shape, mac: Mac, matrix: Option<Matrix<'a>>) -> Result<Vec<Algorithm<'a>>, String> {
+    let mut algorithms = vec![Algorithm::new("direct", packed::dense_ns(unit, s, &mac), move || packed::lower(unit, s, mac, Form::Dense))];
+    let real = mac.ty.elem.is_float();
+    for form in winograd::FORMS.iter().filter(|form| real && winograd::fits(unit, s, form)) {
         let plan = winograd::plan(unit, s, form);
         algorithms.push(Algorithm::new(form.name, plan.ns, move || winograd::lower(unit, s, form, &plan)).handicapped(form.worth));
     }
     if let Some(m) = matrix {
-        let (listed, spread) = (packed::listed(unit, s, &m)?, packed::spread(unit, s, &m)?);
+        let (block_sparse, csc_rows) = (packed::block_sparse(unit, s, &m)?, packed::csc_rows(unit, s, &m)?);
         // Windows that Winograd takes too: its prediction is up to a third too high where all weights stay in a cache (128→128 at 28×28: 779 µs
         // predicted, 585 measured; sparse 695 and 728). A near tie is its.
         let tie = if algorithms.len() > 1 { 1.25 } else { 1.0 };
         let batch = s.batch as f64;
-        let lists = Algorithm::new(listed.name(), listed.ns * batch, move || packed::lower(unit, s, Form::Listed(m))).handicapped(tie);
-        let lanes = Algorithm::new(spread.name(), spread.ns * batch, move || packed::lower(unit, s, Form::Spread(m))).handicapped(tie);
+        let lists = Algorithm::new(block_sparse.name(), block_sparse.ns * batch, move || packed::lower(unit, s, mac, Form::BlockSparse(m))).handicapped(tie);
+        let lanes = Algorithm::new(csc_rows.name(), csc_rows.ns * batch, move || packed::lower(unit, s, mac, Form::CscRows(m))).handicapped(tie);
         algorithms.extend([lists, lanes]);
     }
     Ok(algorithms)

@@ -5,7 +5,8 @@
 
 use super::shape::Shape;
 use crate::expr::memory;
-use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
+use crate::kernels::lib::gemm::{self, KBlock, Mac, Nest, Pointers, Source};
+use crate::kernels::lib::loops::{self, Memory};
 use crate::kernels::lib::store::{self, Channel, Output};
 use crate::schedule::{self, Tile};
 use crate::unit::{Arg, Lowered, LoweredCall, Unit};
@@ -30,11 +31,12 @@ pub fn lower(unit: &Unit) -> Result<Lowered, String> {
     let parts = schedule::tasks(unit.options, work, usize::MAX);
     let batch_parts = parts.min(batches);
     // Rows of weights are read straight through for each panel: blocks of them would gather panels again. Tasks share no panel.
-    let mut nest = Nest::new(mac, unit.target, s.group_outputs, pixels, product::straight(steps, w_ty.bytes() as i64), 0, 1).gathered();
+    let mut nest =
+        Nest::new(mac, unit.target, s.group_outputs, pixels, gemm::straight(steps, w_ty.bytes() as i64), 0, 1).packed_at_runtime();
     nest.panel_parts = (parts / batch_parts).clamp(1, nest.groups.iter().map(|g| g.0.panels).max().unwrap_or(1));
     let high = nest.groups.iter().map(|(_, r)| r.high).max().unwrap_or(1);
-    product::reachable(high * pixels, store::widest_element(unit))?;
-    product::reachable(high * steps, w_ty.bytes())?;
+    loops::reachable(high * pixels, store::widest_element(unit))?;
+    loops::reachable(high * steps, w_ty.bytes())?;
 
     let mut lowered = Lowered::default();
     let padded = (0..s.input.len()).any(|axis| s.is_padded(axis));
@@ -59,10 +61,10 @@ pub fn lower(unit: &Unit) -> Result<Lowered, String> {
     let mut builder = Builder::new("conv", args.len());
     let b = &mut builder;
     let task = b.task();
-    let (batch_part, part) = product::divmod(b, task, nest.tasks());
-    let (from, to) = product::part_range(b, batch_part, batch_parts, batches);
-    product::for_some(b, from, to, batches, |b, batch| {
-        let (_, group) = product::divmod(b, batch, s.groups);
+    let (batch_part, part) = loops::divmod(b, task, nest.tasks());
+    let (from, to) = loops::part_range(b, batch_part, batch_parts, batches);
+    loops::for_some(b, from, to, batches, |b, batch| {
+        let (_, group) = loops::divmod(b, batch, s.groups);
         let panel = memory.piece(b, panel, task).unwrap_or(task);
         let mut out = Output::new(b, unit, out_at, mac.lanes(), pixels);
         out.base = b.mul_int(batch, (s.group_outputs * pixels) as i64);
@@ -105,14 +107,14 @@ fn pad_axes(b: &mut Builder, ty: Ty, from: Val, to: Val, input: &[usize], sizes:
     let zero = b.int(ty, 0);
     let bytes = ty.elem.bytes();
     let fill = |b: &mut Builder, to: Val, count: usize| {
-        product::each_element(b, &[to], count, ty, |b, at, i, n| b.store_part(zero, at[0], (i * bytes) as i32, n));
+        loops::each_element(b, &[to], count, ty, |b, at, i, n| b.store_part(zero, at[0], (i * bytes) as i32, n));
     };
     let left = before[0].min(sizes[0]);
     let inside = input[0].min(sizes[0] - left);
     if let ([_], [size]) = (input, sizes) {
         fill(b, to, left);
         let to = b.offset_int(to, (left * bytes) as i64);
-        product::each_element(b, &[from, to], inside, ty, |b, at, i, n| {
+        loops::each_element(b, &[from, to], inside, ty, |b, at, i, n| {
             let v = b.load_part(ty, at[0], (i * bytes) as i32, n);
             b.store_part(v, at[1], (i * bytes) as i32, n);
         });
@@ -148,12 +150,12 @@ struct Sides<'a> {
 }
 
 impl Source for Sides<'_> {
-    fn block(&self, b: &mut Builder, _first: Val, _end: Val, chunk: Option<Chunk>) -> Val {
+    fn block(&self, b: &mut Builder, _first: Val, _end: Val, chunk: Option<KBlock>) -> Val {
         chunk.map_or(self.w, |chunk| chunk.skip(b, self.w))
     }
 
     fn rows(&self, b: &mut Builder, w: Val, first: Val, _count: usize) -> Pointers {
-        let stride = self.steps * self.nest.mac.rows.bytes();
+        let stride = self.steps * self.nest.mac.lhs.bytes();
         Pointers::Even(b.element(w, first, stride), stride as i64)
     }
 
@@ -171,7 +173,7 @@ impl Source for Sides<'_> {
 
     fn bias(&self, b: &mut Builder, row: Val, _column: Val, tile: Tile, _last: usize) -> Option<Vec<Val>> {
         let (bias, loads) = self.bias?;
-        let bytes = loads.rows.bytes();
+        let bytes = loads.lhs.bytes();
         let bias = b.element(bias, row, bytes);
         let rows: Vec<Val> = (0..tile.rows).map(|i| loads.splat(b, self.nest.mac.ty, bias, (i * bytes) as i32)).collect();
         Some(rows.into_iter().flat_map(|v| (0..tile.vecs).map(move |_| v)).collect())
@@ -197,7 +199,7 @@ impl Sides<'_> {
         if *s.strides.last().expect("a spatial axis") != 1 || lanes == 1 || width < lanes {
             return one_by_one(b);
         }
-        let (_, x) = product::divmod(b, first, width);
+        let (_, x) = loops::divmod(b, first, width);
         let [last_x, last] = [width, s.pixels()].map(|n| b.index(n - lanes));
         let same_row = b.cmp(Cmp::Le, x, last_x);
         let exist = b.cmp(Cmp::Le, first, last);
@@ -219,9 +221,9 @@ impl Sides<'_> {
     /// Address of the first element of the window of a pixel.
     fn window(&self, b: &mut Builder, pixel: Val) -> Val {
         let s = self.s;
-        let (mut rest, mut at, mut stride) = (pixel, b.index(0), self.loads.rows.bytes());
+        let (mut rest, mut at, mut stride) = (pixel, b.index(0), self.loads.lhs.bytes());
         for axis in (0..self.sizes.len()).rev() {
-            let (outer, i) = if axis == 0 { (rest, rest) } else { product::divmod(b, rest, s.output[axis]) };
+            let (outer, i) = if axis == 0 { (rest, rest) } else { loops::divmod(b, rest, s.output[axis]) };
             let step = b.mul_int(i, (s.strides[axis] * stride) as i64);
             at = b.add(at, step);
             (rest, stride) = (outer, stride * self.sizes[axis]);
@@ -231,7 +233,7 @@ impl Sides<'_> {
 
     /// Copies windows of `lanes` neighbouring pixels to a panel.
     fn walk(&self, b: &mut Builder, from: Val, to: Val, lanes: usize, step: usize) {
-        let mut strides = vec![self.loads.rows.bytes()];
+        let mut strides = vec![self.loads.lhs.bytes()];
         for size in self.sizes.iter().rev() {
             strides.insert(0, strides[0] * size);
         }

@@ -2,8 +2,9 @@
 
 use super::packed::{self, Image, Pixels, Start};
 use super::shape::Shape;
+use crate::kernels::lib::gemm::{Mac, Nest};
 use crate::kernels::lib::image::{Frame, Layout, Lines};
-use crate::kernels::lib::product::{Mac, Memory, Nest};
+use crate::kernels::lib::loops::Memory;
 use crate::kernels::lib::store::Output;
 use crate::unit::Unit;
 use dnnc_ir::Type;
@@ -37,7 +38,7 @@ impl Cut {
         let columns = shape.outputs.next_multiple_of(mac.lanes());
         let cut = |at_once: usize| {
             let s = Shape { output: vec![at_once, width], ..shape.clone() };
-            let depth = packed::depth(&s, from.lanes, image);
+            let depth = packed::depth(&s, &mac, from.lanes, image);
             let nest = Nest::new(mac, unit.target, at_once * width, columns, depth, 0, 1).at_once();
             Cut { s, nest, image, blocks: shape.channels.div_ceil(from.lanes), rows, l1d: unit.target.l1d }
         };

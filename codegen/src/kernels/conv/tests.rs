@@ -1,5 +1,6 @@
 use super::shape::Shape;
 use super::{FAMILY, winograd};
+use crate::kernels::lib::gemm::types::VARIANTS;
 use crate::kernels::testing::{Random, check_by};
 use crate::schedule;
 use crate::unit::{Lowered, Unit};
@@ -83,6 +84,35 @@ fn random_packed() {
         case.pads = (0..4).map(|_| r.size(0, 2)).collect();
         case.bias = r.size(0, 1) == 1;
         case.check();
+    }
+}
+
+/// Every variant that takes several elements a step, over packed images.
+#[test]
+fn packed_integers() {
+    let r = &mut Random::new(6);
+    for variant in VARIANTS.iter().filter(|v| v.k_step > 1) {
+        for (&lhs, &rhs) in variant.lhs.iter().flat_map(|lhs| variant.rhs.iter().map(move |rhs| (lhs, rhs))) {
+            for i in 0..12 {
+                let block = [4, 8][i % 2];
+                let kernel = [r.size(1, 3), r.size(1, 4)];
+                let dilations = [r.size(1, 2), r.size(1, 2)];
+                let input = [0, 1].map(|i| r.size((kernel[i] - 1) * dilations[i] + 1, 9));
+                let mut case = Case::new(block, [r.size(1, 20), r.size(1, 30)], &input, &kernel);
+                case.ty = [lhs, rhs];
+                case.batch = [1, 1, 3][r.size(0, 2)];
+                case.strides = vec![r.size(1, 3), r.size(1, 3)];
+                case.dilations = dilations.to_vec();
+                case.pads = (0..4).map(|_| r.size(0, 2)).collect();
+                case.bias = r.size(0, 1) == 1;
+                case.check();
+            }
+            for groups in [2, 3] {
+                let mut case = Case::new(4, [8, 12], &[6, 7], &[3, 3]);
+                (case.ty, case.groups, case.pads) = ([lhs, rhs], groups, vec![1; 4]);
+                case.check();
+            }
+        }
     }
 }
 
@@ -243,4 +273,16 @@ fn winograd_rounds_little() {
         case.pads = [kernel.map(|k| k / 2), kernel.map(|k| k / 2)].concat();
         case.check_by(&by_form(form, 1, 1), bound / 2e-5);
     }
+}
+
+/// A group of panels with fewer tiles than parts that the rows are split into, between zeros.
+#[test]
+fn a_part_without_tiles() {
+    let mut case = Case::new(4, [3, 25], &[3, 4], &[1, 2]);
+    case.ty = [Type::I16, Type::I8];
+    case.batch = 3;
+    case.strides = vec![2, 1];
+    case.dilations = vec![2, 1];
+    case.pads = vec![0, 2, 0, 0];
+    case.check();
 }

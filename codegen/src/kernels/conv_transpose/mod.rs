@@ -7,7 +7,8 @@
 mod tests;
 
 use super::matmul;
-use crate::kernels::lib::product::{self, Mac, Memory};
+use crate::kernels::lib::gemm::Mac;
+use crate::kernels::lib::loops::{self, Memory};
 use crate::kernels::lib::store::{Channel, Output};
 use crate::schedule::{self, Tile};
 use crate::unit::{Arg, Family, Forecast, Lowered, LoweredCall, Operand, Unit};
@@ -132,21 +133,21 @@ fn add_up(unit: &Unit, s: &Shape, mac: Mac, lowered: &mut Lowered) {
     let b = &mut builder;
     let (cols, task) = (b.param(0), b.task());
     let sums = memory.piece(b, sums, task).expect("a plane that is not empty");
-    let (first, end) = product::part_range(b, task, parts, planes);
-    product::for_some(b, first, end, planes, |b, plane| {
-        let (_, channel) = product::divmod(b, plane, s.groups * s.outputs);
+    let (first, end) = loops::part_range(b, task, parts, planes);
+    loops::for_some(b, first, end, planes, |b, plane| {
+        let (_, channel) = loops::divmod(b, plane, s.groups * s.outputs);
         let scalar = Ty::scalar(mac.ty.elem);
         let bias = match bias {
             Some((param, loads)) => {
                 let bias = b.param(param);
-                let at = b.element(bias, channel, loads.rows.bytes());
+                let at = b.element(bias, channel, loads.lhs.bytes());
                 loads.load(b, 1, at, 0, 1)
             }
             None => b.int(scalar, 0),
         };
         let cols = b.element(cols, plane, taps * pixels * bytes);
         // Every sum begins with the bias.
-        product::each_element(b, &[sums], rows * s.row(), mac.ty, |b, at, i, n| {
+        loops::each_element(b, &[sums], rows * s.row(), mac.ty, |b, at, i, n| {
             let v = b.splat(bias, mac.ty.lanes);
             b.store_part(v, at[0], (i * bytes) as i32, n);
         });
@@ -220,7 +221,7 @@ impl Sums<'_> {
         }
         let cols = b.offset_int(cols, from * bytes as i64);
         let sums = b.offset_int(sums, (phase * s.phase() as i64 + from + shift) * bytes as i64);
-        product::each_element(b, &[cols, sums], (to - from) as usize, self.ty, |b, at, i, n| {
+        loops::each_element(b, &[cols, sums], (to - from) as usize, self.ty, |b, at, i, n| {
             let disp = (i * bytes) as i32;
             let x = b.load_part(self.ty, at[0], disp, n);
             let y = b.load_part(self.ty, at[1], disp, n);
@@ -235,7 +236,7 @@ fn steps(b: &mut Builder, value: Val, by: usize) -> Val {
     let zero = b.index(0);
     let value = b.bin(Bin::MaxS, value, zero);
     let value = b.add_int(value, by as i64 - 1);
-    product::divmod(b, value, by).0
+    loops::divmod(b, value, by).0
 }
 
 /// Stores a plane of sums: rows of phases become rows of pixels.
@@ -256,7 +257,7 @@ fn finish(b: &mut Builder, s: &Shape, mac: Mac, rows: usize, sums: Val, out: &Ou
         let together = lanes % stride == 0;
         let step = if together { lanes } else { stride };
         let group = |b: &mut Builder, x: Val, count: usize| {
-            let (m, _) = product::divmod(b, x, stride);
+            let (m, _) = loops::divmod(b, x, stride);
             let at = b.element(sums, m, bytes);
             if !together {
                 for r in 0..count {

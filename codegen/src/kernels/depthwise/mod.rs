@@ -42,7 +42,7 @@ pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
     let mut builder = Builder::new("depthwise", frame.args.len());
     let b = &mut builder;
     window::for_images(b, tasks, images, |b, image| {
-        let (_, block) = crate::kernels::lib::product::divmod(b, image, blocks);
+        let (_, block) = crate::kernels::lib::loops::divmod(b, image, blocks);
         let mut out = Output::new(b, unit, out_at, lanes, lanes);
         out.base = b.mul_int(image, (s.pixels() * lanes) as i64);
         out.channel.1 = b.mul_int(block, lanes as i64);

@@ -1,6 +1,6 @@
 //! Where the rows of images in blocks of channels lie, and the pointers of kernels that read them.
 
-use super::product::divmod;
+use super::loops::divmod;
 use super::store::Output;
 use crate::unit::{Arg, Lowered, Unit};
 use dnnc_kir::{Builder, Val};
@@ -10,6 +10,8 @@ use dnnc_kir::{Builder, Val};
 pub struct Layout {
     /// Channels of a block.
     pub lanes: usize,
+    /// Bytes of an element.
+    pub element: usize,
     /// From a row to the next.
     pub row: usize,
     /// From a block of channels to the next.
@@ -19,15 +21,20 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Blocks of `lanes` channels of whole f32 images.
-    pub fn whole([height, width]: [usize; 2], lanes: usize) -> Layout {
-        let row = width * lanes * 4;
-        Layout { lanes, row, block: height * row, ring: None }
+    /// Blocks of `lanes` channels of complete f32 images.
+    pub fn whole(size: [usize; 2], lanes: usize) -> Layout {
+        Layout::of(size, lanes, 4)
+    }
+
+    /// Blocks of `lanes` channels of complete images of elements of so many bytes.
+    pub fn of([height, width]: [usize; 2], lanes: usize, element: usize) -> Layout {
+        let row = width * lanes * element;
+        Layout { lanes, element, row, block: height * row, ring: None }
     }
 
     /// From a pixel to the next.
     pub fn pixel(&self) -> usize {
-        self.lanes * 4
+        self.lanes * self.element
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The slow path of what has no generator of its own for blocks of channels: correct for every type, block and shape.
 
-use super::product::{self, Mac};
+use super::gemm::Mac;
+use super::loops;
 use super::store::Output;
 use crate::expr::memory;
 use crate::schedule::Tile;
@@ -57,7 +58,7 @@ fn unpack(plain: &TensorType, block: usize, to: Arg) -> LoweredCall {
     let from = b.element(from, image, channels.div_ceil(block) * block * pixels * bytes);
     let to_ptr = b.element(to_ptr, image, channels * pixels * bytes);
     b.each(channels, |b, channel| {
-        let (number, lane) = product::divmod(b, channel, block);
+        let (number, lane) = loops::divmod(b, channel, block);
         let from = b.element(from, number, pixels * block * bytes);
         let from = b.element(from, lane, bytes);
         let to = b.element(to_ptr, channel, pixels * bytes);

@@ -31,7 +31,7 @@ pub struct Rows {
     /// The last axis, if it is kept: lanes lie along it.
     columns: Option<Axis>,
     /// Whether vectors at once are of rows along the last kept axis.
-    abreast: bool,
+    interleaved: bool,
     lanes: u8,
     /// Vectors at once.
     width: usize,
@@ -78,8 +78,8 @@ impl Rows {
         let walked = streams.iter().enumerate().filter(|(i, _)| reduced.iter().any(|a| a.strides[*i] != 0));
         let row_bytes = walked.map(|(_, s)| s.ty.bytes()).sum::<usize>().saturating_mul(elements);
         let many = columns.is_none() && kept.last().is_some_and(|rows| rows.size >= SLOTS);
-        let abreast = many && lanes > 1 && row_bytes.saturating_mul(SLOTS) <= cache;
-        let width = match abreast {
+        let interleaved = many && lanes > 1 && row_bytes.saturating_mul(SLOTS) <= cache;
+        let width = match interleaved {
             true => SLOTS,
             false if lanes == 1 => 1,
             false => 1 << (length / lanes as usize).clamp(1, SLOTS).ilog2(),
@@ -89,7 +89,7 @@ impl Rows {
         // The axis that is walked in blocks, and how many of its indices are one.
         let (blocked, block) = match &columns {
             Some(_) => (kept.len(), lanes as usize * width),
-            None if abreast => (kept.len() - 1, width),
+            None if interleaved => (kept.len() - 1, width),
             None => (usize::MAX, 1),
         };
         let grain = |a: usize| if a == blocked { block } else { 1 };
@@ -104,7 +104,7 @@ impl Rows {
         };
         let offsets = streams.iter().map(|s| (s.view.offset * s.ty.bytes()) as i64).collect();
         let types = streams.iter().map(|s| s.ty).collect();
-        Rows { types, offsets, kept, reduced, columns, abreast, lanes, width, split, chunk, tasks }
+        Rows { types, offsets, kept, reduced, columns, interleaved, lanes, width, split, chunk, tasks }
     }
 
     /// Number of tasks.
@@ -115,17 +115,17 @@ impl Rows {
     /// Calls `body` for every row, or for as many as are walked at once.
     pub fn each(&self, b: &mut Builder, body: &mut dyn FnMut(&mut Builder, &Row)) {
         let part = |a: usize| if self.split == a { Part::Chunk(self.chunk) } else { Part::All };
-        let outer = self.kept.len() - usize::from(self.abreast);
+        let outer = self.kept.len() - usize::from(self.interleaved);
         let axes: Vec<(&Axis, Part)> = self.kept[..outer].iter().enumerate().map(|(a, axis)| (axis, part(a))).collect();
         let pointers: Vec<Val> = (0..self.types.len()).map(|i| b.param(i)).collect();
         let pointers: Vec<Val> = pointers.iter().zip(&self.offsets).map(|(&p, &o)| b.offset_int(p, o)).collect();
         let lanes = self.lanes as usize;
         nest::nest(b, &axes, &pointers, &mut |b, p| {
             let row = |p: &[Val], width, used, slots| Row { rows: self, pointers: p.to_vec(), width, used, slots };
-            // Slots, and how many there are for what is left: rows that are too few to be abreast are walked one by one.
+            // Slots, and how many there are for what is left: rows that are too few to be interleaved are walked one by one.
             let (axis, apart, left, slots_left) = match &self.columns {
                 Some(columns) => (columns, lanes, 1, Some((columns, lanes))),
-                None if self.abreast => (&self.kept[outer], 1, self.width, None),
+                None if self.interleaved => (&self.kept[outer], 1, self.width, None),
                 None => return body(b, &row(p, self.width, lanes, None)),
             };
             let part = part(outer);
@@ -161,7 +161,7 @@ pub struct Row<'a> {
     width: usize,
     /// Rows in the last of these vectors; all lanes if they hold one row.
     used: usize,
-    /// Where rows lie side by side or abreast, the axis that slots lie along and the indices from a slot to the next; else all slots are of one row.
+    /// Where rows lie side by side or interleaved, the axis that slots lie along and the indices from a slot to the next; else all slots are of one row.
     slots: Option<(&'a Axis, usize)>,
 }
 
@@ -335,7 +335,7 @@ impl Row<'_> {
     ) -> Vec<Vec<Val>> {
         let lanes = self.rows.lanes as usize;
         let columns = self.rows.columns.as_ref();
-        let abreast = columns.is_none() && self.slots.is_some();
+        let interleaved = columns.is_none() && self.slots.is_some();
         let at = |pointers: &'_ [Val], slot: usize, used: usize, b: &mut Builder, c: &[Val], body: &mut Body| {
             let slots = self.slots.unwrap_or((axis, lanes));
             body(b, &At { rows: self.rows, pointers, axis: columns.unwrap_or(axis), slots, slot, used }, c)
@@ -343,7 +343,7 @@ impl Row<'_> {
         // Indices that a vector has, and all slots at once.
         let (step, block) = match columns {
             Some(_) => (1, 1),
-            None if abreast => (lanes, lanes),
+            None if interleaved => (lanes, lanes),
             None => (lanes, lanes * self.width),
         };
         let full = if columns.is_some() { self.used } else { lanes };
@@ -360,7 +360,7 @@ impl Row<'_> {
         }
         if size > single {
             let p = nest::at(b, axis, pointers, single);
-            for slot in 0..if abreast { self.width } else { 1 } {
+            for slot in 0..if interleaved { self.width } else { 1 } {
                 carried[slot] = at(&p, slot, size - single, b, &carried[slot].clone(), body);
             }
         }

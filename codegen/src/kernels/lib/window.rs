@@ -4,7 +4,7 @@
 //! contain it. Rows outside of the image are read from a row of padding that is given; columns outside are left out where the code is written.
 
 use super::image::Lines;
-use super::product;
+use super::loops;
 use super::store::Output;
 use crate::schedule::{self, Tile};
 use crate::unit::Options;
@@ -256,6 +256,6 @@ fn places(at: usize, windows: usize, stride: usize, kernel: usize, dilation: usi
 /// Splits images over tasks and emits `image` for each of the task's.
 pub fn for_images(b: &mut Builder, parts: usize, images: usize, image: impl FnOnce(&mut Builder, Val)) {
     let task = b.task();
-    let (from, to) = product::part_range(b, task, parts, images);
-    product::for_some(b, from, to, images, image);
+    let (from, to) = loops::part_range(b, task, parts, images);
+    loops::for_some(b, from, to, images, image);
 }

@@ -4,7 +4,8 @@
 //! vector of sums: some rows of some columns.
 
 use super::shape::Shape;
-use crate::kernels::lib::product::{self, Mac};
+use crate::kernels::lib::gemm::Mac;
+use crate::kernels::lib::loops;
 use crate::kernels::lib::store::{self, Output};
 use crate::kernels::lib::transpose::transpose;
 use crate::schedule::{self, Tile};
@@ -48,8 +49,8 @@ pub(super) fn lower(unit: &Unit, shape: &Shape) -> Result<Option<Lowered>, Strin
         _ => Arg::Input(1),
     };
     let dot = Dot { mac, loads, depth: shape.depth, a: shape.depth * a_ty.bytes(), b: shape.depth * b_ty.bytes() };
-    product::reachable(tile.rows.max(tile.vecs) * shape.depth, a_ty.bytes().max(b_ty.bytes()))?;
-    product::reachable(tile.rows * shape.columns, store::widest_element(unit))?;
+    loops::reachable(tile.rows.max(tile.vecs) * shape.depth, a_ty.bytes().max(b_ty.bytes()))?;
+    loops::reachable(tile.rows * shape.columns, store::widest_element(unit))?;
     let work = (shape.batches * shape.rows * shape.columns) as u64 * shape.depth as u64;
     let parts = schedule::tasks(unit.options, work, usize::MAX);
     let batch_parts = parts.min(shape.batches);
@@ -66,13 +67,13 @@ pub(super) fn lower(unit: &Unit, shape: &Shape) -> Result<Option<Lowered>, Strin
     let mut builder = Builder::new("matmul_dot", args.len());
     let b = &mut builder;
     let task = b.task();
-    let (batch_part, part) = product::divmod(b, task, block_parts);
-    let (from, to) = product::part_range(b, batch_part, batch_parts, shape.batches);
+    let (batch_part, part) = loops::divmod(b, task, block_parts);
+    let (from, to) = loops::part_range(b, batch_part, batch_parts, shape.batches);
     // Whole tiles are parted; what is left is done with the last of them.
     let whole = if by_rows { shape.rows } else { shape.columns } / step;
-    let (first, end) = product::part_range(b, part, block_parts, whole);
-    product::for_some(b, from, to, shape.batches, |b, batch| {
-        let offsets = product::batch_offsets(b, batch, &shape.axes, &shape.strides);
+    let (first, end) = loops::part_range(b, part, block_parts, whole);
+    loops::for_some(b, from, to, shape.batches, |b, batch| {
+        let offsets = loops::batch_offsets(b, batch, &shape.axes, &shape.strides);
         let mut out = Output::new(b, unit, out_at, mac.lanes(), shape.columns);
         out.base = b.mul_int(batch, (shape.rows * shape.columns) as i64);
         let (x, w) = (b.param(0), b.param(1));
@@ -83,7 +84,7 @@ pub(super) fn lower(unit: &Unit, shape: &Shape) -> Result<Option<Lowered>, Strin
             true => dot.tile(b, x, w, &out, at, zero, Tile { rows: count, vecs: shape.columns }, tile.vecs),
             false => dot.tile(b, x, w, &out, zero, at, Tile { rows: shape.rows, vecs: count }, tile.vecs),
         };
-        product::for_some(b, first, end, whole, |b, block| {
+        loops::for_some(b, first, end, whole, |b, block| {
             let at = b.mul_int(block, step as i64);
             done(b, at, step);
         });
@@ -116,11 +117,11 @@ impl Dot {
     fn tile(&self, b: &mut Builder, x: Val, w: Val, out: &Output, row: Val, column: Val, tile: Tile, pitch: usize) {
         let (ty, lanes) = (self.mac.ty, self.mac.lanes());
         let (x, w) = (b.element(x, row, self.a), b.element(w, column, self.b));
-        let (a_size, b_size) = (self.mac.rows.bytes(), self.loads.rows.bytes());
+        let (a_size, b_size) = (self.mac.lhs.bytes(), self.loads.lhs.bytes());
         let zero = b.int(ty, 0);
         let step = |b: &mut Builder, at: &[Val], i: usize, count: usize, acc: &mut [Val]| {
             let load = |b: &mut Builder, mac: &Mac, ptr: Val, n: usize, stride: usize| {
-                mac.load(b, ty.lanes, ptr, (n * stride + i * lanes * mac.rows.bytes()) as i32, count)
+                mac.load(b, ty.lanes, ptr, (n * stride + i * lanes * mac.lhs.bytes()) as i32, count)
             };
             let rows: Vec<Val> = (0..tile.rows).map(|r| load(b, &self.mac, at[0], r, self.a)).collect();
             for c in 0..tile.vecs {

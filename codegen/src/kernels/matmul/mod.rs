@@ -12,8 +12,9 @@ mod tests;
 
 use self::shape::Shape;
 use crate::choice::{self, Algorithm, choose};
-use crate::kernels::lib::pack::{self, Lies};
-use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Nest, Pointers, Source};
+use crate::kernels::lib::gemm::{self, KBlock, Mac, Nest, Pointers, ProductType, Source};
+use crate::kernels::lib::loops::{self, Memory};
+use crate::kernels::lib::pack::{self, MatrixStrides};
 use crate::kernels::lib::store::{self, Output};
 use crate::schedule;
 use crate::unit::{Arg, Family, Forecast, Lowered, LoweredCall, Unit};
@@ -55,8 +56,16 @@ fn forecast(unit: &Unit) -> Forecast {
     Forecast::kernel(unit.target, ns).with_epilogue()
 }
 
+/// The product type: of several elements a step where those are contiguous on the left.
+fn product_type(unit: &Unit, shape: &Shape) -> Result<Mac, String> {
+    let (lhs, rhs) = (unit.inputs[0].ty.ty, unit.inputs[1].ty.ty);
+    let best = ProductType::best(lhs, rhs, unit.target).filter(|p| p.k_step > 1 && !shape.trans_a && shape.depth > 0);
+    best.map_or_else(|| Mac::new(lhs, unit.target), |product| Ok(Mac::of(product, lhs, unit.target)))
+}
+
 fn direct(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
-    match dot::lower(unit, shape)? {
+    let panels = product_type(unit, shape)?.k_step() > 1 && unit.inputs[1].constant.is_some();
+    match if panels { None } else { dot::lower(unit, shape)? } {
         Some(lowered) => Ok(lowered),
         None => tiled(unit, shape),
     }
@@ -64,10 +73,16 @@ fn direct(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
 
 /// Predicted nanoseconds of the dense kernel: few rows wait for the weights.
 fn dense_ns(unit: &Unit, s: &Shape) -> f64 {
-    let weights = s.depth * s.columns * 4;
+    let mac = product_type(unit, s).ok().filter(|mac| mac.k_step() > 1);
+    let k_step = mac.map_or(1, |mac| mac.k_step());
+    let steps = s.depth.div_ceil(k_step);
+    let weights = steps * s.columns * 4;
     let cycles = weights as f64 / schedule::bytes_per_cycle(unit.target, weights);
-    let arithmetic =
-        schedule::product_ns(unit.target, schedule::lanes(&unit.target.vector, 4), s.rows, s.columns, s.depth) * s.batches as f64;
+    let one = match mac {
+        Some(mac) => mac.product_ns(unit.target, s.rows, s.columns, steps),
+        None => schedule::product_ns(unit.target, schedule::lanes(&unit.target.vector, 4), s.rows, s.columns, s.depth),
+    };
+    let arithmetic = one * s.batches as f64;
     arithmetic.max(cycles / unit.target.ghz())
 }
 
@@ -83,28 +98,31 @@ enum Right {
 
 fn tiled(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
     let (a_ty, b_ty) = (unit.inputs[0].ty.ty, unit.inputs[1].ty.ty);
-    let mac = Mac::new(a_ty, unit.target)?;
+    let mac = product_type(unit, shape)?;
     let a_bytes = a_ty.bytes();
     let (row_stride, step) = if shape.trans_a { (1, shape.rows) } else { (shape.depth, 1) };
-    let depth = product::straight(shape.depth, (step * a_bytes) as i64);
+    let depth = match mac.k_step() {
+        1 => gemm::straight(shape.depth, (step * a_bytes) as i64),
+        _ => gemm::contiguous(shape.depth, &mac),
+    };
     let work = (shape.batches * shape.rows * shape.columns) as u64 * shape.depth as u64;
     let parts = schedule::tasks(unit.options, work, usize::MAX);
     let batch_parts = parts.min(shape.batches);
     let mut nest = Nest::new(mac, unit.target, shape.rows, shape.columns, depth, shape.depth * a_bytes, parts / batch_parts);
     let most_rows = nest.groups.iter().map(|(_, r)| r.high).max().unwrap_or(1);
-    product::reachable(most_rows * row_stride, a_bytes)?;
-    product::reachable(most_rows * shape.columns, store::widest_element(unit))?;
-    product::reachable(shape.columns.max(shape.depth) * schedule::WIDEST * mac.lanes(), b_ty.bytes())?;
+    loops::reachable(most_rows * row_stride, a_bytes)?;
+    loops::reachable(most_rows * shape.columns, store::widest_element(unit))?;
+    loops::reachable(shape.columns.max(shape.depth) * schedule::WIDEST * mac.lanes(), b_ty.bytes())?;
 
     let few = nest.groups.iter().all(|(_, r)| r.tiles <= 1);
     let right = match unit.inputs[1].constant {
         Some(_) => Right::Packed,
-        None if few && !shape.trans_b && b_ty == a_ty && b_ty.bytes() == mac.bytes() => Right::InPlace,
+        None if few && !shape.trans_b && b_ty == a_ty && mac.k_step() == 1 && b_ty.bytes() == mac.bytes() => Right::InPlace,
         None => Right::Panels,
     };
     nest = match right {
         Right::Packed => nest.streamed(),
-        Right::Panels => nest.gathered(),
+        Right::Panels => nest.packed_at_runtime(),
         Right::InPlace => nest,
     };
     let mut lowered = Lowered::default();
@@ -112,11 +130,13 @@ fn tiled(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
     match right {
         Right::Packed => {
             let constant = unit.inputs[1].constant.expect("checked above");
-            let data = product::widened_constant(constant);
+            let data = mac.panel_constant(constant);
             let (matrix, n, k) = (shape.depth * shape.columns, shape.columns, shape.depth);
             let mut packed = vec![];
             for first in (0..constant.len()).step_by(matrix.max(1)) {
-                let at = |step: usize, column: usize| Some(first + if shape.trans_b { column * k + step } else { step * n + column });
+                let at = |step: usize, column: usize| {
+                    (step < k).then(|| first + if shape.trans_b { column * k + step } else { step * n + column })
+                };
                 let one = nest.pack(&data, at);
                 // A single matrix is not copied: it may be most of the memory that the compilation needs.
                 if packed.is_empty() { packed = one } else { packed.extend(one) }
@@ -130,7 +150,7 @@ fn tiled(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
     args.extend(Output::args(unit));
     let tasks = batch_parts * nest.tasks();
     let panel_bytes = match right {
-        // Where the reduction is over nothing a panel is empty, but it lies somewhere.
+        // Where the reduction is over nothing a panel is empty, but it is stored somewhere.
         Right::Panels => nest.groups.iter().map(|(g, _)| nest.one_panel_bytes(g)).max().unwrap_or(0).max(1),
         _ => 0,
     };
@@ -142,19 +162,19 @@ fn tiled(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
     let mut builder = Builder::new("matmul", args.len());
     let b = &mut builder;
     let task = b.task();
-    let (batch_part, part) = product::divmod(b, task, nest.tasks());
+    let (batch_part, part) = loops::divmod(b, task, nest.tasks());
     let panel = memory.piece(b, panel, task);
     let partial = memory.piece(b, partial, batch_part);
-    let (from, to) = product::part_range(b, batch_part, batch_parts, shape.batches);
-    product::for_some(b, from, to, shape.batches, |b, batch| {
-        let offsets = product::batch_offsets(b, batch, &shape.axes, &shape.strides);
+    let (from, to) = loops::part_range(b, batch_part, batch_parts, shape.batches);
+    loops::for_some(b, from, to, shape.batches, |b, batch| {
+        let offsets = loops::batch_offsets(b, batch, &shape.axes, &shape.strides);
         let mut out = Output::new(b, unit, out_at, mac.lanes(), shape.columns);
         out.base = b.mul_int(batch, (shape.rows * shape.columns) as i64);
         let (a, w) = (b.param(0), b.param(1));
         let a = b.element(a, offsets[0], a_bytes);
         let w = match right {
             Right::Packed => {
-                let (number, _) = product::divmod(b, offsets[1], (shape.depth * shape.columns).max(1));
+                let (number, _) = loops::divmod(b, offsets[1], (shape.depth * shape.columns).max(1));
                 b.element(w, number, nest.panel_bytes())
             }
             _ => b.element(w, offsets[1], b_ty.bytes()),
@@ -182,7 +202,7 @@ struct Sides<'a> {
 }
 
 impl Source for Sides<'_> {
-    fn block(&self, b: &mut Builder, _first: Val, _end: Val, chunk: Option<Chunk>) -> Val {
+    fn block(&self, b: &mut Builder, _first: Val, _end: Val, chunk: Option<KBlock>) -> Val {
         chunk.map_or(self.a, |chunk| chunk.skip(b, self.a))
     }
 
@@ -192,8 +212,8 @@ impl Source for Sides<'_> {
 
     fn panel(&self, b: &mut Builder, group: usize, index: Val, column: Val) -> (Val, i64) {
         let g = &self.nest.groups[group].0;
-        let bytes = self.loads.rows.bytes();
-        let packed = (g.vecs * self.nest.mac.ty.bytes()) as i64;
+        let bytes = self.loads.lhs.bytes();
+        let packed = (g.vecs * self.nest.mac.panel().bytes()) as i64;
         match self.right {
             Right::Packed => {
                 let first = b.offset_int(self.w, self.nest.panel_offset(group) as i64);
@@ -204,8 +224,11 @@ impl Source for Sides<'_> {
                 let panel = self.panel.expect("memory where panels are packed at run time");
                 let (step, across) = if self.shape.trans_b { (1, self.shape.depth) } else { (self.shape.columns, 1) };
                 let from = b.element(self.w, column, across * bytes);
-                let lies = Lies { column: across * bytes, step: step * bytes };
-                pack::panel(b, self.loads, (g.vecs, g.last), self.shape.depth, lies, from, panel);
+                let strides = MatrixStrides { column: across * bytes, step: step * bytes };
+                match self.nest.mac.k_step() {
+                    1 => pack::panel(b, self.loads, (g.vecs, g.last), self.shape.depth, strides, from, panel),
+                    _ => pack::steps(b, &self.nest.mac, self.loads.lhs, (g.vecs, g.last), self.shape.depth, strides, from, panel),
+                }
                 (panel, packed)
             }
         }

@@ -1,6 +1,6 @@
 //! The shapes of a batch of matmuls.
 
-use crate::kernels::lib::product;
+use crate::kernels::lib::loops;
 use crate::unit::Unit;
 use dnnc_ir::TensorType;
 
@@ -26,7 +26,7 @@ impl Shape {
         let (rows, columns) = (matrix[0], matrix[1]);
         let depth = a.shape[a.rank() - if trans_a { 2 } else { 1 }];
         let strides = [a, b].map(|x| broadcast_strides(x, lead)).to_vec();
-        let (axes, strides) = product::merge_axes(lead, &strides);
+        let (axes, strides) = loops::merge_axes(lead, &strides);
         let mut shape = Shape { rows, columns, depth, batches: axes.iter().product(), axes, strides, trans_a, trans_b };
         // One matrix on the right for all on the left: more rows.
         if !trans_a && shape.axes.len() == 1 && shape.strides[0] == [rows * depth] && shape.strides[1] == [0] {

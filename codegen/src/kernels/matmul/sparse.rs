@@ -2,13 +2,14 @@
 
 use super::shape::Shape;
 use crate::choice::Algorithm;
-use crate::kernels::lib::product::{self, Chunk, Mac, Memory, Pointers, Source};
+use crate::kernels::lib::gemm::{KBlock, Mac, Pointers, Source};
+use crate::kernels::lib::loops::{self, Memory};
 use crate::kernels::lib::store::{self, Output};
-use crate::kernels::sparse::gathered::{self, Gathered};
-use crate::kernels::sparse::listed::{Listed, Tables};
-use crate::kernels::sparse::scattered::{self, Scattered};
-use crate::kernels::sparse::spread::{self, Spread};
-use crate::kernels::sparse::{Matrix, Support};
+use crate::kernels::sparse::block_sparse::{BlockSparse, Tables};
+use crate::kernels::sparse::csc_rows::{self, CscRows};
+use crate::kernels::sparse::gather::{self, GatherSpmv};
+use crate::kernels::sparse::scatter::{self, ScatterSpmv};
+use crate::kernels::sparse::{Matrix, SparsityPattern};
 use crate::schedule::{self, Tile};
 use crate::unit::{Arg, Lowered, LoweredCall, Unit};
 use dnnc_ir::Type;
@@ -20,7 +21,7 @@ const FILLED: f64 = 0.7;
 /// Share of inputs that are not 0 where many are.
 const SPARSE_ROW: f64 = 0.35;
 /// Name of the algorithm that takes one of two by what the row holds.
-const EITHER: &str = "sparse 1x1, gathered or scattered";
+const EITHER: &str = "sparse 1x1, gather or scatter";
 /// Nanoseconds to bring a result to its place.
 const GATHER_NS: f64 = 1.0;
 /// Rows up to which they are scattered one by one.
@@ -37,14 +38,14 @@ pub fn matrix<'a>(unit: &Unit<'a>, s: &Shape) -> Option<Matrix<'a>> {
 
 /// A form of the matrix without its zeros.
 enum Form {
-    Listed(Listed),
+    BlockSparse(BlockSparse),
     /// With the columns in another order.
-    Grouped(Listed),
-    Spread(Spread),
-    Scattered(Rc<Scattered>),
-    Gathered(Rc<Gathered>),
+    Grouped(BlockSparse),
+    CscRows(CscRows),
+    ScatterSpmv(Rc<ScatterSpmv>),
+    GatherSpmv(Rc<GatherSpmv>),
     /// Both, and which is used is settled by how many elements of the row are 0.
-    Either(Rc<Gathered>, Rc<Scattered>),
+    Either(Rc<GatherSpmv>, Rc<ScatterSpmv>),
 }
 
 /// The algorithms that leave zeros out.
@@ -58,35 +59,35 @@ fn forms(unit: &Unit, s: &Shape, m: &Matrix) -> Result<Vec<(String, f64, Form)>,
     let mac = Mac::new(Type::F32, unit.target)?;
     let work = (m.density() * (s.rows * s.depth * s.columns) as f64) as u64;
     let parts = schedule::tasks(unit.options, work, usize::MAX);
-    let support = Support::of(m);
-    let listed = |support: &Support| Listed::new(mac, unit.target, s.rows, true, support, s.columns, s.depth * 4, parts);
-    let plain = listed(&support);
+    let support = SparsityPattern::of(m);
+    let block_sparse = |support: &SparsityPattern| BlockSparse::new(mac, unit.target, s.rows, true, support, s.columns, s.depth * 4, parts);
+    let plain = block_sparse(&support);
     let mut forms = vec![];
     if s.rows <= FEW {
-        let grouped = listed(&support.grouped());
+        let grouped = block_sparse(&support.grouped());
         let ns = grouped.ns + (s.rows * s.columns) as f64 * GATHER_NS;
         if ns < 0.95 * plain.ns {
             forms.push((format!("{}, reordered", grouped.name()), ns, Form::Grouped(grouped)));
         }
     }
-    forms.push((plain.name(), plain.ns, Form::Listed(plain)));
+    forms.push((plain.name(), plain.ns, Form::BlockSparse(plain)));
     if s.rows >= mac.lanes() {
         let blocks = s.depth.div_ceil(mac.lanes());
-        let spread = Spread::new(mac, unit.target, s.rows, &support, s.columns, blocks, s.depth * 4, parts);
-        forms.push((spread.name(), spread.ns, Form::Spread(spread)));
+        let csc_rows = CscRows::new(mac, unit.target, s.rows, &support, s.columns, blocks, s.depth * 4, parts);
+        forms.push((csc_rows.name(), csc_rows.ns, Form::CscRows(csc_rows)));
     }
     if s.rows <= FEW {
         let rows = s.rows as f64;
-        let scattered = Rc::new(Scattered::new(mac, unit.target, m, &support, parts));
-        let gathered = Rc::new(Gathered::new(mac, unit.target, m, &support, parts));
-        let (by_step, by_column) = (scattered.ns * rows, gathered.ns * rows);
-        forms.push((scattered.name(), by_step * FILLED, Form::Scattered(scattered.clone())));
-        forms.push((gathered.name(), by_column, Form::Gathered(gathered.clone())));
+        let scatter = Rc::new(ScatterSpmv::new(mac, unit.target, m, &support, parts));
+        let gather = Rc::new(GatherSpmv::new(mac, unit.target, m, &support, parts));
+        let (by_step, by_column) = (scatter.ns * rows, gather.ns * rows);
+        forms.push((scatter.name(), by_step * FILLED, Form::ScatterSpmv(scatter.clone())));
+        forms.push((gather.name(), by_column, Form::GatherSpmv(gather.clone())));
         // Both together where each may be much faster than the other, and they are still far smaller than the matrix.
         let mixed = (by_step * SPARSE_ROW).min(by_column) < 0.8 * by_column && by_column < 0.8 * by_step;
-        if mixed && gathered.bytes() + scattered.bytes() < s.depth * s.columns * 4 / 2 {
+        if mixed && gather.bytes() + scatter.bytes() < s.depth * s.columns * 4 / 2 {
             let ns = by_column.min(by_step * FILLED) * 0.9;
-            forms.push((EITHER.into(), ns, Form::Either(gathered, scattered)));
+            forms.push((EITHER.into(), ns, Form::Either(gather, scatter)));
         }
     }
     Ok(forms)
@@ -96,20 +97,22 @@ fn forms(unit: &Unit, s: &Shape, m: &Matrix) -> Result<Vec<(String, f64, Form)>,
 fn lower(unit: &Unit, s: &Shape, m: &Matrix, form: &Form) -> Result<Lowered, String> {
     let mac = Mac::new(Type::F32, unit.target)?;
     let row_bytes = s.depth * 4;
-    product::reachable(s.columns.max(s.depth) * 64, store::widest_element(unit).max(4))?;
+    loops::reachable(s.columns.max(s.depth) * 64, store::widest_element(unit).max(4))?;
     let blocks = s.depth.div_ceil(mac.lanes());
     let (constants, tasks, scratch) = match form {
-        Form::Listed(listed) | Form::Grouped(listed) => (listed.constants(m, |step| step * 4), listed.tasks(), 0),
-        Form::Spread(spread) => {
-            product::reachable(spread.scratch_bytes(), 1)?;
-            let places: Vec<usize> = (0..blocks).map(|i| i * mac.ty.bytes()).collect();
-            (spread.constants(m, &places, |step| step), spread.tasks(), spread.scratch_bytes())
+        Form::BlockSparse(block_sparse) | Form::Grouped(block_sparse) => {
+            (block_sparse.constants(m, |step| step * 4), block_sparse.tasks(), 0)
         }
-        Form::Scattered(scattered) => (scattered.constants(m), scattered.tasks(), scattered.scratch_bytes()),
-        Form::Gathered(gathered) => (gathered.constants(m), gathered.tasks(), gathered.scratch_bytes()),
-        Form::Either(gathered, scattered) => {
-            let constants = [gathered.constants(m), scattered.constants(m)].concat();
-            (constants, gathered.tasks(), gathered.scratch_bytes().next_multiple_of(mac.ty.bytes()) + scattered.scratch_bytes())
+        Form::CscRows(csc_rows) => {
+            loops::reachable(csc_rows.scratch_bytes(), 1)?;
+            let places: Vec<usize> = (0..blocks).map(|i| i * mac.ty.bytes()).collect();
+            (csc_rows.constants(m, &places, |step| step), csc_rows.tasks(), csc_rows.scratch_bytes())
+        }
+        Form::ScatterSpmv(scatter) => (scatter.constants(m), scatter.tasks(), scatter.scratch_bytes()),
+        Form::GatherSpmv(gather) => (gather.constants(m), gather.tasks(), gather.scratch_bytes()),
+        Form::Either(gather, scatter) => {
+            let constants = [gather.constants(m), scatter.constants(m)].concat();
+            (constants, gather.tasks(), gather.scratch_bytes().next_multiple_of(mac.ty.bytes()) + scatter.scratch_bytes())
         }
     };
     let mut lowered = Lowered { constants, ..Lowered::default() };
@@ -141,49 +144,49 @@ fn lower(unit: &Unit, s: &Shape, m: &Matrix, form: &Form) -> Result<Lowered, Str
     let tables: Vec<Val> = (1..out_at).map(|i| b.param(i)).collect();
     let left = Left { x, row_bytes };
     match form {
-        Form::Listed(listed) | Form::Grouped(listed) => {
-            listed.emit(b, task, &left, &Tables { params: [tables[0], tables[1], tables[2]] }, &out);
+        Form::BlockSparse(block_sparse) | Form::Grouped(block_sparse) => {
+            block_sparse.emit(b, task, &left, &Tables { params: [tables[0], tables[1], tables[2]] }, &out);
         }
-        Form::Spread(spread) => {
+        Form::CscRows(csc_rows) => {
             let scratch = scratch.expect("memory for the lines of a tile");
             let last_block = s.depth - (blocks - 1) * mac.lanes();
-            let given = spread::Given { tables: [tables[0], tables[1], tables[2], tables[3]], scratch, bias: None, last_block };
-            spread.emit(b, task, &left, &given, &out);
+            let given = csc_rows::Given { tables: [tables[0], tables[1], tables[2], tables[3]], scratch, bias: None, last_block };
+            csc_rows.emit(b, task, &left, &given, &out);
         }
-        Form::Scattered(scattered) => {
-            let given = scattered::Given { tables: [tables[0], tables[1], tables[2]], scratch: scratch.expect("memory for sums") };
+        Form::ScatterSpmv(scatter) => {
+            let given = scatter::Given { tables: [tables[0], tables[1], tables[2]], scratch: scratch.expect("memory for sums") };
             b.each(s.rows, |b, row| {
                 let x = b.element(x, row, row_bytes);
-                let active = scattered.active(b, x, &given);
-                scattered.emit(b, task, x, active, row, &given, &out);
+                let active = scatter.active(b, x, &given);
+                scatter.emit(b, task, x, active, row, &given, &out);
             });
         }
-        Form::Gathered(gathered) => {
-            let given = gathered::Given { tables: [tables[0], tables[1], tables[2]], copy: scratch.expect("memory for a row") };
+        Form::GatherSpmv(gather) => {
+            let given = gather::Given { tables: [tables[0], tables[1], tables[2]], copy: scratch.expect("memory for a row") };
             b.each(s.rows, |b, row| {
                 let x = b.element(x, row, row_bytes);
-                gathered.emit(b, task, x, row, &given, &out);
+                gather.emit(b, task, x, row, &given, &out);
             });
         }
-        Form::Either(gathered, scattered) => {
+        Form::Either(gather, scatter) => {
             let copy = scratch.expect("memory for a row");
-            let sums = b.offset_int(copy, gathered.scratch_bytes().next_multiple_of(mac.ty.bytes()) as i64);
-            let by_column = gathered::Given { tables: [tables[0], tables[1], tables[2]], copy };
-            let by_step = scattered::Given { tables: [tables[3], tables[4], tables[5]], scratch: sums };
+            let sums = b.offset_int(copy, gather.scratch_bytes().next_multiple_of(mac.ty.bytes()) as i64);
+            let by_column = gather::Given { tables: [tables[0], tables[1], tables[2]], copy };
+            let by_step = scatter::Given { tables: [tables[3], tables[4], tables[5]], scratch: sums };
             // As many steps as take as long one way as the other.
-            let few = b.index((s.depth as f64 * gathered.ns / scattered.ns) as usize);
+            let few = b.index((s.depth as f64 * gather.ns / scatter.ns) as usize);
             b.each(s.rows, |b, row| {
                 let x = b.element(x, row, row_bytes);
-                let active = scattered.active(b, x, &by_step);
+                let active = scatter.active(b, x, &by_step);
                 let is_sparse = b.cmp(Cmp::LtU, active, few);
                 b.branch(
                     is_sparse,
                     |b| {
-                        scattered.emit(b, task, x, active, row, &by_step, &out);
+                        scatter.emit(b, task, x, active, row, &by_step, &out);
                         vec![]
                     },
                     |b| {
-                        gathered.emit(b, task, x, row, &by_column, &out);
+                        gather.emit(b, task, x, row, &by_column, &out);
                         vec![]
                     },
                 );
@@ -191,17 +194,17 @@ fn lower(unit: &Unit, s: &Shape, m: &Matrix, form: &Form) -> Result<Lowered, Str
         }
     }
     lowered.calls.push(LoweredCall { func: builder.finish(), args, tasks });
-    if let (Form::Grouped(listed), Some(sums)) = (form, sums) {
-        in_order(unit, s, mac, listed, sums, &mut lowered);
+    if let (Form::Grouped(block_sparse), Some(sums)) = (form, sums) {
+        in_order(unit, s, mac, block_sparse, sums, &mut lowered);
     }
     Ok(lowered)
 }
 
 /// Brings columns that were computed in another order to their places.
-fn in_order(unit: &Unit, s: &Shape, mac: Mac, listed: &Listed, sums: Arg, lowered: &mut Lowered) {
+fn in_order(unit: &Unit, s: &Shape, mac: Mac, block_sparse: &BlockSparse, sums: Arg, lowered: &mut Lowered) {
     let lanes = mac.lanes();
     let mut args = vec![sums, Arg::Const(lowered.constants.len())];
-    lowered.constants.push(listed.places().iter().flat_map(|&p| (p as u32).to_le_bytes()).collect());
+    lowered.constants.push(block_sparse.places().iter().flat_map(|&p| (p as u32).to_le_bytes()).collect());
     args.extend(Output::args(unit));
     let mut builder = Builder::new("in order", args.len());
     let b = &mut builder;
@@ -242,7 +245,7 @@ struct Left {
 }
 
 impl Source for Left {
-    fn block(&self, _: &mut Builder, _: Val, _: Val, _: Option<Chunk>) -> Val {
+    fn block(&self, _: &mut Builder, _: Val, _: Val, _: Option<KBlock>) -> Val {
         self.x
     }
 

@@ -1,3 +1,4 @@
+use crate::kernels::lib::gemm::types::VARIANTS;
 use crate::kernels::testing::{Random, check};
 use dnnc_ir::{Attr, Kind, Type};
 
@@ -22,6 +23,28 @@ fn any_size_any_side() {
         let (m, k, n) = (r.size(1, 40), r.size(1, 40), r.size(1, 70));
         let trans = [r.size(0, 1) == 1, r.size(0, 1) == 1];
         product([Type::F32; 2], &[m, k], &[k, n], trans, r.size(0, 1) == 1);
+    }
+}
+
+/// Every variant that takes several elements a step, with parts of a step, few rows, and panels made at compile time and at run time.
+#[test]
+fn product_types_of_several_elements() {
+    let mut r = Random::new(5);
+    for variant in VARIANTS.iter().filter(|v| v.k_step > 1) {
+        for (&lhs, &rhs) in variant.lhs.iter().flat_map(|lhs| variant.rhs.iter().map(move |rhs| (lhs, rhs))) {
+            for depth in 1..2 * variant.k_step + 2 {
+                let (m, n) = (r.size(1, 20), r.size(1, 40));
+                product([lhs, rhs], &[m, depth], &[depth, n], [false, depth % 2 == 0], depth % 3 > 0);
+            }
+            for _ in 0..8 {
+                let (m, k, n) = (r.size(1, 40), r.size(1, 90), r.size(1, 70));
+                let known = r.size(0, 1) == 1;
+                product([lhs, rhs], &[m, k], &[k, n], [false, r.size(0, 1) == 1], known);
+                product([lhs, rhs], &[2, 3, m], &[2, m, n], [false, r.size(0, 1) == 1], known);
+            }
+            product([lhs, rhs], &[1, 64], &[64, 33], [false, false], true);
+            product([lhs, rhs], &[20, 30], &[30, 33], [true, false], true);
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Windows of any type, rank, size and layout: loops over positions and over the elements of each window that exist.
 
 use super::shape::{Pool, Shape};
-use crate::kernels::lib::product::{self, Mac};
+use crate::kernels::lib::gemm::Mac;
+use crate::kernels::lib::loops;
 use crate::kernels::lib::store::Output;
 use crate::kernels::lib::window;
 use crate::math;
@@ -27,7 +28,7 @@ pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
     let b = &mut builder;
     let plane_elements = s.input.iter().product::<usize>() * block;
     window::for_images(b, tasks, s.planes, |b, plane| {
-        let (_, channel) = product::divmod(b, plane, s.channels);
+        let (_, channel) = loops::divmod(b, plane, s.channels);
         let x = b.param(0);
         let x = b.element(x, plane, plane_elements * from.bytes());
         let base = b.mul_int(plane, (s.pixels() * block) as i64);
@@ -95,7 +96,7 @@ impl Loops<'_> {
         let zero = b.index(0);
         let value = b.bin(Bin::MaxS, value, zero);
         let value = b.add_int(value, by as i64 - 1);
-        product::divmod(b, value, by).0
+        loops::divmod(b, value, by).0
     }
 
     /// Elements from one of an axis to the next.

@@ -2,7 +2,7 @@
 
 use super::shape::{Pool, Shape};
 use crate::kernels::lib::image::{Frame, Layout, Lines};
-use crate::kernels::lib::product;
+use crate::kernels::lib::loops;
 use crate::kernels::lib::store::Output;
 use crate::kernels::lib::window::{self, Window, Work};
 use crate::schedule::Tile;
@@ -34,7 +34,7 @@ pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
     let mut builder = Builder::new("pool", frame.args.len());
     let b = &mut builder;
     window::for_images(b, tasks, s.planes, |b, image| {
-        let (_, block) = product::divmod(b, image, s.channels);
+        let (_, block) = loops::divmod(b, image, s.channels);
         let mut out = Output::new(b, unit, out_at, s.block, s.block);
         out.base = b.mul_int(image, (s.pixels() * s.block) as i64);
         out.channel.1 = b.mul_int(block, s.block as i64);

@@ -1,14 +1,14 @@
 //! Products with a constant that has zeros.
 //!
-//! Kernels are loops over encoded data, never an instruction stream of single non-zeros. [`listed`] has panels of columns in lanes with a list of the
-//! steps of the reduction that they need: for blocks of non-zeros along columns, and for groups whose channels lie anywhere. [`spread`] has
-//! rows in lanes: zeros may lie anywhere. Two are for few rows: [`gathered`] has columns in lanes, each with its own list, [`scattered`] goes through
+//! Kernels are loops over encoded data, never an instruction stream of single non-zeros. [`block_sparse`] has panels of columns in lanes with a list of the
+//! steps of the reduction that they need: for blocks of non-zeros along columns, and for groups whose channels lie anywhere. [`csc_rows`] has
+//! rows in lanes: zeros may lie anywhere. Two are for few rows: [`gather`] has columns in lanes, each with its own list, [`scatter`] goes through
 //! the matrix step by step and leaves out those at which the row is 0.
 
-pub mod gathered;
-pub mod listed;
-pub mod scattered;
-pub mod spread;
+pub mod block_sparse;
+pub mod csc_rows;
+pub mod gather;
+pub mod scatter;
 #[cfg(test)]
 mod tests;
 
@@ -61,7 +61,7 @@ impl Matrix<'_> {
 
     /// Shares that are not 0.
     pub fn densities(&self) -> Density {
-        let support = Support::of(self);
+        let support = SparsityPattern::of(self);
         let share = |width: usize| {
             let blocks = support.blocks(width);
             blocks.iter().map(Steps::len).sum::<usize>() as f64 / (blocks.len() * self.steps) as f64
@@ -77,16 +77,16 @@ impl Matrix<'_> {
 
 /// Where a matrix is not 0, column by column, perhaps in another order.
 #[derive(Clone)]
-pub struct Support {
+pub struct SparsityPattern {
     /// Steps at which each column is not 0.
     columns: Vec<Steps>,
     /// The column of the matrix at each place.
     order: Vec<usize>,
 }
 
-impl Support {
+impl SparsityPattern {
     /// Of a matrix as it is.
-    pub fn of(m: &Matrix) -> Support {
+    pub fn of(m: &Matrix) -> SparsityPattern {
         let mut columns = vec![Steps(vec![0; m.steps.div_ceil(64)]); m.columns];
         // Along the data, whichever way they lie.
         let (steps, lie) = (m.steps, m.step < m.column);
@@ -95,12 +95,12 @@ impl Support {
             true => (0..m.columns).for_each(|column| (0..steps).for_each(|step| note(step, column))),
             false => (0..steps).for_each(|step| (0..m.columns).for_each(|column| note(step, column))),
         }
-        Support { columns, order: (0..m.columns).collect() }
+        SparsityPattern { columns, order: (0..m.columns).collect() }
     }
 
     /// With columns side by side that have many steps in common: in the order of a few hashes of their sets, each the least of the hashes of its
     /// members, which two sets share the more often the more alike they are.
-    pub fn grouped(&self) -> Support {
+    pub fn grouped(&self) -> SparsityPattern {
         const HASHES: u64 = 4;
         let least = |steps: &Steps, seed: u64| {
             let hash = |step: usize| {
@@ -111,7 +111,7 @@ impl Support {
         let keys: Vec<Vec<Option<u64>>> = self.columns.iter().map(|c| (0..HASHES).map(|seed| least(c, seed)).collect()).collect();
         let mut places: Vec<usize> = (0..self.columns.len()).collect();
         places.sort_by(|&a, &b| keys[a].cmp(&keys[b]).then_with(|| self.columns[a].0.cmp(&self.columns[b].0)).then(a.cmp(&b)));
-        Support {
+        SparsityPattern {
             columns: places.iter().map(|&p| self.columns[p].clone()).collect(),
             order: places.iter().map(|&p| self.order[p]).collect(),
         }

@@ -1,4 +1,4 @@
-use super::{Matrix, Steps, Support};
+use super::{Matrix, SparsityPattern, Steps};
 use crate::kernels::family;
 use crate::kernels::testing::{Random, check, check_by};
 use crate::tuner::{Trial, Tuner};
@@ -118,8 +118,8 @@ fn blocks_whose_columns_are_mixed_are_found() {
         // Column i comes from place 7·i: neighbours are of different blocks.
         let values: Vec<f32> = (0..columns * depth).map(|i| w.values::<f32>()[i / depth * 7 % columns * depth + i % depth]).collect();
         let m = Matrix { data: &values, steps: depth, columns, step: 1, column: depth };
-        let support = Support::of(&m);
-        let filled = |s: &Support| s.blocks(8).iter().map(Steps::len).sum::<usize>();
+        let support = SparsityPattern::of(&m);
+        let filled = |s: &SparsityPattern| s.blocks(8).iter().map(Steps::len).sum::<usize>();
         assert!(filled(&support.grouped()) * 2 < filled(&support), "{} of {}", filled(&support.grouped()), filled(&support));
         let known = Tensor::new([columns, depth], &values);
         for rows in [1, 3] {
@@ -146,12 +146,12 @@ impl Tuner for Prefers {
 fn every_form_for_few_rows() {
     let r = &mut Random::new(17);
     let shapes = [
-        ("gathered", [1, 90, 61], 0.1),
-        ("gathered", [3, 130, 40], 0.05),
-        ("scattered", [1, 40, 403], 0.1),
-        ("scattered", [2, 33, 320], 0.08),
-        ("gathered or scattered", [1, 301, 1001], 0.03),
-        ("gathered or scattered", [2, 280, 903], 0.03),
+        ("gather", [1, 90, 61], 0.1),
+        ("gather", [3, 130, 40], 0.05),
+        ("scatter", [1, 40, 403], 0.1),
+        ("scatter", [2, 33, 320], 0.08),
+        ("gather or scatter", [1, 301, 1001], 0.03),
+        ("gather or scatter", [2, 280, 903], 0.03),
     ];
     for (form, [rows, depth, columns], density) in shapes {
         let w = r.tensor(Type::F32, [columns, depth]);

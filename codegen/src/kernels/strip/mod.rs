@@ -10,7 +10,7 @@
 use super::{conv, depthwise, pool};
 use crate::expr::Access;
 use crate::kernels::lib::image::{Frame, Layout, Lines};
-use crate::kernels::lib::product::{self, Memory};
+use crate::kernels::lib::loops::{self, Memory};
 use crate::kernels::lib::store::{self, Output};
 use crate::kernels::lib::window::Window;
 use crate::schedule;
@@ -84,7 +84,7 @@ impl Plan {
             return None;
         }
         let [height, width] = last.window.output;
-        product::reachable(last.blocks * height * width * last.lanes(), store::widest_element(last.unit)).ok()?;
+        loops::reachable(last.blocks * height * width * last.lanes(), store::widest_element(last.unit)).ok()?;
         let keeps = links[1..].iter().any(|l| !l.is_pointwise());
         let rows = ROWS.into_iter().filter(|&rows| rows <= height);
         let ways = rows.flat_map(|rows| BATCHES.into_iter().filter(move |&n| n == 1 || keeps && n <= 2 * rows).map(move |n| (rows, n)));
@@ -305,10 +305,10 @@ pub fn lower(links: &[&Link], plan: Plan) -> Result<Lowered, String> {
     let b = &mut builder;
     let task = b.task();
     let zero = b.index(0);
-    let (from, to) = product::part_range(b, task, tasks, batch * strips);
+    let (from, to) = loops::part_range(b, task, tasks, batch * strips);
     let made = vec![zero; rings];
     b.for_range(from, to, 1, &made, |b, strip, made| {
-        let (image, number) = product::divmod(b, strip, strips);
+        let (image, number) = loops::divmod(b, strip, strips);
         // The last strip begins so early that it is as long as the others.
         let y = b.mul_int(number, rows as i64);
         let latest = b.index(height - rows);
@@ -371,12 +371,12 @@ impl Strip<'_> {
         let end = b.bin(Bin::MinS, end, height);
         let from = b.bin(Bin::MaxS, top, zero);
         let batch = self.members[i - 1].place.rows;
-        let (number, _) = product::divmod(b, from, batch);
+        let (number, _) = loops::divmod(b, from, batch);
         let from = b.mul_int(number, batch as i64);
         let from = b.bin(Bin::MaxS, from, made[ring]);
         let mut made = b.for_range(from, end, batch as i64, &made, |b, row, made| self.rows(b, i - 1, row, made.to_vec()));
         let past = b.add_int(end, batch as i64 - 1);
-        let (number, _) = product::divmod(b, past, batch);
+        let (number, _) = loops::divmod(b, past, batch);
         made[ring] = b.mul_int(number, batch as i64);
         made
     }
@@ -389,7 +389,7 @@ impl Strip<'_> {
         (out.column, out.vector) = (to.block / to.pixel(), to.block / 4);
         let place = match (m.buffer, to.ring) {
             (None, _) => y,
-            (_, Some(rows)) => product::divmod(b, y, rows).1,
+            (_, Some(rows)) => loops::divmod(b, y, rows).1,
             (_, None) if m.place.kept => y,
             _ => b.index(0),
         };

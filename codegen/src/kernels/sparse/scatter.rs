@@ -4,8 +4,9 @@
 //! lie in scratch memory, which stays in the first-level cache. The steps at which the row is not 0 are listed first: then no branch has to be guessed,
 //! and the entries of the next are asked for while those of one are in use.
 
-use super::{Matrix, Steps, Support, full_parts};
-use crate::kernels::lib::product::{self, Mac};
+use super::{Matrix, SparsityPattern, Steps, full_parts};
+use crate::kernels::lib::gemm::Mac;
+use crate::kernels::lib::loops;
 use crate::kernels::lib::store::Output;
 use crate::schedule::{self, Tile};
 use dnnc_kir::{Bin, Builder, Cmp, Conv, Elem, Ty, Val};
@@ -19,11 +20,11 @@ const CYCLES: f64 = 1.6;
 const STEP: f64 = 25.0;
 
 /// A product with a constant whose zeros are left out.
-pub struct Scattered {
+pub struct ScatterSpmv {
     mac: Mac,
     /// Columns of an entry: 1 or the lanes of a vector.
     width: usize,
-    /// Type of the place of an entry, in units of [`Scattered::unit`].
+    /// Type of the place of an entry, in units of [`ScatterSpmv::unit`].
     place: Ty,
     /// For each block of `width` columns, the steps at which it is not 0.
     blocks: Vec<Steps>,
@@ -34,7 +35,7 @@ pub struct Scattered {
     pub ns: f64,
 }
 
-/// The pointers that the kernel needs: the constants of [`Scattered::constants`] and scratch memory of [`Scattered::scratch_bytes`].
+/// The pointers that the kernel needs: the constants of [`ScatterSpmv::constants`] and scratch memory of [`ScatterSpmv::scratch_bytes`].
 pub struct Given {
     /// First entries of steps, places, weights.
     pub tables: [Val; 3],
@@ -42,9 +43,9 @@ pub struct Given {
     pub scratch: Val,
 }
 
-impl Scattered {
+impl ScatterSpmv {
     /// Takes a matrix in entries of one column or of a whole vector, in `parts` tasks at most.
-    pub fn new(mac: Mac, target: &Target, m: &Matrix, support: &Support, parts: usize) -> Scattered {
+    pub fn new(mac: Mac, target: &Target, m: &Matrix, support: &SparsityPattern, parts: usize) -> ScatterSpmv {
         let lanes = mac.lanes();
         let ghz = target.mhz as f64 / 1e3;
         let option = |width: usize| {
@@ -52,19 +53,19 @@ impl Scattered {
             let entries: usize = blocks.iter().map(Steps::len).sum();
             let bytes = entries * (width * 4 + 2);
             let cycles = (entries as f64 * CYCLES).max(bytes as f64 / schedule::bytes_per_cycle(target, bytes)) + m.steps as f64 * STEP;
-            Scattered { mac, width, place: Ty::I32, blocks, steps: m.steps, columns: m.columns, parts: 1, ns: cycles / ghz }
+            ScatterSpmv { mac, width, place: Ty::I32, blocks, steps: m.steps, columns: m.columns, parts: 1, ns: cycles / ghz }
         };
         let (single, whole) = (option(1), option(lanes));
         let best = if single.ns < whole.ns { single } else { whole };
-        let best = Scattered { parts: full_parts(m.columns.div_ceil(lanes), parts), ..best };
+        let best = ScatterSpmv { parts: full_parts(m.columns.div_ceil(lanes), parts), ..best };
         // Half as wide where that is enough.
         let narrow = best.sum_bytes() / best.unit() <= 1 << 16;
-        Scattered { place: if narrow { Ty::scalar(Elem::I16) } else { Ty::I32 }, ..best }
+        ScatterSpmv { place: if narrow { Ty::scalar(Elem::I16) } else { Ty::I32 }, ..best }
     }
 
     /// Name of the algorithm.
     pub fn name(&self) -> String {
-        format!("sparse {}x1, scattered", self.width)
+        format!("sparse {}x1, scatter", self.width)
     }
 
     /// Number of tasks.
@@ -148,14 +149,14 @@ impl Scattered {
         state[2]
     }
 
-    /// Emits the product of one row that begins at `x`, whose steps [`Scattered::active`] has listed; `part` is the number of the task within
+    /// Emits the product of one row that begins at `x`, whose steps [`ScatterSpmv::active`] has listed; `part` is the number of the task within
     /// `0..tasks()`, `row` that of the row.
     pub fn emit(&self, b: &mut Builder, part: Val, x: Val, active: Val, row: Val, given: &Given, out: &Output) {
         let (ty, lanes) = (self.mac.ty, self.mac.lanes());
         let Given { tables: [starts, places, weights], scratch: sums } = *given;
         let list = b.offset_int(sums, self.sum_bytes() as i64);
         let nothing = b.int(ty, 0);
-        product::each_vector(b, &[sums], self.vectors(), ty.bytes(), |b, at, i| b.store(nothing, at[0], (i * ty.bytes()) as i32));
+        loops::each_vector(b, &[sums], self.vectors(), ty.bytes(), |b, at, i| b.store(nothing, at[0], (i * ty.bytes()) as i32));
         let starts = b.element(starts, part, 4 * (self.steps + 1));
         let one = Ty::vector(ty.elem, self.width as u8);
         let zero = b.index(0);
@@ -213,7 +214,7 @@ impl Scattered {
         });
         let first = b.mul_int(part, self.vectors() as i64);
         let end = b.add_int(first, self.vectors() as i64);
-        product::for_vectors(b, first, end, self.columns, lanes, |b, vector, exist| {
+        loops::for_vectors(b, first, end, self.columns, lanes, |b, vector, exist| {
             let number = b.sub(vector, first);
             let from = b.element(sums, number, ty.bytes());
             let sum = b.load(ty, from, 0);

@@ -4,8 +4,9 @@
 //! offset of the element in a row, and the vectors of weights of those steps. A tile keeps `rows × vectors` accumulators; a step loads an
 //! offset, the vectors of the panel and one element of each row. Where the steps lie in the row costs nothing, so neither do shuffles.
 
-use super::{Matrix, Steps, Support};
-use crate::kernels::lib::product::{self, Mac, Pointers, Source};
+use super::{Matrix, SparsityPattern, Steps};
+use crate::kernels::lib::gemm::{Mac, Pointers, Source};
+use crate::kernels::lib::loops;
 use crate::kernels::lib::store::Output;
 use crate::schedule::{self, Rows, Tile};
 use dnnc_kir::{Builder, Conv, Ty, Val};
@@ -38,7 +39,7 @@ struct Group {
 }
 
 /// A product with a constant whose zeros are left out.
-pub struct Listed {
+pub struct BlockSparse {
     mac: Mac,
     groups: Vec<Group>,
     row_bytes: usize,
@@ -53,13 +54,13 @@ pub struct Listed {
     pub ns: f64,
 }
 
-/// The pointers that the kernel needs: the constants of [`Listed::constants`].
+/// The pointers that the kernel needs: the constants of [`BlockSparse::constants`].
 pub struct Tables {
     /// Entries of panels, offsets, weights.
     pub params: [Val; 3],
 }
 
-impl Listed {
+impl BlockSparse {
     /// Cuts a product of `rows` rows with a matrix, whose columns are taken in the order of its support. `even`: rows of a tile lie evenly; `columns` are stored; `row_bytes` is what one row adds
     /// to the working set; `parts` how many tasks are wanted.
     pub fn new(
@@ -67,11 +68,11 @@ impl Listed {
         target: &Target,
         rows: usize,
         even: bool,
-        support: &Support,
+        support: &SparsityPattern,
         columns: usize,
         row_bytes: usize,
         parts: usize,
-    ) -> Listed {
+    ) -> BlockSparse {
         let lanes = mac.lanes();
         let blocks = support.blocks(lanes);
         // Each of the rows that do not lie evenly needs an address.
@@ -96,8 +97,8 @@ impl Listed {
         }
         let tiles = groups.iter().map(|g| g.rows.tiles).max().unwrap_or(1);
         // Every tile reads all lists.
-        let listed = |g: &Group| g.panels.iter().map(|p| p.steps.len()).sum::<usize>() * (g.vecs * lanes * 4 + 4);
-        let bytes: usize = groups.iter().map(listed).sum();
+        let block_sparse = |g: &Group| g.panels.iter().map(|p| p.steps.len()).sum::<usize>() * (g.vecs * lanes * 4 + 4);
+        let bytes: usize = groups.iter().map(block_sparse).sum();
         let cycles = cycles.max((bytes * tiles) as f64 / schedule::bytes_per_cycle(target, bytes));
         // Panel by panel, each reads the vectors of all rows that it has a step of; results are then written one after the other.
         let touched: usize = groups.iter().flat_map(|g| &g.panels).map(|p| p.steps.vectors(lanes) * lanes * 4 * rows).sum();
@@ -106,7 +107,7 @@ impl Listed {
         let row_parts = parts.min(tiles.div_ceil(2)).max(1);
         let panel_parts = (parts / row_parts).clamp(1, panels.max(1));
         let ns = cycles * 1e3 / target.mhz as f64;
-        Listed { mac, groups, row_bytes, row_parts, panel_parts, by_tile, order: support.order.clone(), target: target.clone(), ns }
+        BlockSparse { mac, groups, row_bytes, row_parts, panel_parts, by_tile, order: support.order.clone(), target: target.clone(), ns }
     }
 
     /// Name of the algorithm.
@@ -159,17 +160,17 @@ impl Listed {
 
     /// Emits the product; `part` is the number of the task within `0..tasks()`.
     pub fn emit(&self, b: &mut Builder, part: Val, source: &dyn Source, tables: &Tables, out: &Output) {
-        let (row_part, panel_part) = product::divmod(b, part, self.panel_parts);
+        let (row_part, panel_part) = loops::divmod(b, part, self.panel_parts);
         let mut entries = 0;
         for group in &self.groups {
             let panels = group.panels.len();
             let first_entry = entries;
             entries += panels;
-            let (tile0, tile1) = product::part_range(b, row_part, self.row_parts, group.rows.tiles);
-            let (panel0, panel1) = product::part_range(b, panel_part, self.panel_parts, panels);
+            let (tile0, tile1) = loops::part_range(b, row_part, self.row_parts, group.rows.tiles);
+            let (panel0, panel1) = loops::part_range(b, panel_part, self.panel_parts, panels);
             let block = self.block_tiles(&group.rows);
             let one = |b: &mut Builder, from: Val, to: Val| {
-                let (first, end) = (product::row_of(b, &group.rows, from), product::row_of(b, &group.rows, to));
+                let (first, end) = (loops::row_of(b, &group.rows, from), loops::row_of(b, &group.rows, to));
                 let place = source.block(b, first, end, None);
                 let product = |b: &mut Builder, panel: Val, row: Val, pointers: &Pointers, height: usize| {
                     let entry = b.add_int(panel, first_entry as i64);
@@ -183,23 +184,23 @@ impl Listed {
                     Pass { mac: self.mac, tile, last: group.last, row, column, pointers, offsets, weights, counts, source, out }.run(b);
                 };
                 let tiles = |b: &mut Builder, body: &dyn Fn(&mut Builder, Val, &Pointers, usize)| {
-                    product::by_height(b, &group.rows, from, to, |b, tile, height| {
-                        let row = product::row_of(b, &group.rows, tile);
+                    loops::by_height(b, &group.rows, from, to, |b, tile, height| {
+                        let row = loops::row_of(b, &group.rows, tile);
                         let pointers = source.rows(b, place, row, height);
                         body(b, row, &pointers, height);
                     });
                 };
                 if self.by_tile {
                     tiles(b, &|b, row, pointers, height| {
-                        product::for_some(b, panel0, panel1, panels, |b, panel| product(b, panel, row, pointers, height));
+                        loops::for_some(b, panel0, panel1, panels, |b, panel| product(b, panel, row, pointers, height));
                     });
                 } else {
-                    product::for_some(b, panel0, panel1, panels, |b, panel| {
+                    loops::for_some(b, panel0, panel1, panels, |b, panel| {
                         tiles(b, &|b, row, pointers, height| product(b, panel, row, pointers, height));
                     });
                 }
             };
-            product::for_blocks(b, tile0, tile1, group.rows.tiles.div_ceil(self.row_parts), block, one);
+            loops::for_blocks(b, tile0, tile1, group.rows.tiles.div_ceil(self.row_parts), block, one);
         }
     }
 }

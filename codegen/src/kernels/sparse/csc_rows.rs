@@ -4,8 +4,9 @@
 //! column or a few neighbours with a list of the steps at which any of them is not 0, each as the offset of its line, and their weights. A step loads
 //! an offset, a weight a column into every lane, and multiplies the vectors of the line. Results are transposed back a block of columns at a time.
 
-use super::{Matrix, Steps, Support};
-use crate::kernels::lib::product::{self, Mac, Pointers, Source};
+use super::{Matrix, SparsityPattern, Steps};
+use crate::kernels::lib::gemm::{Mac, Pointers, Source};
+use crate::kernels::lib::loops;
 use crate::kernels::lib::store::Output;
 use crate::kernels::lib::transpose::transpose;
 use crate::schedule::{self, Rows, Tile};
@@ -30,7 +31,7 @@ const STREAM: f64 = 10.0;
 const UNIT: usize = 8;
 
 /// A product with a constant whose zeros are left out.
-pub struct Spread {
+pub struct CscRows {
     mac: Mac,
     /// Columns of a panel.
     width: usize,
@@ -51,9 +52,9 @@ pub struct Spread {
 
 /// What the kernel is given.
 pub struct Given {
-    /// The constants of [`Spread::constants`]: places of blocks, entries of panels, offsets, weights.
+    /// The constants of [`CscRows::constants`]: places of blocks, entries of panels, offsets, weights.
     pub tables: [Val; 4],
-    /// Scratch memory of [`Spread::scratch_bytes`].
+    /// Scratch memory of [`CscRows::scratch_bytes`].
     pub scratch: Val,
     /// A number a column to begin with.
     pub bias: Option<Val>,
@@ -61,19 +62,19 @@ pub struct Given {
     pub last_block: usize,
 }
 
-impl Spread {
+impl CscRows {
     /// Cuts a product of `rows` rows with a matrix, of which `columns` are stored and whose steps are read in `blocks` blocks of vectors.
     /// `row_bytes` is what one row adds to the working set; `parts` how many tasks are wanted.
     pub fn new(
         mac: Mac,
         target: &Target,
         rows: usize,
-        support: &Support,
+        support: &SparsityPattern,
         columns: usize,
         blocks: usize,
         row_bytes: usize,
         parts: usize,
-    ) -> Spread {
+    ) -> CscRows {
         let lanes = mac.lanes();
         let vectors = rows.div_ceil(lanes);
         let mut best: Option<(f64, usize, Rows, Vec<Steps>)> = None;
@@ -98,7 +99,7 @@ impl Spread {
         panels.resize(columns.next_multiple_of(lanes) / width, Steps::default());
         let last = rows - (rows.div_ceil(lanes) - 1) * lanes;
         let parts = parts.clamp(1, vectors.tiles);
-        Spread { mac, width, vectors, last, panels, columns, blocks, row_bytes, parts, target: target.clone(), ns }
+        CscRows { mac, width, vectors, last, panels, columns, blocks, row_bytes, parts, target: target.clone(), ns }
     }
 
     /// Name of the algorithm.
@@ -161,11 +162,11 @@ impl Spread {
     /// Emits the product; `part` is the number of the task within `0..tasks()`.
     pub fn emit(&self, b: &mut Builder, part: Val, source: &dyn Source, given: &Given, out: &Output) {
         let (v, lanes) = (&self.vectors, self.mac.lanes());
-        let (tile0, tile1) = product::part_range(b, part, self.parts, v.tiles);
+        let (tile0, tile1) = loops::part_range(b, part, self.parts, v.tiles);
         let block = self.block_tiles();
         let one = |b: &mut Builder, from: Val, to: Val| {
             let row = |b: &mut Builder, tile: Val| {
-                let vector = product::row_of(b, v, tile);
+                let vector = loops::row_of(b, v, tile);
                 b.mul_int(vector, lanes as i64)
             };
             let (first, end) = (row(b, from), row(b, to));
@@ -175,19 +176,19 @@ impl Spread {
             let low = if v.high_tiles == v.tiles { v.high } else { v.high - 1 };
             let (last, all) = (b.index(v.tiles - 1), b.index(v.tiles));
             let whole = if self.last == lanes { to } else { b.bin(Bin::MinS, to, last) };
-            product::by_height(b, v, from, whole, |b, tile, height| {
+            loops::by_height(b, v, from, whole, |b, tile, height| {
                 let first = row(b, tile);
-                Pass { spread: self, given, source, out, height, last: lanes, place, first }.tile(b);
+                Pass { csc_rows: self, given, source, out, height, last: lanes, place, first }.tile(b);
             });
             if self.last < lanes {
                 let at_end = b.cmp(Cmp::Eq, to, all);
                 b.when(at_end, |b| {
                     let first = row(b, last);
-                    Pass { spread: self, given, source, out, height: low, last: self.last, place, first }.tile(b);
+                    Pass { csc_rows: self, given, source, out, height: low, last: self.last, place, first }.tile(b);
                 });
             }
         };
-        product::for_blocks(b, tile0, tile1, v.tiles.div_ceil(self.parts), block, one);
+        loops::for_blocks(b, tile0, tile1, v.tiles.div_ceil(self.parts), block, one);
     }
 }
 
@@ -216,14 +217,14 @@ fn cycles(target: &Target, s: &Sizes) -> f64 {
     let step = arithmetic.max(loads + missing * height * 0.75) / v.code.sustained;
     let transposes = (s.blocks + s.columns / s.lanes) as f64 * height * s.lanes as f64 * TRANSPOSE;
     // Every tile reads all lists; long ones do not stay in the second-level cache.
-    let listed = (s.steps * (s.width * 4 + 2)) as f64;
-    let away = (listed / (target.l2 as f64 / 4.0) - 1.0).clamp(0.0, 1.0);
-    s.steps as f64 * step + s.panels as f64 * PANEL + transposes + away * listed / STREAM
+    let block_sparse = (s.steps * (s.width * 4 + 2)) as f64;
+    let away = (block_sparse / (target.l2 as f64 / 4.0) - 1.0).clamp(0.0, 1.0);
+    s.steps as f64 * step + s.panels as f64 * PANEL + transposes + away * block_sparse / STREAM
 }
 
 /// One tile.
 struct Pass<'a> {
-    spread: &'a Spread,
+    csc_rows: &'a CscRows,
     given: &'a Given,
     source: &'a dyn Source,
     out: &'a Output<'a>,
@@ -239,13 +240,13 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn tile(&self, b: &mut Builder) {
-        let lanes = self.spread.mac.lanes();
+        let lanes = self.csc_rows.mac.lanes();
         for vector in 0..self.height {
             self.fill(b, vector);
         }
-        let (full, rest) = (self.spread.columns / lanes, self.spread.columns % lanes);
+        let (full, rest) = (self.csc_rows.columns / lanes, self.csc_rows.columns % lanes);
         let (zero, end) = (b.index(0), b.index(full));
-        product::for_some(b, zero, end, full, |b, block| self.columns(b, block, lanes));
+        loops::for_some(b, zero, end, full, |b, block| self.columns(b, block, lanes));
         if rest > 0 {
             self.columns(b, end, rest);
         }
@@ -253,12 +254,12 @@ impl Pass<'_> {
 
     /// Rows of a vector of the tile.
     fn count(&self, vector: usize) -> usize {
-        if vector + 1 == self.height { self.last } else { self.spread.mac.lanes() }
+        if vector + 1 == self.height { self.last } else { self.csc_rows.mac.lanes() }
     }
 
     /// Transposes the rows of a vector into the lines.
     fn fill(&self, b: &mut Builder, vector: usize) {
-        let (s, lanes, ty) = (self.spread, self.spread.mac.lanes(), self.spread.mac.ty);
+        let (s, lanes, ty) = (self.csc_rows, self.csc_rows.mac.lanes(), self.csc_rows.mac.ty);
         let count = self.count(vector);
         let first = b.add_int(self.first, (vector * lanes) as i64);
         let rows = self.source.rows(b, self.place, first, count);
@@ -295,7 +296,7 @@ impl Pass<'_> {
 
     /// A block of columns of which `exist` exist: each panel into scratch memory, then transposed and stored.
     fn columns(&self, b: &mut Builder, block: Val, exist: usize) {
-        let (s, lanes, ty) = (self.spread, self.spread.mac.lanes(), self.spread.mac.ty);
+        let (s, lanes, ty) = (self.csc_rows, self.csc_rows.mac.lanes(), self.csc_rows.mac.ty);
         let results = b.offset_int(self.given.scratch, (s.blocks * lanes * s.line()) as i64);
         let panels = lanes / s.width;
         let first = b.mul_int(block, panels as i64);
@@ -316,7 +317,7 @@ impl Pass<'_> {
 
     /// The vectors of a panel of columns, into lines from `to`.
     fn panel(&self, b: &mut Builder, panel: Val, to: Val) {
-        let (s, ty) = (self.spread, self.spread.mac.ty);
+        let (s, ty) = (self.csc_rows, self.csc_rows.mac.ty);
         let [_, table, offsets, weights] = self.given.tables;
         let entry = b.element(table, panel, ENTRY);
         let field = |b: &mut Builder, i: usize| b.load(Ty::I64, entry, 8 * i as i32);
@@ -356,7 +357,7 @@ impl Pass<'_> {
 
     /// One step: the vectors of a line times the weights of the panel.
     fn step(&self, b: &mut Builder, offsets: Val, weights: Val, step: usize, acc: &mut [Val]) {
-        let (s, ty) = (self.spread, self.spread.mac.ty);
+        let (s, ty) = (self.csc_rows, self.csc_rows.mac.ty);
         let offset = b.load(s.offset(), offsets, (step * s.offset().bytes()) as i32);
         let offset = b.conv(Conv::Zext, offset, Ty::I64.elem);
         let line = b.element(self.given.scratch, offset, UNIT);

@@ -4,8 +4,9 @@
 //! brought together in a register, and the sums never leave theirs. Lists of a panel are as long as the longest of them; the others end in
 //! entries of weight 0, whose place is a zero behind the copy of the row that each task makes.
 
-use super::{Matrix, Steps, Support, full_parts};
-use crate::kernels::lib::product::{self, Mac};
+use super::{Matrix, SparsityPattern, Steps, full_parts};
+use crate::kernels::lib::gemm::Mac;
+use crate::kernels::lib::loops;
 use crate::kernels::lib::store::Output;
 use crate::schedule::{self, Tile};
 use dnnc_kir::{Builder, Conv, Elem, Ty, Val};
@@ -23,7 +24,7 @@ const PANEL: f64 = 40.0;
 const ENTRY: usize = 3 * 8;
 
 /// A product with a constant whose zeros are left out.
-pub struct Gathered {
+pub struct GatherSpmv {
     mac: Mac,
     /// The steps at which each column is not 0.
     columns: Vec<Steps>,
@@ -33,7 +34,7 @@ pub struct Gathered {
     pub ns: f64,
 }
 
-/// The pointers that the kernel needs: the constants of [`Gathered::constants`] and scratch memory of [`Gathered::scratch_bytes`].
+/// The pointers that the kernel needs: the constants of [`GatherSpmv::constants`] and scratch memory of [`GatherSpmv::scratch_bytes`].
 pub struct Given {
     /// Panels, places, weights.
     pub tables: [Val; 3],
@@ -41,22 +42,22 @@ pub struct Given {
     pub copy: Val,
 }
 
-impl Gathered {
+impl GatherSpmv {
     /// Takes a matrix in `parts` tasks at most.
-    pub fn new(mac: Mac, target: &Target, m: &Matrix, support: &Support, parts: usize) -> Gathered {
+    pub fn new(mac: Mac, target: &Target, m: &Matrix, support: &SparsityPattern, parts: usize) -> GatherSpmv {
         let lanes = mac.lanes();
         let columns = support.columns.clone();
         let panels = columns.len().div_ceil(lanes);
         let parts = full_parts(panels, parts);
-        let gathered = Gathered { mac, columns, steps: m.steps, parts, ns: 0.0 };
-        let (entries, bytes) = (gathered.lengths().sum::<usize>() * lanes, gathered.bytes());
+        let gather = GatherSpmv { mac, columns, steps: m.steps, parts, ns: 0.0 };
+        let (entries, bytes) = (gather.lengths().sum::<usize>() * lanes, gather.bytes());
         let cycles = (entries as f64 * CYCLES).max(bytes as f64 / schedule::bytes_per_cycle(target, bytes)) + panels as f64 * PANEL;
-        Gathered { ns: cycles * 1e3 / target.mhz as f64, ..gathered }
+        GatherSpmv { ns: cycles * 1e3 / target.mhz as f64, ..gather }
     }
 
     /// Name of the algorithm.
     pub fn name(&self) -> String {
-        "sparse 1x1, gathered".into()
+        "sparse 1x1, gather".into()
     }
 
     /// Number of tasks.
@@ -111,14 +112,14 @@ impl Gathered {
     pub fn emit(&self, b: &mut Builder, part: Val, x: Val, row: Val, given: &Given, out: &Output) {
         let (ty, lanes) = (self.mac.ty, self.mac.lanes());
         let Given { tables: [table, places, weights], copy } = *given;
-        product::each_element(b, &[x, copy], self.steps, ty, |b, at, i, count| {
+        loops::each_element(b, &[x, copy], self.steps, ty, |b, at, i, count| {
             let v = b.load_part(ty, at[0], (i * 4) as i32, count);
             b.store_part(v, at[1], (i * 4) as i32, count);
         });
         let zero = b.int(ty, 0);
         b.store(zero, copy, (self.steps * 4) as i32);
         let panels = self.columns.len().div_ceil(lanes);
-        let (from, to) = product::part_range(b, part, self.parts, panels);
+        let (from, to) = loops::part_range(b, part, self.parts, panels);
         let (place, none) = (self.place(), b.index(0));
         let panel = |b: &mut Builder, panel: Val, exist: usize| {
             let entry = b.element(table, panel, ENTRY);
@@ -152,7 +153,7 @@ impl Gathered {
             let column = b.mul_int(panel, lanes as i64);
             out.store(b, row, column, Tile { rows: 1, vecs: 1 }, exist, &[state[2]]);
         };
-        product::for_vectors(b, from, to, self.columns.len(), lanes, panel);
+        loops::for_vectors(b, from, to, self.columns.len(), lanes, panel);
     }
 }
 

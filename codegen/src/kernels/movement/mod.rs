@@ -8,7 +8,7 @@ use dnnc_ir::{Kind, TensorType, Type};
 
 /// The family.
 pub const FAMILY: Family = Family {
-    name: "moving",
+    name: "movement",
     kinds: &[Kind::Reshape, Kind::Transpose, Kind::Expand, Kind::Slice, Kind::Concat, Kind::Pad, Kind::Pack, Kind::Unpack],
     lower,
     forecast,
