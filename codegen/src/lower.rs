@@ -3,7 +3,7 @@
 use crate::chains;
 use crate::forecast;
 use crate::fuse::{self, Group};
-use crate::kernels::{self, attention, map, moving, strip};
+use crate::kernels::{self, attention, map, movement, strip};
 use crate::memory::{self, Buffer};
 use crate::threads;
 use crate::unit::{Arg, Lowered, Operand, Options, Unit};
@@ -217,7 +217,7 @@ impl Lowering<'_> {
             if node.op.kind() != Kind::Concat {
                 continue;
             }
-            if !moving::concat_is_outermost(&node.op, &node.types[0]) {
+            if !movement::concat_is_outermost(&node.op, &node.types[0]) {
                 self.notes.concat.1 += node.inputs.len();
                 continue;
             }
@@ -514,7 +514,7 @@ impl Lowering<'_> {
         if ty.is_empty() {
             return Ok(());
         }
-        if moving::concat_is_outermost(&node.op, ty) {
+        if movement::concat_is_outermost(&node.op, ty) {
             let mut offset = 0;
             for v in &node.inputs {
                 let bytes = graph.ty(*v).bytes();
@@ -649,7 +649,7 @@ fn view_offset(graph: &Graph, value: Value) -> Option<usize> {
     if node.op.kind() != Kind::Slice {
         return None;
     }
-    moving::run_of_bytes(&node.op, graph.ty(node.inputs[0]))
+    movement::run_of_bytes(&node.op, graph.ty(node.inputs[0]))
 }
 
 /// The last group that reads each stored value (views looked through); values that results show are read after all groups.

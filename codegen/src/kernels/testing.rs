@@ -16,9 +16,12 @@ pub fn targets() -> Vec<Target> {
 
 /// Machines that multiply integers of such a type several at a time, beside those of [`targets`].
 fn dots(ty: &TensorType) -> Vec<Target> {
-    let known = find("neoverse-n1").expect("a target of that name");
-    let tiny = Target { name: "tiny-dot", l1d: 1 << 9, l2: 1 << 12, ..known.clone() };
-    if matches!(ty.ty, Type::I8 | Type::U8) { vec![known.clone(), tiny] } else { vec![] }
+    if !matches!(ty.ty, Type::I8 | Type::U8) {
+        return vec![];
+    }
+    let known = ["neoverse-n1", "alderlake", "cascadelake"].map(|name| find(name).expect("a target of that name").clone());
+    let tiny = Target { name: "tiny-dot", l1d: 1 << 9, l2: 1 << 12, ..known[0].clone() };
+    known.into_iter().chain([tiny]).collect()
 }
 
 /// Random numbers that are the same everywhere.

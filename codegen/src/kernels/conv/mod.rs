@@ -104,8 +104,10 @@ fn algorithms<'a>(unit: &'a Unit, s: &'a Shape, mac: Mac, matrix: Option<Matrix<
         // predicted, 585 measured; sparse 695 and 728). A near tie is its.
         let tie = if algorithms.len() > 1 { 1.25 } else { 1.0 };
         let batch = s.batch as f64;
-        let lists = Algorithm::new(block_sparse.name(), block_sparse.ns * batch, move || packed::lower(unit, s, mac, Form::BlockSparse(m))).handicapped(tie);
-        let lanes = Algorithm::new(csc_rows.name(), csc_rows.ns * batch, move || packed::lower(unit, s, mac, Form::CscRows(m))).handicapped(tie);
+        let lists = Algorithm::new(block_sparse.name(), block_sparse.ns * batch, move || packed::lower(unit, s, mac, Form::BlockSparse(m)))
+            .handicapped(tie);
+        let lanes =
+            Algorithm::new(csc_rows.name(), csc_rows.ns * batch, move || packed::lower(unit, s, mac, Form::CscRows(m))).handicapped(tie);
         algorithms.extend([lists, lanes]);
     }
     Ok(algorithms)
