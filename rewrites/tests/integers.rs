@@ -1,5 +1,8 @@
 //! Quantised layers become products of the integers that the target multiplies.
 
+mod common;
+
+use common::Forecasts;
 use dnnc_ir::eval::eval;
 use dnnc_ir::random::Rng;
 use dnnc_ir::{Attr, Graph, Kind, Node, Tensor, TensorType, Type, Value};
@@ -40,7 +43,7 @@ fn conv(g: &mut Graph, x: Value, w: Value, pad: i64) -> Value {
 /// The graph found on a target; what it computes differs by at most so many steps.
 fn optimised(g: &Graph, target: &str, inputs: &[Tensor], steps: f64) -> Graph {
     let target = dnnc_targets::find(target).expect("target");
-    let found = optimise(g, target, &Options::default()).expect("optimised").graph;
+    let found = optimise(g, target, &Options::default(), &Forecasts(target)).expect("optimised").graph;
     let (before, after) = (eval(g, inputs).expect("before"), eval(&found, inputs).expect("after"));
     for (a, b) in before.iter().zip(&after) {
         assert_eq!(a.ty(), b.ty());
