@@ -73,7 +73,7 @@ fn direct(unit: &Unit, shape: &Shape) -> Result<Lowered, String> {
 
 /// Predicted nanoseconds of the dense kernel: few rows wait for the weights.
 fn dense_ns(unit: &Unit, s: &Shape) -> f64 {
-    let mac = product_type(unit, s).ok().filter(|mac| mac.k_step() > 1);
+    let mac = product_type(unit, s).ok().filter(|mac| !mac.ty.elem.is_float());
     let k_step = mac.map_or(1, |mac| mac.k_step());
     let steps = s.depth.div_ceil(k_step);
     let weights = steps * s.columns * 4;
