@@ -1,11 +1,50 @@
 //! The inner loops of a product: one panel times a block of rows.
 
 use super::{KBlock, KSegment, Nest, Pointers, Source, UnrolledSteps};
-use crate::kernels::lib::loops::{by_height, row_of};
+use crate::kernels::lib::loops::{by_height, divmod, for_blocks, for_some, part_range, row_of};
 use crate::kernels::lib::store::Output;
 use crate::schedule::{Group, Rows, Tile};
 use dnnc_kir::{Builder, Cmp, Val};
 use std::collections::VecDeque;
+
+impl Nest {
+    /// Emits the nest. `part` is the number of the task within `0..tasks()`; `partial` the memory
+    /// for partial sums, which tasks share.
+    pub fn emit(&self, b: &mut Builder, part: Val, source: &dyn Source, out: &Output, partial: Option<Val>) {
+        let (row_part, panel_part) = divmod(b, part, self.panel_parts);
+        for (index, (group, rows)) in self.groups.iter().enumerate() {
+            let (tile0, tile1) = part_range(b, row_part, self.row_parts, rows.tiles);
+            let (panel0, panel1) = part_range(b, panel_part, self.panel_parts, group.panels);
+            let block = self.block_tiles(rows);
+            self.for_k_blocks(b, |b, k_block| {
+                let one = |b: &mut Builder, from: Val, to: Val| {
+                    let (first, end) = (row_of(b, rows, from), row_of(b, rows, to));
+                    let place = source.block(b, first, end, k_block);
+                    for_some(b, panel0, panel1, group.panels, |b, panel| {
+                        let offset = b.mul_int(panel, (group.vecs * self.mac.lanes()) as i64);
+                        let column = b.add_int(offset, group.first as i64);
+                        let (weights, step) = source.panel(b, index, panel, column);
+                        let width = group.vecs * self.mac.ty.bytes();
+                        let partial = partial.filter(|_| k_block.is_some()).map(|memory| {
+                            let first = b.offset_int(memory, self.partial_offset(index) as i64);
+                            b.element(first, panel, self.rows * width)
+                        });
+                        let pass =
+                            Pass { nest: self, group, rows, from, to, place, column, weights, step, source, out, partial, k_block, block };
+                        pass.tiles(b);
+                    });
+                };
+                let blocks = |b: &mut Builder| for_blocks(b, tile0, tile1, rows.tiles.div_ceil(self.row_parts), block, one);
+                if self.row_parts <= rows.tiles {
+                    return blocks(b);
+                }
+                // Of fewer tiles than parts some parts have none, and no rows to find.
+                let some = b.cmp(Cmp::Lt, tile0, tile1);
+                b.when(some, blocks);
+            });
+        }
+    }
+}
 
 /// One panel times a block of rows.
 pub struct Pass<'a> {
