@@ -176,6 +176,7 @@ pub struct Session {
     runs: Runs,
 }
 
+#[allow(clippy::large_enum_variant)] // one a session
 enum Runs {
     /// A shape depends on data, or the backend is another: every run goes through [`Model::run`].
     Staged(Model),

@@ -119,7 +119,7 @@ pub fn product(v: &Vector, lanes: usize, rows: usize, columns: usize, depth: usi
             let most = vectors / wide;
             for count in most.saturating_sub(narrow)..=most {
                 let rest = vectors - count * wide;
-                if count == 0 || rest % narrow != 0 || (rest > 0 && narrow == wide) {
+                if count == 0 || !rest.is_multiple_of(narrow) || (rest > 0 && narrow == wide) {
                     continue;
                 }
                 let cycles = count as f64 * wide_cycles + (rest / narrow) as f64 * narrow_cycles;
@@ -183,7 +183,7 @@ pub fn window_tile(v: &Vector, weights: usize) -> WindowTile {
     /// More pixels would only make the code longer.
     const MOST: usize = 12;
     // One register for an element of the input, one for a weight that is not held.
-    let held = weights + 2 * ROWS + 1 <= v.registers;
+    let held = weights + 2 * ROWS < v.registers;
     let free = if held { v.registers - weights - 1 } else { v.registers - 3 };
     WindowTile { tile: Tile { rows: ROWS, vecs: free.min(MOST) / ROWS }, held }
 }

@@ -1,6 +1,6 @@
 //! From kir to machine code.
 //!
-//! [`cranelift`](crate::cranelift) serves every machine with 128-bit vectors; [`x64`](crate::x64) makes 256-bit code for x86. Kernels are
+//! [`crate::cranelift`] serves every machine with 128-bit vectors; [`crate::x64`] makes 256-bit code for x86. Kernels are
 //! position-independent bytes without relocations, so the same bytes serve the JIT and the object file.
 
 use crate::code::Code;
@@ -19,7 +19,7 @@ pub struct Emitter {
 impl Emitter {
     /// An emitter for a machine; fails when the machine's triple or a feature is unknown.
     pub fn new(target: &Target) -> Result<Emitter, String> {
-        Ok(Emitter { cranelift: cranelift::Cranelift::new(target)?, target: target.clone() })
+        Ok(Emitter { cranelift: cranelift::Cranelift::new(target)?, target: *target })
     }
 
     /// Emits a kernel by the emitter that serves its vectors best.

@@ -151,7 +151,7 @@ impl Jit {
         let lengths = |ports: &[(String, dnnc_ir::TensorType)]| ports.iter().map(|(_, t)| t.bytes()).collect::<Vec<_>>();
         assert_eq!(inputs.iter().map(|b| b.len()).collect::<Vec<_>>(), lengths(&self.program.inputs), "bytes of the inputs");
         assert_eq!(outputs.iter().map(|b| b.len()).collect::<Vec<_>>(), lengths(&self.program.outputs), "bytes of the results");
-        assert!(arena.0.len() >= self.program.arena_bytes, "the arena belongs to another network");
+        assert!(arena.0.bytes().len() >= self.program.arena_bytes, "the arena belongs to another network");
         (inputs.iter().map(|b| b.as_ptr()).collect(), outputs.iter_mut().map(|b| b.as_mut_ptr()).collect())
     }
 }
@@ -179,7 +179,7 @@ unsafe impl Sync for Jit {}
 #[allow(unsafe_code)]
 unsafe extern "C" fn parallel_for(pool: *const Pool, count: usize, body: Body, ctx: *mut c_void) {
     // The entry passes on the pointer that `run` gave it, which is valid until `run` returns.
-    unsafe { &*pool }.run(count, body, ctx);
+    unsafe { (*pool).run(count, body, ctx) };
 }
 
 #[allow(unsafe_code)]

@@ -199,7 +199,7 @@ fn change(model: &mut ModelProto, rng: &mut Rng) {
             let (op, attributes) = operator(rng);
             let input = (0..rng.below(4)).filter_map(|_| rng.pick(&names).cloned()).collect();
             let output = format!("v{}", rng.below(1000));
-            let attribute = attributes.iter().filter_map(|a| rng.one_in(2).then(|| attribute_of(a, rng))).collect();
+            let attribute = some_attributes(&attributes, rng);
             graph.node.push(NodeProto { op_type: op.into(), input, output: vec![output.clone()], attribute, ..Default::default() });
             graph.output.push(ValueInfoProto { name: output, r#type: None });
         }
@@ -252,7 +252,7 @@ fn node(node: &mut NodeProto, names: &[String], rng: &mut Rng) {
             let (op, attributes) = operator(rng);
             node.op_type = op.into();
             if rng.one_in(2) {
-                node.attribute = attributes.iter().filter_map(|a| rng.one_in(2).then(|| attribute_of(a, rng))).collect();
+                node.attribute = some_attributes(&attributes, rng);
             }
         }
         7 => {
@@ -305,6 +305,17 @@ fn operator(rng: &mut Rng) -> (&'static str, Vec<&'static str>) {
 /// `name:kind` of the attributes of a line of the schema table.
 fn attributes_of(line: &'static str) -> Vec<&'static str> {
     line.split(';').nth(3).unwrap_or("").split(' ').filter(|a| !a.is_empty()).collect()
+}
+
+/// About half of the attributes, each given as `name:kind`.
+fn some_attributes(attributes: &[&str], rng: &mut Rng) -> Vec<AttributeProto> {
+    let mut some = vec![];
+    for attribute in attributes {
+        if rng.one_in(2) {
+            some.push(attribute_of(attribute, rng));
+        }
+    }
+    some
 }
 
 /// An attribute for `name:kind`, of mostly that kind.

@@ -33,11 +33,6 @@ impl Aligned {
         if self.len >= LARGE { self.len.next_multiple_of(LARGE_PAGE) } else { self.len }
     }
 
-    /// Bytes asked for.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
     /// The bytes.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.start + self.len]

@@ -64,7 +64,11 @@ impl Pool {
 
     /// Runs `body(ctx, i)` for every `i` below `count`, on all threads, and returns when all are done. While another caller's job runs it uses this
     /// thread alone.
-    pub fn run(&self, count: usize, body: Body, ctx: *mut c_void) {
+    ///
+    /// # Safety
+    /// `body` may be called with `ctx` on any thread, for each `i` below `count`, until this returns.
+    #[allow(unsafe_code)]
+    pub unsafe fn run(&self, count: usize, body: Body, ctx: *mut c_void) {
         let s = &*self.shared;
         let turn = self.turn.try_lock();
         if count < 2 || self.threads.is_empty() || matches!(turn, Err(TryLockError::WouldBlock)) {
@@ -167,7 +171,11 @@ mod tests {
             let pool = Pool::new(threads);
             let counters: Vec<AtomicUsize> = (0..1000).map(|_| AtomicUsize::new(0)).collect();
             for n in [0, 1, 2, 3, 1000] {
-                pool.run(n, count, counters.as_ptr() as *mut c_void);
+                // SAFETY: `count` takes these counters, which outlive the call.
+                #[allow(unsafe_code)]
+                unsafe {
+                    pool.run(n, count, counters.as_ptr() as *mut c_void);
+                }
             }
             let seen: Vec<usize> = counters.iter().map(|c| c.load(Ordering::Relaxed)).collect();
             assert_eq!(seen[..4], [4, 3, 2, 1]);
@@ -183,7 +191,11 @@ mod tests {
                 scope.spawn(|| {
                     let counters: Vec<AtomicUsize> = (0..1000).map(|_| AtomicUsize::new(0)).collect();
                     for _ in 0..200 {
-                        pool.run(1000, count, counters.as_ptr() as *mut c_void);
+                        // SAFETY: `count` takes these counters, which outlive the call.
+                        #[allow(unsafe_code)]
+                        unsafe {
+                            pool.run(1000, count, counters.as_ptr() as *mut c_void);
+                        }
                     }
                     assert!(counters.iter().all(|c| c.load(Ordering::Relaxed) == 200));
                 });

@@ -84,7 +84,7 @@ pub fn run(case: &Case, configuration: &Configuration) -> Result<Vec<Tensor>, Fi
 fn through_onnx(case: &Case, configuration: &Configuration) -> Result<(Case, Vec<Tensor>), Error> {
     let mut case = case.clone();
     loop {
-        let negative = case.graph.nodes().len() % 2 == 0;
+        let negative = case.graph.nodes().len().is_multiple_of(2);
         let model = match dnnc_frontend::write(&case.graph, negative) {
             Ok(bytes) => crate::Model::from_bytes(&bytes, &configuration.options).map(|m| m.with_backend(configuration.backend)),
             Err(node) => {
@@ -122,7 +122,7 @@ pub fn check(case: &Case, configuration: &Configuration, reference: &Reference) 
 }
 
 /// A machine whose caches are so small that every kernel works in blocks.
-static TINY: LazyLock<Target> = LazyLock::new(|| Target { name: "tiny", l1d: 1 << 9, l2: 1 << 12, ..dnnc_targets::native().clone() });
+static TINY: LazyLock<Target> = LazyLock::new(|| Target { name: "tiny", l1d: 1 << 9, l2: 1 << 12, ..*dnnc_targets::native() });
 
 /// Configurations to run a network in: the default ones, and random ones. `processes`: also those that link and start programs.
 pub fn configurations(rng: &mut Rng, work: u64, processes: bool) -> Vec<Configuration> {

@@ -1,7 +1,7 @@
 //! The tolerance model: how far a correct result may be from the reference evaluator's.
 //!
 //! Only rounding may differ. Its effect is measured: the evaluator runs several times with the results of every node perturbed by rounding errors, and a
-//! result may be as far from the reference as [`MARGIN`] times the largest change. Results that a rounding decides (a comparison, an index) are not compared.
+//! result may be as far from the reference as `MARGIN` times the largest change. Results that a rounding decides (a comparison, an index) are not compared.
 
 use super::generate::Case;
 use dnnc_ir::eval::eval_op;

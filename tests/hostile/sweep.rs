@@ -41,11 +41,11 @@ fn attributes(model: &ModelProto) -> Vec<(&'static str, &'static str)> {
     let node = &model.graph.as_ref().expect("a graph").node[0];
     let opset = model.opset_import.iter().find(|o| o.domain.is_empty()).map_or(0, |o| o.version);
     let head = format!("ai.onnx {} ", node.op_type);
-    let versions = SCHEMAS.lines().filter_map(|l| {
+    let mut versions = SCHEMAS.lines().filter_map(|l| {
         let (since, rest) = l.strip_prefix(&head)?.split_once(';')?;
         (since.parse::<i64>().ok()? <= opset).then_some(rest)
     });
-    let text = versions.last().and_then(|rest| rest.split(';').nth(2)).unwrap_or("");
+    let text = versions.next_back().and_then(|rest| rest.split(';').nth(2)).unwrap_or("");
     text.split(' ').filter_map(|a| a.trim_end_matches('!').split_once(':')).collect()
 }
 
@@ -214,10 +214,7 @@ fn every_operator_has_a_valid_use() {
 /// Takes every so many variants; all with `DNNC_EXHAUSTIVE=1`.
 #[test]
 fn whatever_is_wrong_with_an_operator_is_said() {
-    let stride = match std::env::var("DNNC_EXHAUSTIVE").ok().and_then(|s| s.parse().ok()) {
-        Some(n) => n,
-        None => 61,
-    };
+    let stride = std::env::var("DNNC_EXHAUSTIVE").ok().and_then(|s| s.parse().ok()).unwrap_or(61);
     let (mut wrong, mut counts, mut k) = (vec![], [0usize; 3], 0usize);
     for (line, base) in uses() {
         let op = base.graph.as_ref().expect("a graph").node[0].op_type.clone();

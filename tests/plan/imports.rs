@@ -252,7 +252,7 @@ fn without_tests(tokens: Vec<String>) -> Vec<String> {
     while i < tokens.len() {
         let of_tests = ["all", "test"].map(|first| begins(i, &["#", "[", "cfg", "(", first, if first == "all" { "(" } else { ")" }]));
         let attribute = 1 + tokens[i..].iter().take_while(|t| *t != "]").count();
-        if !of_tests[1] && !(of_tests[0] && tokens.get(i + 6).is_some_and(|t| t == "test")) {
+        if !(of_tests[1] || of_tests[0] && tokens.get(i + 6).is_some_and(|t| t == "test")) {
             out.push(tokens[i].clone());
             i += 1;
             continue;

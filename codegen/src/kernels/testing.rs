@@ -9,8 +9,8 @@ use dnnc_targets::{Target, find};
 
 /// Machines of different vectors and registers, and one whose caches are so small that everything is done in blocks.
 pub fn targets() -> Vec<Target> {
-    let known = ["x86-64-v3", "aarch64", "x86-64"].map(|name| find(name).expect("a target of that name").clone());
-    let tiny = Target { name: "tiny", l1d: 1 << 9, l2: 1 << 12, ..known[0].clone() };
+    let known = ["x86-64-v3", "aarch64", "x86-64"].map(|name| *find(name).expect("a target of that name"));
+    let tiny = Target { name: "tiny", l1d: 1 << 9, l2: 1 << 12, ..known[0] };
     known.into_iter().chain([tiny]).collect()
 }
 
@@ -19,8 +19,8 @@ fn dots(ty: &TensorType) -> Vec<Target> {
     if !matches!(ty.ty, Type::I8 | Type::U8) {
         return vec![];
     }
-    let known = ["neoverse-n1", "alderlake", "cascadelake"].map(|name| find(name).expect("a target of that name").clone());
-    let tiny = Target { name: "tiny-dot", l1d: 1 << 9, l2: 1 << 12, ..known[0].clone() };
+    let known = ["neoverse-n1", "alderlake", "cascadelake"].map(|name| *find(name).expect("a target of that name"));
+    let tiny = Target { name: "tiny-dot", l1d: 1 << 9, l2: 1 << 12, ..known[0] };
     known.into_iter().chain([tiny]).collect()
 }
 

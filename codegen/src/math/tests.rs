@@ -212,7 +212,7 @@ fn edges() -> Vec<u32> {
         0.5,
         0.70710677,
         1.0,
-        1.4142135,
+        std::f32::consts::SQRT_2,
         2.0,
         2.4142137,
         3.93,
@@ -341,8 +341,14 @@ fn every_emitter_gives_the_same_bits() {
     if testing::exists("aarch64-linux-gnu-gcc") && testing::exists("qemu-aarch64") {
         let outputs = vec![vec![0u8; 4 * COUNT]; ROWS.len()];
         let program = program(ROWS, Type::F32, COUNT, 128);
-        let runs =
-            testing::linked(&program, "aarch64", &["aarch64-linux-gnu-gcc", "-static"], &["qemu-aarch64"], &[input.clone()], &outputs);
+        let runs = testing::linked(
+            &program,
+            "aarch64",
+            &["aarch64-linux-gnu-gcc", "-static"],
+            &["qemu-aarch64"],
+            std::slice::from_ref(&input),
+            &outputs,
+        );
         for (status, results) in runs {
             assert_eq!(status, 0);
             same("aarch64", &results);

@@ -178,8 +178,8 @@ impl Lower<'_> {
     /// The narrowest view of a vector register that has so many bytes, or the widest there is.
     pub fn width_of(&self, bytes: usize) -> View {
         match bytes.min(self.isa.bytes) {
-            ..=16 => View::X,
-            ..=32 => View::Y,
+            0..=16 => View::X,
+            17..=32 => View::Y,
             _ => View::Z,
         }
     }

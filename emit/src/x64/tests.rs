@@ -223,7 +223,7 @@ fn peak_loop() -> Vec<u8> {
 }
 
 fn check(case: &testing::Case) {
-    crate::testing::check(&case, true, &|func| emit(func, avx2()));
+    crate::testing::check(case, true, &|func| emit(func, avx2()));
 }
 
 fn code(bytes: Vec<u8>) -> Code {

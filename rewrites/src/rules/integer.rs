@@ -64,11 +64,7 @@ fn range(g: &Classes, id: Id, depth: usize) -> Option<[i64; 2]> {
             Kind::Const => literal(t.op()?),
             Kind::Cast if g.elem(t.children[0]).is_int() => {
                 let [lo, hi] = child(0)?;
-                fact.ty()
-                    .ty
-                    .range()
-                    .is_some_and(|[least, most]| i128::from(lo) >= least as i128 && i128::from(hi) <= most as i128)
-                    .then_some([lo, hi])
+                fact.ty().ty.range().is_some_and(|[least, most]| i128::from(lo) >= least && i128::from(hi) <= most).then_some([lo, hi])
             }
             Kind::Sub => {
                 let ([a, b], [c, d]) = (child(0)?, child(1)?);

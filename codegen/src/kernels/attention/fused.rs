@@ -150,7 +150,7 @@ pub(super) fn lower(unit: &Unit, views: &Views) -> Result<Lowered, String> {
         count,
         scores: nest(count, width, matrices[Q].column, width * bytes),
         values: nest(columns, count, 1, pitch * bytes),
-        tail: (count % lanes > 0).then(|| constant(&mut lowered, &mut args, f64::INFINITY, count % lanes, lanes)),
+        tail: (!count.is_multiple_of(lanes)).then(|| constant(&mut lowered, &mut args, f64::INFINITY, count % lanes, lanes)),
     };
     let whole = (full > 0).then(|| of(block));
     let last = of(keys - full * block);

@@ -35,7 +35,7 @@ pub fn product_type(unit: &Unit, s: &Shape) -> Option<Mac> {
 }
 
 fn fits_blocks(unit: &Unit, s: &Shape) -> bool {
-    let whole = s.groups == 1 || (s.group_channels % s.block == 0 && s.group_outputs % s.block == 0);
+    let whole = s.groups == 1 || (s.group_channels.is_multiple_of(s.block) && s.group_outputs.is_multiple_of(s.block));
     s.block == schedule::lanes(&unit.target.vector, 4)
         && unit.inputs[1..].iter().all(|x| x.constant.is_some())
         && s.kernel.iter().all(|&k| k > 0)

@@ -254,7 +254,7 @@ fn finish(b: &mut Builder, s: &Shape, mac: Mac, rows: usize, sums: Val, out: &Ou
     b.each(rows, |b, row| {
         let sums = b.element(sums, row, s.row() * bytes);
         // A vector of pixels takes turns in the phases.
-        let together = lanes % stride == 0;
+        let together = lanes.is_multiple_of(stride);
         let step = if together { lanes } else { stride };
         let group = |b: &mut Builder, x: Val, count: usize| {
             let (m, _) = loops::divmod(b, x, stride);

@@ -194,7 +194,7 @@ pub fn each_vector(b: &mut Builder, pointers: &[Val], count: usize, bytes: usize
 pub fn each_element(b: &mut Builder, pointers: &[Val], count: usize, ty: Ty, body: impl Fn(&mut Builder, &[Val], usize, usize)) {
     let lanes = ty.lanes as usize;
     each_vector(b, pointers, count / lanes, ty.bytes(), |b, at, i| body(b, at, i * lanes, lanes));
-    if count % lanes > 0 {
+    if !count.is_multiple_of(lanes) {
         let done = (count / lanes * ty.bytes()) as i64;
         let at: Vec<Val> = pointers.iter().map(|p| b.offset_int(*p, done)).collect();
         body(b, &at, 0, count % lanes);

@@ -53,7 +53,7 @@ pub fn panel(b: &mut Builder, loads: Mac, (vecs, last): (usize, usize), depth: u
                 turned.into_iter().take(steps).enumerate().for_each(|(s, v)| b.store(v, at[1], (s * packed) as i32));
             };
             let end = each(b, lanes, from, to, depth / lanes, &|b, at| square(b, at, lanes));
-            if depth % lanes > 0 {
+            if !depth.is_multiple_of(lanes) {
                 square(b, &end, depth % lanes);
             }
             continue;
@@ -113,7 +113,7 @@ pub fn steps(
         (0..vecs).for_each(|j| vector(b, at, j, k_step));
         vec![b.offset_int(at[0], (k_step * step) as i64), b.offset_int(at[1], (vecs * panel.bytes()) as i64)]
     });
-    if depth % k_step > 0 {
+    if !depth.is_multiple_of(k_step) {
         (0..vecs).for_each(|j| vector(b, &at, j, depth % k_step));
     }
 }

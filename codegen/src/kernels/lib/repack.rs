@@ -75,7 +75,7 @@ fn unpack(plain: &TensorType, block: usize, to: Arg) -> LoweredCall {
 fn pack(unit: &Unit, plain: &TensorType, block: usize, from: Arg) -> Result<LoweredCall, String> {
     let (batch, channels, pixels) = sizes(plain);
     let mac = Mac::new(plain.ty, unit.target)?;
-    let lanes = if block % mac.lanes() == 0 { mac.lanes() } else { 1 };
+    let lanes = if block.is_multiple_of(mac.lanes()) { mac.lanes() } else { 1 };
     let bytes = plain.ty.bytes();
     let mut args = vec![from];
     args.extend(Output::args(unit));

@@ -29,10 +29,10 @@ pub fn transpose(b: &mut Builder, mut rows: Vec<Val>) -> Vec<Val> {
     // Whole chunks.
     let mut distance = chunk;
     while distance < lanes {
-        let low: Vec<u8> = (0..lanes).map(|l| if l / distance % 2 == 0 { l } else { lanes + l - distance } as u8).collect();
-        let high: Vec<u8> = (0..lanes).map(|l| if l / distance % 2 == 0 { l + distance } else { lanes + l } as u8).collect();
+        let low: Vec<u8> = (0..lanes).map(|l| if (l / distance).is_multiple_of(2) { l } else { lanes + l - distance } as u8).collect();
+        let high: Vec<u8> = (0..lanes).map(|l| if (l / distance).is_multiple_of(2) { l + distance } else { lanes + l } as u8).collect();
         let mut next = rows.clone();
-        for i in (0..lanes).filter(|i| i / distance % 2 == 0) {
+        for i in (0..lanes).filter(|i| (i / distance).is_multiple_of(2)) {
             next[i] = b.shuffle(rows[i], rows[i + distance], &low);
             next[i + distance] = b.shuffle(rows[i], rows[i + distance], &high);
         }

@@ -83,7 +83,7 @@ impl Window {
             let loads = (self.rows_read(n) * self.output[1] * self.strides[1].min(self.kernel[1])) as f64 / v.loads;
             taps.max(loads) + v.code.window_rows
         };
-        let rest = if rows % together > 0 { of_rows(rows % together) } else { 0.0 };
+        let rest = if !rows.is_multiple_of(together) { of_rows(rows % together) } else { 0.0 };
         (rows / together) as f64 * of_rows(together) + rest
     }
 

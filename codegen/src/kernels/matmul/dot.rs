@@ -135,7 +135,7 @@ impl Dot {
         state.resize(2 + tile.rows * tile.vecs, zero);
         let full = self.depth / lanes;
         // Two vectors an iteration: enough to hide the counting of the loop.
-        let unroll = if full % 2 == 0 { 2 } else { 1 };
+        let unroll = if full.is_multiple_of(2) { 2 } else { 1 };
         let state = b.for_count(full / unroll, &state, |b, _, now| {
             let mut acc = now[2..].to_vec();
             (0..unroll).for_each(|i| step(b, now, i, lanes, &mut acc));
@@ -143,7 +143,7 @@ impl Dot {
             next.into_iter().chain(acc).collect()
         });
         let mut acc = state[2..].to_vec();
-        if self.depth % lanes > 0 {
+        if !self.depth.is_multiple_of(lanes) {
             step(b, &state, 0, self.depth % lanes, &mut acc);
         }
         let mut sums = vec![zero; lanes];

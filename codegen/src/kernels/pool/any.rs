@@ -18,7 +18,7 @@ pub fn lower(unit: &Unit, s: &Shape) -> Result<Lowered, String> {
     // A block of channels is one vector, several, or as many single numbers.
     let lanes = match s.pool {
         Pool::ArgMax { .. } => 1,
-        _ if block % mac.lanes() == 0 => mac.lanes(),
+        _ if block.is_multiple_of(mac.lanes()) => mac.lanes(),
         _ => 1,
     };
     let tasks = schedule::tasks(unit.options, (s.planes * block * s.pixels() * s.taps()) as u64, s.planes);

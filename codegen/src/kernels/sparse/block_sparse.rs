@@ -107,7 +107,7 @@ impl BlockSparse {
         let row_parts = parts.min(tiles.div_ceil(2)).max(1);
         let panel_parts = (parts / row_parts).clamp(1, panels.max(1));
         let ns = cycles * 1e3 / target.mhz as f64;
-        BlockSparse { mac, groups, row_bytes, row_parts, panel_parts, by_tile, order: support.order.clone(), target: target.clone(), ns }
+        BlockSparse { mac, groups, row_bytes, row_parts, panel_parts, by_tile, order: support.order.clone(), target: *target, ns }
     }
 
     /// Name of the algorithm.

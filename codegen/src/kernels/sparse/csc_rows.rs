@@ -78,7 +78,7 @@ impl CscRows {
         let lanes = mac.lanes();
         let vectors = rows.div_ceil(lanes);
         let mut best: Option<(f64, usize, Rows, Vec<Steps>)> = None;
-        for width in WIDTHS.into_iter().filter(|w| lanes % w == 0) {
+        for width in WIDTHS.into_iter().filter(|w| lanes.is_multiple_of(*w)) {
             let panels = support.blocks(width);
             let steps = panels.iter().map(Steps::len).sum();
             for most in 1..=(target.vector.registers - 4).min(24) / width {
@@ -99,7 +99,7 @@ impl CscRows {
         panels.resize(columns.next_multiple_of(lanes) / width, Steps::default());
         let last = rows - (rows.div_ceil(lanes) - 1) * lanes;
         let parts = parts.clamp(1, vectors.tiles);
-        CscRows { mac, width, vectors, last, panels, columns, blocks, row_bytes, parts, target: target.clone(), ns }
+        CscRows { mac, width, vectors, last, panels, columns, blocks, row_bytes, parts, target: *target, ns }
     }
 
     /// Name of the algorithm.

@@ -248,6 +248,8 @@ struct Member<'a> {
     ring: Option<usize>,
 }
 
+// There are a few of them, for the time of one lowering.
+#[allow(clippy::large_enum_variant)]
 enum Kernel {
     Conv(conv::Strip),
     Depthwise(depthwise::Strip),

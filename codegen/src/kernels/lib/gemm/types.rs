@@ -182,7 +182,7 @@ impl Mac {
 
     /// Predicted nanoseconds of a product of `rows` × `columns` in so many steps whose operands are in the second-level cache.
     pub fn product_ns(&self, target: &Target, rows: usize, columns: usize, steps: usize) -> f64 {
-        schedule::product_ns(&Target { vector: self.vector(target), ..target.clone() }, self.lanes(), rows, columns, steps)
+        schedule::product_ns(&Target { vector: self.vector(target), ..*target }, self.lanes(), rows, columns, steps)
     }
 
     /// acc + a·w: of each lane, or of the `k_step` elements of each lane.
