@@ -1,6 +1,6 @@
 //! From kir to machine code.
 //!
-//! [`crate::cranelift`] serves every machine with 128-bit vectors; [`crate::x64`] makes 256-bit code for x86. Kernels are
+//! [`crate::cranelift`] serves every machine with 128-bit vectors; [`crate::x64`] makes code of 256 and 512 bits for x86. Kernels are
 //! position-independent bytes without relocations, so the same bytes serve the JIT and the object file.
 
 use crate::code::Code;

@@ -1,8 +1,8 @@
 //! Liveness: uses, last uses, loads that may move to their use, register pressure of loops; computed before lowering.
 
 use super::isa::IsaFeatures;
-use dnnc_kir::{Func, Op, Stmt, Val};
-use std::collections::BTreeMap;
+use dnnc_kir::{Func, Op, Stmt, Ty, Val};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a loop.
 #[derive(Default)]
@@ -21,6 +21,8 @@ pub struct Liveness {
     pub uses: Vec<u32>,
     pub constants: Vec<Option<u64>>,
     pub loops: Vec<Loop>,
+    /// Accesses of the first elements of a type inside loops: the type and how many.
+    pub partial: BTreeSet<(Ty, u8)>,
     /// Loop that defines a value and loop of its last use (`u32::MAX`: none), number of the statement of its last use.
     def_loop: Vec<u32>,
     last_loop: Vec<u32>,
@@ -39,6 +41,7 @@ impl Liveness {
             uses: vec![0; n],
             constants: vec![None; n],
             loops: vec![],
+            partial: BTreeSet::new(),
             def_loop: none.clone(),
             last_loop: none.clone(),
             last: none.clone(),
@@ -120,6 +123,13 @@ impl Reader<'_> {
         }
     }
 
+    fn access(&mut self, v: Val, count: u8) {
+        let ty = self.func.ty(v);
+        if count < ty.lanes && !self.stack.is_empty() {
+            self.liveness.partial.insert((ty, count));
+        }
+    }
+
     fn enter(&mut self) {
         if let Some(&outer) = self.stack.last() {
             self.liveness.loops[outer as usize].innermost = false;
@@ -145,11 +155,15 @@ impl Reader<'_> {
                     self.def(*v);
                     match op {
                         Op::Const(bits) => self.liveness.constants[v.0 as usize] = Some(*bits),
-                        Op::Load(..) => self.loads[v.0 as usize] = true,
+                        Op::Load(_, _, count) => {
+                            self.loads[v.0 as usize] = true;
+                            self.access(*v, *count);
+                        }
                         _ => {}
                     }
                 }
-                Stmt::Store { ptr, val, .. } => {
+                Stmt::Store { ptr, val, count, .. } => {
+                    self.access(*val, *count);
                     self.use_(*ptr);
                     self.use_(*val);
                     self.stretch += 1;

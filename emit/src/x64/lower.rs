@@ -100,6 +100,7 @@ pub fn lower(func: &Func, isa: IsaFeatures) -> Result<Mach, String> {
     for (i, &v) in params.iter().enumerate() {
         l.set(Val(i as u32), &[v]);
     }
+    l.loop_masks();
     l.body(&func.body)?;
     if !l.dead {
         l.m.push(Kind::Ret(0), &[]);

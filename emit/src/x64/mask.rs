@@ -42,6 +42,9 @@ const BLEND: ByBytes = [
 const KEEP: ByBytes =
     [EVEX_Vmovdqu8_xmm_k1z_xmmm128, EVEX_Vmovdqu16_xmm_k1z_xmmm128, EVEX_Vmovdqu32_xmm_k1z_xmmm128, EVEX_Vmovdqu64_xmm_k1z_xmmm128];
 
+/// Masks of accesses that are kept in registers through a kernel, of the seven there are.
+const LOOP_MASKS: usize = 5;
+
 fn by_lanes(row: ByLanes, ty: Ty) -> Code {
     row[ty.lanes.ilog2() as usize - 3]
 }
@@ -60,6 +63,22 @@ impl Lower<'_> {
         let k = self.mask_op(VEX_Kmovq_kr_r64, &[Arg::Use(r, View::Q)]);
         self.mask_constants.push((bits, k));
         k
+    }
+
+    /// Makes the masks of accesses in loops beforehand, as many as there is room for.
+    pub fn loop_masks(&mut self) {
+        let partial: Vec<(Ty, u8)> = self.live.partial.iter().copied().collect();
+        for (ty, count) in partial {
+            let (bytes, n) = (count as usize * ty.elem.bytes() % self.isa.bytes, ty.elem.bytes());
+            if self.masks_access(bytes) && self.mask_constants.len() < LOOP_MASKS {
+                self.mask_constant(u64::MAX >> (64 - bytes / n));
+            }
+        }
+    }
+
+    /// Whether an access of so many bytes of a register goes by a mask.
+    pub fn masks_access(&self, bytes: usize) -> bool {
+        self.isa.registers == 32 && !matches!(bytes, 0 | 4 | 8 | 16 | 32 | 64)
     }
 
     /// `mask ? yes : no` of lanes of `n` bytes in 512 bits.

@@ -35,7 +35,7 @@ impl Lower<'_> {
             8 => self.vec_op(VEX_Vmovq_xmm_xmmm64, View::X, &[at]),
             4 => self.vec_op(VEX_Vmovd_xmm_rm32, View::X, &[at]),
             0 => self.zero(),
-            _ if self.isa.registers == 32 => {
+            _ if self.masks_access(bytes) => {
                 let mask = self.mask_constant(u64::MAX >> (64 - bytes / n));
                 let w = self.width_of(bytes);
                 self.vec_op(MASKED_LOADS[n.ilog2() as usize], w, &[Arg::Mask(mask, true), at])
@@ -105,7 +105,7 @@ impl Lower<'_> {
     }
 
     fn store_bytes(&mut self, mem: Mem, r: V, bytes: usize, n: usize) {
-        if self.isa.registers == 32 && !matches!(bytes, 4 | 8 | 16 | 32 | 64) {
+        if self.masks_access(bytes) {
             let mask = self.mask_constant(u64::MAX >> (64 - bytes / n));
             let w = self.width_of(bytes);
             let args = [Arg::Mem(mem), Arg::Mask(mask, false), Arg::Use(r, w)];

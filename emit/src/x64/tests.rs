@@ -12,9 +12,9 @@ fn avx2() -> &'static Target {
 }
 
 /// C += A·B for `rows` rows and `vectors` vectors of columns, `k` steps, unrolled.
-fn tile(rows: usize, vectors: usize, k: usize, unroll: usize) -> Func {
+pub fn tile(lanes: u8, rows: usize, vectors: usize, k: usize, unroll: usize) -> Func {
     let mut b = Builder::new("tile", 3);
-    let f = Ty::vector(Elem::F32, 8);
+    let (f, bytes) = (Ty::vector(Elem::F32, lanes), usize::from(lanes) * 4);
     let (a, w, c) = (b.param(0), b.param(1), b.param(2));
     let zero = b.number(f, 0.0);
     let mut init = vec![a, w];
@@ -23,7 +23,7 @@ fn tile(rows: usize, vectors: usize, k: usize, unroll: usize) -> Func {
         let (a, w) = (carried[0], carried[1]);
         let mut acc: Vec<Val> = carried[2..].to_vec();
         for u in 0..unroll {
-            let weights: Vec<Val> = (0..vectors).map(|j| b.load(f, w, ((u * vectors + j) * 32) as i32)).collect();
+            let weights: Vec<Val> = (0..vectors).map(|j| b.load(f, w, ((u * vectors + j) * bytes) as i32)).collect();
             for i in 0..rows {
                 let x = b.load_splat(f, a, ((i * k + u) * 4) as i32);
                 for j in 0..vectors {
@@ -31,14 +31,14 @@ fn tile(rows: usize, vectors: usize, k: usize, unroll: usize) -> Func {
                 }
             }
         }
-        let (da, dw) = (b.index(unroll * 4), b.index(unroll * vectors * 32));
+        let (da, dw) = (b.index(unroll * 4), b.index(unroll * vectors * bytes));
         let mut next = vec![b.offset(a, da), b.offset(w, dw)];
         next.extend(acc);
         next
     });
     for i in 0..rows {
         for j in 0..vectors {
-            b.store(out[2 + i * vectors + j], c, ((i * vectors + j) * 32) as i32);
+            b.store(out[2 + i * vectors + j], c, ((i * vectors + j) * bytes) as i32);
         }
     }
     b.finish()
@@ -51,7 +51,7 @@ fn bytes_of(x: &[f32]) -> Vec<u8> {
 #[test]
 fn a_tile_multiplies() {
     let (rows, vectors, k) = (6, 2, 64);
-    let f = tile(rows, vectors, k, 4);
+    let f = tile(8, rows, vectors, k, 4);
     let a: Vec<f32> = (0..rows * k).map(|i| (i % 13) as f32 - 6.0).collect();
     let w: Vec<f32> = (0..k * vectors * 8).map(|i| (i % 7) as f32 - 3.0).collect();
     let mut buffers = vec![bytes_of(&a), bytes_of(&w), vec![0; rows * vectors * 32]];
@@ -160,13 +160,13 @@ fn addresses_are_what_they_say() {
     }
 }
 
-/// `cargo test --release -p dnnc-codegen tile_speed -- --ignored --nocapture`
+/// `cargo test --release -p dnnc-emit tile_speed -- --ignored --nocapture`
 #[test]
 #[ignore = "a measurement"]
 fn tile_speed() {
     for (rows, vectors, unroll) in [(6, 2, 1), (6, 2, 4), (6, 2, 8), (4, 3, 4), (5, 2, 4), (3, 4, 4)] {
         let k = 256;
-        let f = tile(rows, vectors, k, unroll);
+        let f = tile(8, rows, vectors, k, unroll);
         let bytes = emit(&f, avx2()).expect("a tile").bytes;
         let micros = (0..300).map(|_| {
             let t = Instant::now();
@@ -232,7 +232,7 @@ fn code(bytes: Vec<u8>) -> Code {
 
 /// Runs a kernel that stays inside its buffers.
 #[allow(unsafe_code)] // A measurement has to call the code it made.
-fn run(kernel: &Kernel, buffers: &mut [Vec<u8>], tasks: usize) {
+pub fn run(kernel: &Kernel, buffers: &mut [Vec<u8>], tasks: usize) {
     assert_eq!(unsafe { kernel.run(buffers, tasks) }, 0);
 }
 

@@ -1,7 +1,9 @@
 //! Kernels with AVX-512. What this machine has is run; what it lacks is emitted and decoded, and the test says so.
 
 use super::emit;
+use super::tests::{run, tile};
 use crate::code::Code;
+use crate::loaded::Kernel;
 use dnnc_kir::{Builder, Elem, Func, Ty, Val, testing};
 use dnnc_targets::Target;
 use iced_x86::{Decoder, DecoderOptions};
@@ -91,4 +93,31 @@ fn crowded(vectors: usize, masks: usize) -> testing::Case {
     }
     let input = (0..vectors * 64).map(|i| (i * 37 + i / 64 * 11) as u8).collect();
     testing::Case { func: b.finish(), buffers: vec![input, vec![0; vectors * 64]], tasks: 2, floats: vec![] }
+}
+
+/// `cargo test --release -p dnnc-emit tiles_of_both_widths -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn tiles_of_both_widths() {
+    let Some((target, _)) = targets().into_iter().find(|t| t.1) else { return eprintln!("NOT MEASURED: no AVX-512 here") };
+    let k = 256;
+    let mut tiles: Vec<(u8, usize, usize, Kernel, Vec<Vec<u8>>, f64)> = [(8u8, 6, 2), (8, 3, 4), (16, 14, 2), (16, 12, 2), (16, 6, 4)]
+        .map(|(lanes, rows, vectors)| {
+            let bytes = usize::from(lanes) * 4;
+            let kernel = Kernel::new(&emit(&tile(lanes, rows, vectors, k, 4), &target).expect("a tile"), 3).expect("memory");
+            let buffers = vec![vec![0; rows * k * 4 + 64], vec![0; k * vectors * bytes + 64], vec![0; rows * vectors * bytes + 64]];
+            (lanes, rows, vectors, kernel, buffers, f64::MAX)
+        })
+        .into();
+    for _ in 0..200 {
+        for (_, _, _, kernel, buffers, best) in &mut tiles {
+            let start = std::time::Instant::now();
+            run(kernel, buffers, 200);
+            *best = best.min(start.elapsed().as_secs_f64() / 200.0);
+        }
+    }
+    for (lanes, rows, vectors, _, _, best) in tiles {
+        let flops = (2 * rows * vectors * usize::from(lanes) * k) as f64;
+        println!("{} bits, {rows}×{}: {:.0} GFLOP/s", u32::from(lanes) * 32, vectors * usize::from(lanes), flops / best / 1e9);
+    }
 }
