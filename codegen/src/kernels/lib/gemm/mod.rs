@@ -182,12 +182,12 @@ impl Nest {
             panels_exceed_l2: false,
             row_parts: 1,
             panel_parts: 1,
-            target: target.clone(),
+            target: *target,
         };
         let tiles = nest.groups.iter().map(|g| g.1.tiles).max().unwrap_or(1);
         let panels = nest.groups.iter().map(|g| g.0.panels).max().unwrap_or(1);
         let (most_rows, most_panels) = (tiles.div_ceil(2).max(1), panels.max(1));
-        // Every part of the rows reads all panels: where those are the larger side and panels_exceed_l2 away, they are split first.
+        // Every part of the rows reads all panels: where those are the larger side and beyond the second-level cache, they are split first.
         if nest.panel_bytes() > target.l2.max(2 * rows * row_bytes) {
             nest.panel_parts = parts.clamp(1, most_panels);
             nest.row_parts = (parts / nest.panel_parts).clamp(1, most_rows);
@@ -213,8 +213,8 @@ impl Nest {
         self
     }
 
-    /// The same for panels that are packed_at_runtime when they are needed: the reduction is not parted and blocks have many rows, so that each is
-    /// packed_at_runtime seldom.
+    /// The same for panels that are packed at run time, when they are needed: the reduction is not split and blocks have many rows, so that each
+    /// panel is packed seldom.
     pub fn packed_at_runtime(mut self) -> Nest {
         const ROWS: usize = 64;
         self.k_block = None;
