@@ -271,13 +271,13 @@ ops! {
         x.set(0, if any { 0xff } else { 0 })
     };
 
-    /// Pairs of i16 multiplied and added into i32, wrapping: lane i of the result = acc + a[2i]·b[2i] + a[2i+1]·b[2i+1].
-    /// Operands: acc <n x i32>, a and b <2n x i16>.
+    /// Pairs of i16 multiplied and added into i32, wrapping: lane i of the result = `acc + a[2i]·b[2i] + a[2i+1]·b[2i+1]`.
+    /// Operands: acc `<n x i32>`, a and b `<2n x i16>`.
     Dot2(acc: Use[Same], a: Use[Group(Elem::I16, 2)], b: Use[Group(Elem::I16, 2)]) "dot2" -> Same,
     |On { t, .. }| need(t.elem == Elem::I32, || undefined(t)),
     |x| x.dot::<2>(*acc, *a, *b, |a| i32::from(a as i16), |b| i32::from(b as i16));
 
-    /// Quads of i8 multiplied and added into i32, wrapping, never saturating: acc <n x i32>, a and b <4n x i8>, both signed.
+    /// Quads of i8 multiplied and added into i32, wrapping, never saturating: acc `<n x i32>`, a and b `<4n x i8>`, both signed.
     Dot4(acc: Use[Same], a: Use[Group(Elem::I8, 4)], b: Use[Group(Elem::I8, 4)]) "dot4" -> Same,
     |On { t, .. }| need(t.elem == Elem::I32, || undefined(t)),
     |x| x.dot::<4>(*acc, *a, *b, |a| i32::from(a as i8), |b| i32::from(b as i8));

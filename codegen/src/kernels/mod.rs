@@ -1,6 +1,6 @@
 //! Kernel families: each makes kir for a group of operators, from sizes, layout and the target's facts.
 //!
-//! A family is a folder: generators, schedule, reference tests. It is asked with a [`Unit`] and answers with [`Lowered`]: kernels, where their
+//! A family is a folder: generators, schedule, reference tests. It is asked with a [`Unit`](crate::unit::Unit) and answers with [`Lowered`](crate::unit::Lowered): kernels, where their
 //! pointers point, constants packed at compile time and scratch memory. No family knows the network around it.
 
 pub mod attention;

@@ -1,8 +1,8 @@
 //! Convolutions.
 //!
-//! Packed images with constant weights are products of pixels and panels of output channels ([`packed`]), many of 3, 5 and 7 rows or columns by
-//! Winograd's algorithm ([`winograd`]); everything else, of any rank and type, is a product of the weights and panels of pixels that are
-//! gathered at run time ([`plain`]).
+//! Packed images with constant weights are products of pixels and panels of output channels (`packed`), many of 3, 5 and 7 rows or columns by
+//! Winograd's algorithm (`winograd`); everything else, of any rank and type, is a product of the weights and panels of pixels that are
+//! gathered at run time (`plain`).
 
 mod packed;
 mod plain;

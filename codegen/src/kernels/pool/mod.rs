@@ -1,6 +1,6 @@
 //! Pooling: maxima and means of windows.
 //!
-//! Small windows over packed f32 images are written out ([`packed`]); every other type, rank and layout goes through loops ([`any`]).
+//! Small windows over packed f32 images are written out (`packed`); every other type, rank and layout goes through loops (`any`).
 
 mod any;
 mod packed;

@@ -223,7 +223,7 @@ impl Nest {
         self
     }
 
-    /// The same, with the reduction read in [`STREAMS`] places at once where every element of a panel is used by one tile only: such a product
+    /// The same, with the reduction read in `STREAMS` places at once where every element of a panel is used by one tile only: such a product
     /// is as fast as memory, which serves several streams faster than one.
     pub fn streamed(mut self) -> Nest {
         const LEAST: usize = 8;
