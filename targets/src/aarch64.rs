@@ -1,7 +1,8 @@
 //! AArch64: Arm's 64-bit cores, and Apple's.
 
-use crate::Feature::*;
-use crate::{Bandwidth, Code, Dot, Features, Overheads, Target, Vector, kib};
+use crate::feature::Feature::*;
+use crate::feature::Features;
+use crate::target::{Bandwidth, Code, Dot, Overheads, Target, Vector, kib};
 
 const V8_2: Features = Features::of(&[Lse, FullFp16, Dotprod]);
 const V8_4: Features = V8_2.and(&[I8mm, Bf16, Sve]);

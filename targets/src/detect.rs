@@ -2,14 +2,16 @@
 //!
 //! Clock, bandwidths and overheads stay those of the record: they would have to be measured.
 
-use crate::{Target, aarch64, feature};
+use crate::aarch64;
+use crate::feature::{self, Features};
+use crate::target::Target;
 use std::path::Path;
 
 /// What a machine reports.
 #[derive(Clone, Debug, PartialEq)]
 struct Found {
     nearest: &'static Target,
-    features: crate::Features,
+    features: Features,
     /// Bytes of the data caches of levels 1 to 3; 0 where there is none.
     caches: [usize; 3],
 }
@@ -112,8 +114,8 @@ fn macos(sysctl: &str) -> Found {
 }
 
 /// The features that a machine reports, without those that lack what they need.
-fn reported(is_there: impl Fn(&feature::Row) -> bool) -> crate::Features {
-    let mut found = crate::Features::NONE;
+fn reported(is_there: impl Fn(&feature::Row) -> bool) -> Features {
+    let mut found = Features::NONE;
     for row in feature::ROWS {
         // What a feature needs stands above it.
         if is_there(row) && found.has_all(row.needs) {
@@ -125,9 +127,10 @@ fn reported(is_there: impl Fn(&feature::Row) -> bool) -> crate::Features {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Found, reported};
-    use crate::feature::{CpuidBit, Register};
-    use crate::{Feature, Target, x86_64 as records};
+    use crate::detect::{Found, reported};
+    use crate::feature::{CpuidBit, Feature, Register};
+    use crate::target::Target;
+    use crate::x86_64 as records;
     use raw_cpuid::{CacheType, CpuId, CpuIdReader, CpuIdReaderNative};
 
     pub fn native() -> Found {

@@ -1,7 +1,8 @@
 //! x86-64: the levels of its psABI, and cores by the names that compilers use.
 
-use crate::Feature::*;
-use crate::{Bandwidth, Code, Features, Overheads, Target, Vector, kib};
+use crate::feature::Feature::*;
+use crate::feature::Features;
+use crate::target::{Bandwidth, Code, Overheads, Target, Vector, kib};
 
 const V2: Features = Features::of(&[Sse42, Popcnt]);
 const V3: Features = V2.and(&[Avx2, Fma, Bmi, Bmi2, Lzcnt, F16c]);
@@ -24,7 +25,7 @@ pub const X86_64: Target = Target {
         masks: 0,
         fma: false,
         by_element: false,
-        dot: crate::Dot { u8s8: false, s8s8: false, i16: false },
+        dot: crate::target::Dot { u8s8: false, s8s8: false, i16: false },
         pairs: true,
         fma_per_cycle: 1,
         latency: 4,
