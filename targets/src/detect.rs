@@ -255,7 +255,7 @@ mod x86 {
             let all = find("sapphirerapids").expect("a record").with_features("-amx").expect("known names");
             assert_eq!(found.features, all.features);
             let target = found.target(2);
-            assert_eq!((target.widest().bits, target.rate(Product::U8S8), target.tiles()), (512, Some(64.0), None));
+            assert_eq!((target.widest().bits, target.rate(Product::U8S8), target.tiles()), (512, Some(128.0), None));
             assert!(target.fp16());
         }
 

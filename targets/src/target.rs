@@ -3,7 +3,7 @@
 use crate::feature::{Arch, Feature, Features};
 
 /// The widest vectors that the emitters make code for, in bits; the records state what the machines have.
-pub const EMITTED_BITS: usize = 256;
+pub const EMITTED_BITS: usize = 512;
 
 /// Dot products of pairs of elements added to a sum in one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -9,7 +9,7 @@ use dnnc_targets::{Target, find};
 
 /// Machines of different vectors and registers, and one whose caches are so small that everything is done in blocks.
 pub fn targets() -> Vec<Target> {
-    let known = ["x86-64-v3", "aarch64", "x86-64"].map(|name| *find(name).expect("a target of that name"));
+    let known = ["x86-64-v3", "aarch64", "x86-64", "x86-64-v4"].map(|name| *find(name).expect("a target of that name"));
     let tiny = Target { name: "tiny", l1d: 1 << 9, l2: 1 << 12, ..known[0] };
     known.into_iter().chain([tiny]).collect()
 }
