@@ -13,7 +13,7 @@
 //! For another machine, [`object`] returns the bytes of an object file and the text of its C header. The command line calls the same functions.
 //!
 //! Cargo features, both on by default: `cli` builds the command line and the readers of NumPy files, `dev` the module `difftest` (differential
-//! testing: backends, fuzzing, bisecting, reducing).
+//! testing: backends, fuzzing, bisecting, reducing). `compress`, part of `cli`, builds quantisation and compression.
 
 mod cache;
 pub mod compare;
@@ -59,5 +59,8 @@ pub use dnnc_kir as kir;
 pub use dnnc_rewrites as rewrites;
 /// What a compiled network needs while it runs.
 pub use dnnc_runtime as runtime;
+/// Smaller networks from calibration data.
+#[cfg(feature = "compress")]
+pub use dnnc_compress as compress;
 /// Records of machines.
 pub use dnnc_targets as targets;

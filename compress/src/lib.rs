@@ -1,0 +1,4 @@
+//! Smaller networks from calibration data: quantisation, pruning, factors, and the encodings of their weights.
+//!
+//! A network comes in and goes out as ONNX. Never knows a kernel or an instruction: it runs networks through a trait that the program implements with
+//! compiled code, and asks for predicted times the same way.
