@@ -47,6 +47,9 @@ pub use tune::TuneCache;
 
 /// Graphs to programs of kernels.
 pub use dnnc_codegen as codegen;
+/// Smaller networks from calibration data.
+#[cfg(feature = "compress")]
+pub use dnnc_compress as compress;
 /// Programs to machine code.
 pub use dnnc_emit as emit;
 /// The reader of ONNX models.
@@ -59,8 +62,5 @@ pub use dnnc_kir as kir;
 pub use dnnc_rewrites as rewrites;
 /// What a compiled network needs while it runs.
 pub use dnnc_runtime as runtime;
-/// Smaller networks from calibration data.
-#[cfg(feature = "compress")]
-pub use dnnc_compress as compress;
 /// Records of machines.
 pub use dnnc_targets as targets;
