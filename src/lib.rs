@@ -25,6 +25,7 @@ pub mod files;
 pub mod machine_peak;
 mod model;
 mod object;
+pub mod pack;
 mod pipeline;
 mod samples;
 mod shapes;

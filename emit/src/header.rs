@@ -42,6 +42,22 @@ pub fn write(program: &Program, target: &Target) -> String {
     out.close()
 }
 
+/// Writes the header of an object that holds several networks: that of each, and the memory that they can share.
+pub fn write_pack(name: &str, programs: &[&Program], weights: usize, target: &Target) -> String {
+    let guard =
+        format!("{}_PACK", name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect::<String>());
+    let arena = programs.iter().map(|p| p.arena_bytes.max(1)).max().unwrap_or(1);
+    let mut out = format!("#ifndef DNNC_{guard}\n#define DNNC_{guard}\n\n");
+    out += &format!("/* One arena, aligned to {ALIGN}, serves all networks of the object, one run at a time. */\n");
+    out += &format!("#define DNNC_{guard}_ARENA_BYTES {arena}\n/* Constants of all networks, equal ones once. */\n");
+    out += &format!("#define DNNC_{guard}_WEIGHT_BYTES {weights}\n\n");
+    for program in programs {
+        out += &write(program, target);
+        out.push('\n');
+    }
+    out + "#endif\n"
+}
+
 /// Writes the header of an object that holds a program for each combination of sizes of some dimensions.
 pub fn write_variants(name: &str, dims: &[OpenDim], programs: &[&Program], weights: usize, target: &Target) -> String {
     let upper = name.to_ascii_uppercase();

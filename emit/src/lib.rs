@@ -8,6 +8,7 @@ mod dispatch;
 pub mod emitter;
 mod entry;
 pub mod header;
+pub mod image;
 pub mod jit;
 pub mod loaded;
 pub mod object;

@@ -7,7 +7,7 @@ use crate::variants::OpenDim;
 use cranelift_module::Linkage;
 use cranelift_object::object::write::StandardSection;
 use cranelift_object::{ObjectBuilder, ObjectModule};
-use dnnc_kir::program::{ALIGN, Program};
+use dnnc_kir::program::{ALIGN, Loc, Program, calls};
 use dnnc_runtime::constants::ContentIndex;
 use dnnc_targets::Target;
 use indexmap::IndexSet;
@@ -27,6 +27,20 @@ pub fn emit(program: &Program, target: &Target) -> Result<ObjectFile, String> {
     let mut pack = Pack::new(target);
     pack.add(program)?;
     pack.finish(&program.name, &[], &[program])
+}
+
+/// Several programs as one object, each with entries of its own name.
+pub struct Linkable {
+    /// The object file.
+    pub object: Vec<u8>,
+    /// The names of the programs, which their symbols begin with.
+    pub names: Vec<String>,
+    /// For each program where each of its constants lies in the data, and its length.
+    pub constants: Vec<Vec<(usize, usize)>>,
+    /// Bytes of machine code in it, entries included.
+    pub code_bytes: usize,
+    /// Bytes of constants in it.
+    pub weight_bytes: usize,
 }
 
 /// What the programs of one object have in common: equal kernels and equal constants are in it once.
@@ -69,6 +83,25 @@ impl<'a> Pack<'a> {
         Ok(())
     }
 
+    /// As [`Pack::add`]; the constants that are new begin at a multiple of `page` and lie in the order in which the steps use them.
+    pub fn add_model(&mut self, program: &Program, page: usize) -> Result<(), String> {
+        let code = emitter::emit_all(&program.kernels, self.target)?;
+        let kernels =
+            program.kernels.iter().zip(code).map(|(kernel, bytes)| self.kernels.insert_full((kernel.pointers, bytes)).0).collect();
+        self.block.resize(self.block.len().next_multiple_of(page), 0);
+        let mut order: IndexSet<usize> = IndexSet::new();
+        for call in calls(&program.steps) {
+            order.extend(call.args.iter().filter_map(|a| if let Loc::Const(c, _) = a { Some(*c) } else { None }));
+        }
+        order.extend(0..program.constants.len());
+        let mut constants = vec![0; program.constants.len()];
+        for c in order {
+            constants[c] = self.place(&program.constants[c]);
+        }
+        self.programs.push((kernels, constants));
+        Ok(())
+    }
+
     /// Stores these bytes in the block, once: their offset.
     fn place(&mut self, data: &[u8]) -> usize {
         let stored = |i: usize| &self.block[self.stored[i].0..][..self.stored[i].1];
@@ -82,6 +115,31 @@ impl<'a> Pack<'a> {
         self.index.insert(data, self.stored.len());
         self.stored.push((at, data.len()));
         at
+    }
+
+    /// The object of the programs that were added, in their order, each under its name; their kernels and constants are not looked at.
+    pub fn finish_models(self, names: &[String], programs: &[&Program]) -> Result<Linkable, String> {
+        let isa = emitter::isa(self.target, dnnc_kir::Tuning::AsWritten, true)?;
+        let builder = ObjectBuilder::new(isa, "pack", cranelift_module::default_libcall_names()).map_err(|e| e.to_string())?;
+        let mut module = ObjectModule::new(builder);
+        let code = self.kernels.iter().map(|(pointers, code)| (*pointers, code.as_slice()));
+        let kernels = entry::define_kernels(&mut module, "dnnc_pack", code)?;
+        let mut block = self.block;
+        block.resize(block.len().next_multiple_of(ALIGN).max(1), 0);
+        let data = entry::define_data(&mut module, "dnnc_pack_weights", block)?;
+        let mut constants = vec![];
+        for ((name, program), (own, offsets)) in names.iter().zip(programs).zip(self.programs) {
+            let length = |at: &usize| self.stored.iter().rfind(|s| s.0 == *at).map_or(0, |s| s.1);
+            constants.push(offsets.iter().map(|at| (*at, length(at))).collect());
+            let own = own.into_iter().map(|k| kernels[k]).collect();
+            let wanted = Wanted { linkage: Linkage::Export, parallel: true, profiled: false };
+            entry::define(&mut module, program, name, own, Constants::Data(data, offsets), wanted)?;
+        }
+        let mut object = module.finish().object;
+        let text = object.section_id(StandardSection::Text);
+        let code_bytes = object.section(text).data().len();
+        let object = object.write().map_err(|e| e.to_string())?;
+        Ok(Linkable { object, names: names.to_vec(), constants, code_bytes, weight_bytes: self.weight_bytes })
     }
 
     /// The object of the programs that were added, in their order. With open dimensions there is a program for each combination of their sizes

@@ -89,6 +89,10 @@ struct Weights {
 
 impl Inspect {
     pub fn run(self) -> Result<ExitCode, Error> {
+        if dnnc::pack::is_pack(&self.model) {
+            super::pack::inspect(&self.model, self.json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let options = self.compile.options()?;
         let (model, inputs) = self.compile.load(&self.model, &options)?;
         if inputs.open.is_empty() {

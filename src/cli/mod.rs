@@ -12,10 +12,12 @@ mod fuzz;
 mod inspect;
 mod ops;
 mod output;
+mod pack;
 mod progress;
 #[cfg(feature = "dev")]
 mod reduce;
 mod run;
+mod serve;
 mod targets;
 
 use clap::{Parser, Subcommand};
@@ -70,6 +72,8 @@ subcommands! {
     #[cfg(feature = "dev")]
     Fuzz(fuzz::Fuzz),
     Targets(targets::Targets),
+    Pack(pack::Pack),
+    Serve(serve::Serve),
     Ops(ops::Ops),
 }
 

@@ -2,6 +2,7 @@
 
 use super::flags::CompileFlags;
 use super::output::{outln, print_json};
+use super::pack::{self, PackFlags};
 use super::progress;
 use clap::Args;
 use dnnc::{Error, Tensor, tensors};
@@ -31,6 +32,8 @@ pub struct Run {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    pack: PackFlags,
+    #[command(flatten)]
     compile: CompileFlags,
 }
 
@@ -50,6 +53,20 @@ const SHOWN: usize = 5;
 impl Run {
     pub fn run(self) -> Result<ExitCode, Error> {
         let options = self.compile.options()?;
+        if dnnc::pack::is_pack(&self.model) {
+            let Some(name) = self.pack.only.as_ref().filter(|_| !self.pack.cold) else {
+                if !self.inputs.is_empty() || self.pack.only.is_some() {
+                    return Err(Error::Usage("inputs are for one model of a pack (--model NAME), without --cold".into()));
+                }
+                pack::run_all(&self.model, &self.pack, self.json)?;
+                return Ok(ExitCode::SUCCESS);
+            };
+            let (names, results) = pack::run_one(&self.model, name, &self.inputs, options.threads, &options.limits)?;
+            return self.report(names, &results);
+        }
+        if self.pack.given() {
+            return Err(Error::Usage(format!("{}: not a pack; --model, --cold and --ram are for packs", self.model.display())));
+        }
         let model = dnnc::compile(&self.model, &options)?;
         if self.inputs.is_empty() && !model.inputs().is_empty() {
             // What can be checked without data is checked.
@@ -62,18 +79,21 @@ impl Run {
         }
         let inputs = tensors::read_inputs(model.inputs(), &self.inputs, &options.limits)?;
         let results = progress::with_spinner("compiling and running", || model.run(&inputs))?;
-        let names: Vec<String> = model.outputs().iter().map(|p| p.name.clone()).collect();
+        self.report(model.outputs().iter().map(|p| p.name.clone()).collect(), &results)
+    }
+
+    fn report(&self, names: Vec<String>, results: &[Tensor]) -> Result<ExitCode, Error> {
         if let Some(dir) = &self.output_dir {
             std::fs::create_dir_all(dir).map_err(|e| Error::File { path: dir.clone(), source: e })?;
-            for (i, (name, tensor)) in names.iter().zip(&results).enumerate() {
+            for (i, (name, tensor)) in names.iter().zip(results).enumerate() {
                 tensors::write(&dir.join(format!("output_{i}.{}", if self.npy { "npy" } else { "pb" })), name, tensor)?;
             }
         }
         if self.json {
             let row = |(name, t): (String, &Tensor)| Row { name, ty: t.ty().ty.name(), shape: t.shape().to_vec(), values: t.to_f64s() };
-            print_json(&names.into_iter().zip(&results).map(row).collect::<Vec<_>>());
+            print_json(&names.into_iter().zip(results).map(row).collect::<Vec<_>>());
         } else if self.output_dir.is_none() || std::io::stdout().is_terminal() {
-            for (name, tensor) in names.iter().zip(&results) {
+            for (name, tensor) in names.iter().zip(results) {
                 show(name, tensor);
             }
         }

@@ -1,0 +1,6 @@
+//! Packs: several compiled models in one file that is mapped into memory ([`file`]), and the executor that reads the constants of one model while
+//! another computes ([`executor`]).
+
+pub mod executor;
+pub mod file;
+pub mod format;
