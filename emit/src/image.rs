@@ -43,17 +43,27 @@ pub fn link(programs: &Linkable, text_at: usize, page: usize) -> Result<Image, S
             Some(section) if *data_section.get_or_insert(section) == section => data_at,
             _ => return Err(format!("the code of a pack uses `{}`, which is not in it", symbol.name().unwrap_or("?"))),
         };
-        let relative = matches!(relocation.kind(), RelocationKind::Relative | RelocationKind::PltRelative);
+        let at = at as usize;
+        let field = at..at + 4;
+        if at < 2 || field.end > code.len() {
+            return Err("a relocation outside the code".into());
+        }
+        // `mov symbol@GOTPCREL(%rip), %r` loads an address from a table; `lea symbol(%rip), %r` computes it, as linkers write it (x86-64 psABI, B.2).
+        let loads = relocation.kind() == RelocationKind::GotRelative && code[at - 2] == 0x8b && code[at - 1] & 0xc7 == 0x05;
+        let relative = matches!(relocation.kind(), RelocationKind::Relative | RelocationKind::PltRelative) || loads;
         let plain = matches!(
             relocation.encoding(),
             RelocationEncoding::Generic | RelocationEncoding::X86Branch | RelocationEncoding::X86RipRelative
         );
-        if !relative || !plain || relocation.size() != 32 {
+        if !relative || !plain || relocation.size() != 32 || file.architecture() != object::Architecture::X86_64 {
             return Err("packs of native code are made for x86-64 only; for other machines write an object (-o pack.o)".into());
         }
         let value = (base as i64 + symbol.address() as i64) + relocation.addend() - (text_at as i64 + at as i64);
         let value = i32::try_from(value).map_err(|_| "the constants of a pack are too far from its code: it holds at most 2 GB")?;
-        code.get_mut(at as usize..at as usize + 4).ok_or("a relocation outside the code")?.copy_from_slice(&value.to_le_bytes());
+        code[field].copy_from_slice(&value.to_le_bytes());
+        if loads {
+            code[at - 2] = 0x8d;
+        }
     }
     let data = match data_section {
         Some(section) => file.section_by_index(section).and_then(|s| s.data()).map_err(|e| e.to_string())?.to_vec(),
