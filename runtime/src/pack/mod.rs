@@ -1,4 +1,4 @@
-//! Packs: several compiled models in one file that is mapped into memory ([`file`]), and the executor that reads the constants of one model while
+//! Packs: several compiled models in one file that is mapped into memory ([`mod@file`]), and the executor that reads the constants of one model while
 //! another computes ([`executor`]).
 
 pub mod executor;
