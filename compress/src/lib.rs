@@ -2,3 +2,7 @@
 //!
 //! A network comes in and goes out as ONNX. Never knows a kernel or an instruction: it runs networks through a trait that the program implements with
 //! compiled code, and asks for predicted times the same way.
+
+pub mod layers;
+pub mod prune;
+pub mod reconstruct;

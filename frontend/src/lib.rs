@@ -4,6 +4,9 @@
 //! Never knows a machine or a kernel. Everything that cannot be compiled is found before anything is built, and said with its name.
 
 mod build;
+mod compact;
+#[cfg(any(test, feature = "dev"))]
+mod draft_layers;
 mod element;
 mod encoded_size;
 mod fail;
@@ -29,6 +32,10 @@ mod topological_sort;
 #[cfg(any(test, feature = "dev"))]
 mod write;
 
+#[cfg(any(test, feature = "dev"))]
+pub use compact::Encoded;
+#[cfg(any(test, feature = "dev"))]
+pub use draft_layers::NodeView;
 pub use import::{Cut, Stage};
 pub use limits::Limits;
 pub use model::Model;

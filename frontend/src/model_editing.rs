@@ -1,5 +1,6 @@
 //! Model editing: smaller models made from parts of a model.
 
+use crate::compact::{Encoded, contain, expanded};
 use crate::element::type_code;
 use crate::encoded_size::check_parts;
 use crate::limits::Limits;
@@ -18,14 +19,15 @@ use std::path::Path;
 /// A model file in memory, with no data outside; it need not be a valid model.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    model: ModelProto,
-    graph: GraphProto,
+    pub(crate) model: ModelProto,
+    pub(crate) graph: GraphProto,
 }
 
 impl Draft {
     /// Reads a file and its external data. An error is a sentence.
     pub fn load(path: &Path, limits: &Limits) -> Result<Draft, String> {
-        let mut draft = Draft::decode(read_file(path, limits)?).map_err(|e| format!("{}: {e}", path.display()))?;
+        let bytes = read_file(path, limits)?;
+        let mut draft = expanded(bytes, limits).and_then(Draft::decode).map_err(|e| format!("{}: {e}", path.display()))?;
         for tensor in draft.graph.initializer.iter_mut().filter(|t| t.data_location == 1) {
             let name = tensor.name.clone();
             let data = dense(tensor, path.parent(), limits).map_err(|e| format!("{}: tensor \"{name}\" {e}", path.display()))?;
@@ -49,6 +51,11 @@ impl Draft {
     /// The bytes of the file.
     pub fn bytes(&self) -> Vec<u8> {
         ModelProto { graph: Some(self.graph.clone()), ..self.model.clone() }.encode_to_vec()
+    }
+
+    /// The bytes of the file as a compact container, and how its constants are kept.
+    pub fn container(&self) -> (Vec<u8>, Vec<Encoded>) {
+        contain(ModelProto { graph: Some(self.graph.clone()), ..self.model.clone() })
     }
 
     /// Number of nodes, those of bodies and functions included.

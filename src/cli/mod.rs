@@ -5,6 +5,8 @@ mod bench;
 #[cfg(feature = "dev")]
 mod check;
 mod compile;
+#[cfg(all(feature = "compress", feature = "dev"))]
+mod compress;
 mod explain;
 mod flags;
 #[cfg(feature = "dev")]
@@ -65,6 +67,8 @@ subcommands! {
     Bench(bench::Bench),
     Inspect(inspect::Inspect),
     Explain(explain::Explain),
+    #[cfg(all(feature = "compress", feature = "dev"))]
+    Compress(compress::Compress),
     #[cfg(feature = "dev")]
     Check(check::Check),
     #[cfg(feature = "dev")]

@@ -5,6 +5,7 @@ mod functions;
 mod graphs;
 mod loader;
 
+use crate::compact::expanded;
 use crate::element::element_type;
 use crate::encoded_size::check_parts;
 use crate::limits::Limits;
@@ -29,6 +30,13 @@ pub(crate) fn read(
     refusals: &mut Vec<Refusal>,
 ) -> Option<ResolvedModel> {
     let refuse = |list: &mut Vec<Refusal>, kind, reason: String| list.push(Refusal::new(kind, "model", "", reason));
+    let bytes = match expanded(bytes, limits) {
+        Ok(bytes) => bytes,
+        Err(reason) => {
+            refuse(refusals, RefusalKind::Invalid, reason);
+            return None;
+        }
+    };
     if let Err(reason) = check_parts(&bytes) {
         refuse(refusals, RefusalKind::TooLarge, reason);
         return None;

@@ -1,0 +1,20 @@
+//! The reconstruction engine: for a linear layer with inputs X and weights W, other weights W' of a set that minimise ‖X W' − X W‖².
+//!
+//! Only H = XᵀX is kept ([`Hessian`]): the error is tr((W' − W)ᵀ H (W' − W)). Weights are matrices of inputs × outputs; the bias of a layer is a last
+//! row, whose input is always 1, and which is never removed.
+
+mod hessian;
+mod share;
+mod solve;
+mod support;
+
+pub use hessian::{Factors, Hessian};
+pub use share::share;
+pub use solve::{admm, least_squares, obs};
+pub use support::{Mask, Pattern};
+
+/// A matrix in double precision.
+pub type Matrix = nalgebra::DMatrix<f64>;
+
+#[cfg(test)]
+mod tests;
