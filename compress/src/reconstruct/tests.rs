@@ -70,7 +70,7 @@ fn patterns_are_kept() {
                     };
                     assert!(whole, "{pattern:?}: {r} {c}");
                     groups += 1;
-                    kept += usize::from(!zero(r, c));
+                    kept += u32::from(!zero(r, c));
                 }
             }
             let density = if matches!(pattern, Pattern::Of { .. }) { 0.5 } else { 0.25 };
