@@ -1,6 +1,6 @@
 //! What is kept of a layer's inputs.
 
-use super::Matrix;
+use super::matrix::Matrix;
 use nalgebra::{Cholesky, Dyn};
 
 /// XᵀX of the inputs of a layer, in double precision, summed in the order in which they are given.

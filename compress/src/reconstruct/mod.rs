@@ -4,17 +4,16 @@
 //! row, whose input is always 1, and which is never removed.
 
 mod hessian;
+mod matrix;
 mod share;
 mod solve;
 mod support;
 
 pub use hessian::{Factors, Hessian};
+pub use matrix::Matrix;
 pub use share::share;
 pub use solve::{admm, least_squares, obs};
 pub use support::{Mask, Pattern};
-
-/// A matrix in double precision.
-pub type Matrix = nalgebra::DMatrix<f64>;
 
 #[cfg(test)]
 mod tests;

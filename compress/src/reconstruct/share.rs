@@ -1,6 +1,6 @@
 //! Shared weights: a codebook for each layer.
 
-use super::Matrix;
+use super::matrix::Matrix;
 
 /// Rounds of the clustering.
 const ROUNDS: usize = 40;

@@ -1,6 +1,6 @@
 //! Which weights stay: masks of a pattern.
 
-use super::Matrix;
+use super::matrix::Matrix;
 
 /// How zeros are grouped. Weights are inputs × outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
