@@ -1,7 +1,7 @@
 //! Solvers: weights on a support that keep the output.
 
-use super::matrix::Matrix;
 use super::hessian::Factors;
+use super::matrix::Matrix;
 use super::support::{Mask, Pattern};
 use nalgebra::{Cholesky, DVector, Dyn};
 
