@@ -79,7 +79,7 @@ fn layer(draft: &Draft, node: &NodeView, limits: &Limits, readers: &dyn Fn(&str)
             if node.int("group", 1) != 1 {
                 return Err("it is a convolution of groups");
             }
-            if node.inputs.len() > 3 || node.ints.get("pads").is_none() && node.int("auto_pad", 0) != 0 {
+            if node.strings.get("auto_pad").is_some_and(|pad| !matches!(pad.as_str(), "NOTSET" | "VALID")) {
                 return Err("its padding is not written out");
             }
             let pair = |name: &str, default: usize| -> [usize; 2] {

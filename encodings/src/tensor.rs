@@ -179,7 +179,7 @@ pub fn decode(bytes: &[u8], len: usize, rows: usize) -> Result<Vec<f32>, String>
     let form = form(bytes).ok_or("has an encoding that this version does not know")?;
     let by_columns = bytes[0] & BY_COLUMNS != 0;
     let damaged = || "is damaged".to_string();
-    if rows == 0 || len % rows != 0 || by_columns && !form.is_sparse() {
+    if rows == 0 || !len.is_multiple_of(rows) || by_columns && !form.is_sparse() {
         return Err(damaged());
     }
     decode_form(&bytes[1..], form, by_columns, len, rows).ok_or_else(damaged)

@@ -22,6 +22,8 @@ pub struct NodeView {
     pub ints: BTreeMap<String, Vec<i64>>,
     /// Attributes that are one float.
     pub floats: BTreeMap<String, f32>,
+    /// Attributes that are one string.
+    pub strings: BTreeMap<String, String>,
 }
 
 impl NodeView {
@@ -40,16 +42,28 @@ impl Draft {
     /// The nodes, in the order of the file.
     pub fn views(&self) -> Vec<NodeView> {
         let view = |n: &crate::proto::NodeProto| {
-            let (mut ints, mut floats) = (BTreeMap::new(), BTreeMap::new());
+            let (mut ints, mut floats, mut strings) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
             for a in &n.attribute {
                 match a.kind {
                     attribute_kind::INT => drop(ints.insert(a.name.clone(), vec![a.i.unwrap_or(0)])),
                     attribute_kind::INTS => drop(ints.insert(a.name.clone(), a.ints.clone())),
                     attribute_kind::FLOAT => drop(floats.insert(a.name.clone(), a.f.unwrap_or(0.0))),
+                    attribute_kind::STRING => {
+                        let text = String::from_utf8_lossy(a.s.as_deref().unwrap_or_default()).into_owned();
+                        strings.insert(a.name.clone(), text);
+                    }
                     _ => {}
                 }
             }
-            NodeView { op: n.op_type.clone(), name: n.name.clone(), inputs: n.input.clone(), outputs: n.output.clone(), ints, floats }
+            NodeView {
+                op: n.op_type.clone(),
+                name: n.name.clone(),
+                inputs: n.input.clone(),
+                outputs: n.output.clone(),
+                ints,
+                floats,
+                strings,
+            }
         };
         self.graph.node.iter().map(view).collect()
     }

@@ -15,7 +15,7 @@ pub fn share(w: &Matrix, importance: &[f64], count: usize, free: usize) -> Matri
     }
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     // What is shared already stays as it is.
-    if 1 + points.windows(2).filter(|p| p[0].0 != p[1].0).count() <= count {
+    if points.windows(2).filter(|p| p[0].0 != p[1].0).count() < count {
         return w.clone();
     }
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return w.clone() };
