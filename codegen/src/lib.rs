@@ -4,6 +4,8 @@
 
 mod chains;
 pub mod choice;
+mod copies;
+mod draft;
 pub mod estimate;
 pub mod expr;
 pub mod forecast;
@@ -16,3 +18,4 @@ pub mod schedule;
 pub mod threads;
 pub mod tuner;
 pub mod unit;
+mod views;

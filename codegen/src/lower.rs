@@ -1,15 +1,18 @@
 //! A graph to a [`Program`]: groups become kernel calls, values get places in memory, control flow becomes steps around steps.
 
 use crate::chains;
+use crate::copies;
+use crate::draft::{Base, Draft, Place};
 use crate::forecast;
 use crate::fuse::{self, Group};
 use crate::kernels::{self, attention, map, movement, strip};
 use crate::memory::{self, Buffer};
 use crate::threads;
 use crate::unit::{Arg, Lowered, Operand, Options, Unit};
+use crate::views::{memory_of, slice_is_view, through_views, view_offset};
 use dnnc_ir::{Class, Graph, Kind, TensorType, Value};
-use dnnc_kir::program::{ALIGN, Call, Loc, Program, Step};
-use dnnc_kir::{Builder, Func, Stmt, Ty};
+use dnnc_kir::program::{ALIGN, Call, Program};
+use dnnc_kir::{Func, Stmt, Ty};
 use dnnc_runtime::constants::ContentIndex;
 use dnnc_targets::Target;
 use std::collections::HashMap;
@@ -92,67 +95,6 @@ fn lower_for(mut graph: Graph, name: &str, target: &Target, options: &Options) -
         arena_bytes: plan.bytes,
     };
     Ok((program, low.notes))
-}
-
-/// Where a value lies, before the memory plan.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Place {
-    base: Base,
-    offset: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Base {
-    Input(usize),
-    Output(usize),
-    Const(usize),
-    Buffer(usize),
-}
-
-impl Place {
-    fn at(self, bytes: usize) -> Place {
-        Place { offset: self.offset + bytes, ..self }
-    }
-
-    fn loc(self, offsets: &[usize]) -> Loc {
-        match self.base {
-            Base::Input(i) => Loc::Input(i, self.offset),
-            Base::Output(i) => Loc::Output(i, self.offset),
-            Base::Const(i) => Loc::Const(i, self.offset),
-            Base::Buffer(i) => Loc::Arena(offsets[i] + self.offset),
-        }
-    }
-}
-
-/// A step before the memory plan.
-enum Draft {
-    /// A call, and where its pointers point.
-    Call(Call, Vec<Place>),
-    If {
-        cond: Place,
-        then: Vec<Draft>,
-        otherwise: Vec<Draft>,
-    },
-    Loop {
-        trip: Place,
-        cond: Place,
-        iter: Place,
-        max_trip: usize,
-        body: Vec<Draft>,
-    },
-}
-
-impl Draft {
-    fn placed(self, offsets: &[usize]) -> Step {
-        let all = |steps: Vec<Draft>| steps.into_iter().map(|s| s.placed(offsets)).collect();
-        match self {
-            Draft::Call(call, args) => Step::Call(Call { args: args.into_iter().map(|p| p.loc(offsets)).collect(), ..call }),
-            Draft::If { cond, then, otherwise } => Step::If { cond: cond.loc(offsets), then: all(then), otherwise: all(otherwise) },
-            Draft::Loop { trip, cond, iter, max_trip, body } => {
-                Step::Loop { trip: trip.loc(offsets), cond: cond.loc(offsets), iter: iter.loc(offsets), max_trip, body: all(body) }
-            }
-        }
-    }
 }
 
 struct Lowering<'a> {
@@ -492,7 +434,7 @@ impl Lowering<'_> {
         for (i, &out) in outs[carried..].iter().enumerate() {
             let bytes = types[1 + carried + i].bytes();
             if bytes > 0 {
-                let kernel = self.kernel(scan_kernel(bytes));
+                let kernel = self.kernel(copies::append(bytes));
                 let (label, node, traffic) = ("scan".into(), node.name.clone(), 2 * bytes as u64);
                 let call = Call { kernel, tasks: 1, label, node, traffic, ..Call::default() };
                 self.push(call, vec![made[1 + carried + i], out, iter], &mut inner);
@@ -556,7 +498,7 @@ impl Lowering<'_> {
         if bytes == 0 || from == to {
             return;
         }
-        let kernel = self.kernel(copy_kernel(bytes, self.target));
+        let kernel = self.kernel(copies::copy(bytes, self.target));
         let call = Call { kernel, tasks: 1, label: "copy".into(), traffic: 2 * bytes as u64, ..Call::default() };
         self.push(call, vec![from, to], steps);
     }
@@ -622,36 +564,6 @@ impl Places {
     }
 }
 
-/// The value whose bytes a chain of views shows whole.
-fn through_views(graph: &Graph, mut value: Value) -> Value {
-    while graph.node(value).op.def.class == Class::View {
-        value = graph.node(value).inputs[0];
-    }
-    value
-}
-
-/// The value in whose bytes `value` lies, through views and slices that are views.
-fn memory_of(graph: &Graph, mut value: Value) -> Value {
-    while graph.node(value).op.def.class == Class::View || slice_is_view(graph, value) {
-        value = graph.node(value).inputs[0];
-    }
-    value
-}
-
-/// Whether a value is a slice that is one run of its operand's bytes.
-fn slice_is_view(graph: &Graph, value: Value) -> bool {
-    view_offset(graph, value).is_some()
-}
-
-/// Bytes from the operand's first to the slice's first, when the slice is one run of bytes.
-fn view_offset(graph: &Graph, value: Value) -> Option<usize> {
-    let node = graph.node(value);
-    if node.op.kind() != Kind::Slice {
-        return None;
-    }
-    movement::run_of_bytes(&node.op, graph.ty(node.inputs[0]))
-}
-
 /// The last group that reads each stored value (views looked through); values that results show are read after all groups.
 fn last_uses(graph: &Graph, groups: &[Group]) -> HashMap<Value, usize> {
     let mut last = HashMap::new();
@@ -670,48 +582,4 @@ fn last_uses(graph: &Graph, groups: &[Group]) -> HashMap<Value, usize> {
 fn error(graph: &Graph, value: Value, reason: String) -> LowerError {
     let node = graph.node(value);
     LowerError { node: node.name.clone(), op: node.op.kind().name().to_string(), reason }
-}
-
-/// Copies a fixed number of bytes: vectors, then single bytes.
-fn copy_kernel(bytes: usize, target: &Target) -> Func {
-    use dnnc_kir::Elem;
-    let mut b = Builder::new(format!("copy_{bytes}"), 2);
-    let (from, to) = (b.param(0), b.param(1));
-    let wide = Ty::vector(Elem::I32, (target.vector.bits / 32) as u8);
-    let mut done = 0;
-    for (ty, width) in [(wide, wide.bytes()), (Ty::I64, 8), (Ty::scalar(Elem::I8), 1)] {
-        let count = (bytes - done) / width;
-        if count > 0 {
-            let (src, dst) = (b.offset_int(from, done as i64), b.offset_int(to, done as i64));
-            b.each(count, |b, i| {
-                let (s, d) = (b.element(src, i, width), b.element(dst, i, width));
-                let x = b.load(ty, s, 0);
-                b.store(x, d, 0);
-            });
-            done += count * width;
-        }
-    }
-    b.finish()
-}
-
-/// Copies `bytes` from the first pointer to the second at index · bytes; the third points at the index (i64).
-fn scan_kernel(bytes: usize) -> Func {
-    use dnnc_kir::Elem;
-    let mut b = Builder::new(format!("scan_{bytes}"), 3);
-    let (from, to, at) = (b.param(0), b.param(1), b.param(2));
-    let index = b.load(Ty::I64, at, 0);
-    let dst = b.element(to, index, bytes);
-    let (ty, width) = if bytes.is_multiple_of(8) {
-        (Ty::I64, 8)
-    } else if bytes.is_multiple_of(4) {
-        (Ty::I32, 4)
-    } else {
-        (Ty::scalar(Elem::I8), 1)
-    };
-    b.each(bytes / width, |b, i| {
-        let (s, d) = (b.element(from, i, width), b.element(dst, i, width));
-        let x = b.load(ty, s, 0);
-        b.store(x, d, 0);
-    });
-    b.finish()
 }
