@@ -4,5 +4,7 @@
 //! compiled code, and asks for predicted times the same way.
 
 pub mod layers;
+pub mod prepare;
 pub mod prune;
+pub mod quantize;
 pub mod reconstruct;

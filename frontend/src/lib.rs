@@ -7,6 +7,8 @@ mod build;
 mod compact;
 #[cfg(any(test, feature = "dev"))]
 mod draft_layers;
+#[cfg(any(test, feature = "dev"))]
+mod draft_nodes;
 mod element;
 mod encoded_size;
 mod fail;
@@ -36,6 +38,8 @@ mod write;
 pub use compact::Encoded;
 #[cfg(any(test, feature = "dev"))]
 pub use draft_layers::NodeView;
+#[cfg(any(test, feature = "dev"))]
+pub use draft_nodes::NewNode;
 pub use import::{Cut, Stage};
 pub use limits::Limits;
 pub use model::Model;

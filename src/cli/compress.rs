@@ -131,19 +131,19 @@ struct Row {
 }
 
 #[derive(Serialize)]
-struct Kept {
-    node: String,
-    reason: &'static str,
+pub(super) struct Kept {
+    pub node: String,
+    pub reason: &'static str,
 }
 
 /// Samples that run at once, where the model leaves their number open.
 const BATCH: usize = 64;
 
 /// Runs networks on samples with compiled code.
-struct Compiled {
-    samples: Tensor,
-    options: Options,
-    spinner: indicatif::ProgressBar,
+pub(super) struct Compiled {
+    pub samples: Tensor,
+    pub options: Options,
+    pub spinner: indicatif::ProgressBar,
 }
 
 impl Runner for Compiled {
@@ -200,7 +200,7 @@ fn batch(port: &Port) -> Option<usize> {
 }
 
 /// Reads samples and gives them the shape of an input.
-fn samples(path: &Path, port: &Port, scale: f32, options: &Options) -> Result<Tensor, Error> {
+pub(super) fn samples(path: &Path, port: &Port, scale: f32, options: &Options) -> Result<Tensor, Error> {
     let bad = |what: String| Error::Usage(format!("{}: {what}", path.display()));
     if port.ty.is_some_and(|t| t != Type::F32) {
         return Err(Error::Usage(format!("input `{}` is not of 32-bit floats; such models are not compressed", port.name)));
@@ -362,14 +362,14 @@ fn search(
 }
 
 /// Samples and their classes.
-struct Evaluation {
-    labels: Vec<f64>,
-    runner: Compiled,
+pub(super) struct Evaluation {
+    pub labels: Vec<f64>,
+    pub runner: Compiled,
 }
 
 impl Evaluation {
     /// The fraction of samples whose largest result is that of their label.
-    fn accuracy(&mut self, draft: &Draft) -> Result<f64, Error> {
+    pub fn accuracy(&mut self, draft: &Draft) -> Result<f64, Error> {
         let results = self.runner.run(&draft.bytes()).map_err(Error::Usage)?;
         let labels = &self.labels;
         let result = results.first().filter(|t| t.shape().first() == Some(&labels.len()) && !labels.is_empty());

@@ -16,6 +16,8 @@ mod ops;
 mod output;
 mod pack;
 mod progress;
+#[cfg(all(feature = "compress", feature = "dev"))]
+mod quantize;
 #[cfg(feature = "dev")]
 mod reduce;
 mod run;
@@ -69,6 +71,8 @@ subcommands! {
     Explain(explain::Explain),
     #[cfg(all(feature = "compress", feature = "dev"))]
     Compress(compress::Compress),
+    #[cfg(all(feature = "compress", feature = "dev"))]
+    Quantize(quantize::Quantize),
     #[cfg(feature = "dev")]
     Check(check::Check),
     #[cfg(feature = "dev")]
