@@ -16,6 +16,8 @@
 //! testing: backends, fuzzing, bisecting, reducing). `compress`, part of `cli`, builds quantisation and compression.
 
 mod cache;
+#[cfg(feature = "compress")]
+pub mod calibration;
 pub mod compare;
 #[cfg(feature = "dev")]
 pub mod difftest;

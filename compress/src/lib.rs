@@ -8,3 +8,4 @@ pub mod prepare;
 pub mod prune;
 pub mod quantize;
 pub mod reconstruct;
+pub mod runner;

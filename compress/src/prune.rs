@@ -2,16 +2,9 @@
 
 use crate::layers::{Layer, layers};
 use crate::reconstruct::{Factors, Hessian, Mask, Matrix, Pattern, admm, least_squares, obs, share};
+use crate::runner::Runner;
 use dnnc_frontend::{Draft, Limits};
-use dnnc_ir::{Tensor, Type};
-
-/// Runs networks; the program does it with compiled code.
-pub trait Runner {
-    /// The outputs of a model (the bytes of an ONNX file) on all samples, joined along the first dimension. An error is a sentence.
-    fn run(&mut self, model: &[u8]) -> Result<Vec<Tensor>, String>;
-    /// Is told what is being done.
-    fn progress(&mut self, what: &str);
-}
+use dnnc_ir::Type;
 
 /// How the weights that stay are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,12 +192,12 @@ fn pruned(w: &Matrix, free: usize) -> bool {
 
 /// The Hessian of a layer's inputs in a network.
 fn inputs(draft: &Draft, layer: &Layer, runner: &mut dyn Runner) -> Result<Hessian, String> {
-    let results = runner.run(&draft.with_outputs(std::slice::from_ref(&layer.input)).bytes())?;
-    let tensor = results
-        .first()
-        .filter(|t| t.ty().ty == Type::F32)
-        .ok_or_else(|| format!("layer `{}`: its input is no 32-bit float", layer.name))?;
     let mut hessian = Hessian::new(layer.size.0 + 1);
-    hessian.add(&layer.rows(tensor)?);
+    runner.run(&draft.with_outputs(std::slice::from_ref(&layer.input)).bytes(), &mut |results| {
+        let tensor = results.first().filter(|t| t.ty().ty == Type::F32);
+        let tensor = tensor.ok_or_else(|| format!("layer `{}`: its input is no 32-bit float", layer.name))?;
+        hessian.add(&layer.rows(tensor)?);
+        Ok(())
+    })?;
     Ok(hessian)
 }

@@ -2,14 +2,14 @@
 
 use super::flags::CompileFlags;
 use super::output::{bytes, outln, print_json, table};
-use super::progress;
+use super::samples::{Kept, SampleFlags};
 use clap::Args;
-use dnnc::compress::prune::{Compressed, Method, Plan, Runner, Survey};
+use dnnc::Error;
+use dnnc::compress::prune::{Compressed, Method, Plan, Survey};
 use dnnc::compress::reconstruct::Pattern;
 use dnnc::frontend::Draft;
-use dnnc::{Dim, Error, Model, Options, Port, Tensor, TensorType, Type, tensors};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Make a network smaller, from a few hundred inputs and without training
@@ -24,14 +24,8 @@ use std::process::ExitCode;
   dnnc compress m.onnx --calib x.npy --recipe deep-compression --size 15x -o m.dnnc    prune, share, Huffman, to a size
   dnnc compress m.onnx -o m.dnnc                                                       the same network, encoded; nothing is lost")]
 pub struct Compress {
-    /// The model, with one input
+    /// The model
     model: PathBuf,
-    /// Calibration inputs (.npy), samples along the first dimension
-    #[arg(long, value_name = "FILE")]
-    calib: Option<PathBuf>,
-    /// What calibration and evaluation inputs are divided by, e.g. 255 for bytes of images
-    #[arg(long, value_name = "NUMBER", default_value_t = 1.0)]
-    scale: f32,
     /// Where the network is written: .onnx, or .dnnc for a compact container
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
@@ -56,18 +50,14 @@ pub struct Compress {
     /// A list of steps: deep-compression is obs, --share 5 and, unless given, --density 0.25
     #[arg(long, value_enum)]
     recipe: Option<Recipe>,
-    /// Evaluation inputs (.npy), to tell the accuracy before and after
-    #[arg(long, value_name = "FILE", requires = "labels")]
-    eval: Option<PathBuf>,
-    /// Their classes (.npy)
-    #[arg(long, value_name = "FILE", requires = "eval")]
-    labels: Option<PathBuf>,
     /// Part of the mean energy of an input that is added to each, against chance in few samples
     #[arg(long, value_name = "PART", default_value_t = 0.01)]
     damping: f64,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    samples: SampleFlags,
     #[command(flatten)]
     compile: CompileFlags,
 }
@@ -130,101 +120,6 @@ struct Row {
     error: f64,
 }
 
-#[derive(Serialize)]
-pub(super) struct Kept {
-    pub node: String,
-    pub reason: &'static str,
-}
-
-/// Samples that run at once, where the model leaves their number open.
-const BATCH: usize = 64;
-
-/// Runs networks on samples with compiled code.
-pub(super) struct Compiled {
-    pub samples: Tensor,
-    pub options: Options,
-    pub spinner: indicatif::ProgressBar,
-}
-
-impl Runner for Compiled {
-    fn run(&mut self, model: &[u8]) -> Result<Vec<Tensor>, String> {
-        let model = Model::from_bytes(model, &self.options).map_err(|e| e.to_string())?;
-        let Some(port) = model.inputs().first() else { return Err("a layer does not depend on the input".into()) };
-        let size = self.samples.shape()[0];
-        let batch = batch(port).unwrap_or(BATCH.min(size));
-        let per = self.samples.len() / size;
-        let (mut bytes, mut types): (Vec<Vec<u8>>, Vec<TensorType>) = (vec![], vec![]);
-        let values = self.samples.values::<f32>();
-        for begin in (0..size).step_by(batch) {
-            // The last batch may be short: a fixed batch is filled with the first samples, whose results are dropped.
-            let count = batch.min(size - begin);
-            let mut part = values[begin * per..(begin + count) * per].to_vec();
-            let given = if self::batch(port).is_some() { batch } else { count };
-            while part.len() < given * per {
-                part.extend_from_slice(&values[..per.min(given * per - part.len())]);
-            }
-            let shape: Vec<usize> = std::iter::once(given).chain(self.samples.shape()[1..].iter().copied()).collect();
-            let results = model.run(&[Tensor::new(shape, &part)]).map_err(|e| e.to_string())?;
-            bytes.resize(results.len(), vec![]);
-            types.resize(results.len(), TensorType::new(Type::F32, vec![]));
-            for (i, t) in results.iter().enumerate() {
-                if t.shape().first().is_none_or(|n| n % given != 0) {
-                    return Err("a result has no dimension of samples in front".into());
-                }
-                let shape = t.shape();
-                let rows = shape[0] / given * count;
-                bytes[i].extend_from_slice(&t.bytes()[..t.bytes().len() / shape[0].max(1) * rows]);
-                let seen = types[i].shape.first().copied().unwrap_or(0);
-                types[i] = TensorType::new(t.ty().ty, std::iter::once(seen + rows).chain(shape[1..].iter().copied()).collect::<Vec<_>>());
-            }
-        }
-        types
-            .into_iter()
-            .zip(bytes)
-            .map(|(ty, b)| Tensor::from_bytes(ty, &b).ok_or_else(|| "results of samples differ in shape".into()))
-            .collect()
-    }
-
-    fn progress(&mut self, what: &str) {
-        self.spinner.set_message(what.to_string());
-        self.spinner.tick();
-    }
-}
-
-/// The number of samples that an input fixes.
-fn batch(port: &Port) -> Option<usize> {
-    match port.dims.as_ref()?.first()? {
-        Dim::Known(n) => Some(*n),
-        _ => None,
-    }
-}
-
-/// Reads samples and gives them the shape of an input.
-pub(super) fn samples(path: &Path, port: &Port, scale: f32, options: &Options) -> Result<Tensor, Error> {
-    let bad = |what: String| Error::Usage(format!("{}: {what}", path.display()));
-    if port.ty.is_some_and(|t| t != Type::F32) {
-        return Err(Error::Usage(format!("input `{}` is not of 32-bit floats; such models are not compressed", port.name)));
-    }
-    let tensor = tensors::read(path, &options.limits)?;
-    let Some(&count) = tensor.shape().first().filter(|n| **n > 0) else { return Err(bad("there are no samples in it".into())) };
-    let per = tensor.len() / count;
-    let dims = port.dims.as_ref().and_then(|d| d.get(1..)).unwrap_or(&[]);
-    let fixed: Option<Vec<usize>> = dims.iter().map(|d| if let Dim::Known(n) = d { Some(*n) } else { None }).collect();
-    let shape = match fixed {
-        Some(shape) if shape.iter().product::<usize>() == per => shape,
-        None if tensor.shape().len() == dims.len() + 1 => tensor.shape()[1..].to_vec(),
-        _ => {
-            let given = &tensor.shape()[1..];
-            return Err(bad(format!("a sample has the shape {given:?}; input `{}` takes {}", port.name, dnnc::describe(port))));
-        }
-    };
-    let values: Vec<f32> = tensor.to_f64s().into_iter().map(|v| v as f32 / scale).collect();
-    if values.iter().any(|v| !v.is_finite()) {
-        return Err(bad("there are values that are not finite (--scale divides by a number that is not 0)".into()));
-    }
-    Ok(Tensor::new(std::iter::once(count).chain(shape).collect::<Vec<_>>(), &values))
-}
-
 impl Compress {
     pub fn run(self) -> Result<ExitCode, Error> {
         let options = self.compile.options()?;
@@ -244,14 +139,7 @@ impl Compress {
         let encode = |c: &Draft| if container { c.container().0 } else { c.bytes() };
         let mut top1 = (None, None);
         let (done, file) = if work {
-            let [port] = model.inputs() else {
-                return Err(Error::Usage(format!("the model has {} inputs; models of one are compressed", model.inputs().len())));
-            };
-            let Some(calib) = &self.calib else {
-                return Err(Error::Usage("inputs are needed to see what weights do: give them with --calib".into()));
-            };
-            let calib = samples(calib, port, self.scale, &options)?;
-            let mut runner = Compiled { samples: calib, options: options.clone(), spinner: progress::counter() };
+            let mut runner = self.samples.calibration(&model, &options)?;
             let survey = Survey::new(&draft, &options.limits, &mut runner).map_err(Error::Usage)?;
             let plan = |density| Plan {
                 method: match self.prune.unwrap_or(Prune::Obs) {
@@ -265,17 +153,7 @@ impl Compress {
                 share_bits: self.share.or(deep.then_some(5)),
                 damping: self.damping,
             };
-            let mut eval = match (&self.eval, &self.labels) {
-                (Some(eval), Some(labels)) => Some(Evaluation {
-                    labels: tensors::read(labels, &options.limits)?.to_f64s(),
-                    runner: Compiled {
-                        samples: samples(eval, port, self.scale, &options)?,
-                        options: options.clone(),
-                        spinner: progress::counter(),
-                    },
-                }),
-                _ => None,
-            };
+            let mut eval = self.samples.evaluation(&model, &options)?;
             if let Some(eval) = &mut eval {
                 top1.0 = Some(eval.accuracy(&draft)?);
             }
@@ -314,7 +192,6 @@ impl Compress {
                 }
                 _ => attempt(self.density.unwrap_or(if deep { 0.25 } else { 1.0 }))?,
             };
-            runner.spinner.finish_and_clear();
             if let Some(eval) = &mut eval {
                 top1.1 = Some(eval.accuracy(&done.draft)?);
             }
@@ -359,28 +236,6 @@ fn search(
         best = if fits { Some(made) } else { best };
     }
     Ok(best)
-}
-
-/// Samples and their classes.
-pub(super) struct Evaluation {
-    pub labels: Vec<f64>,
-    pub runner: Compiled,
-}
-
-impl Evaluation {
-    /// The fraction of samples whose largest result is that of their label.
-    pub fn accuracy(&mut self, draft: &Draft) -> Result<f64, Error> {
-        let results = self.runner.run(&draft.bytes()).map_err(Error::Usage)?;
-        let labels = &self.labels;
-        let result = results.first().filter(|t| t.shape().first() == Some(&labels.len()) && !labels.is_empty());
-        let Some(result) = result else { return Err(Error::Usage(format!("there are {} labels, not one for each sample", labels.len()))) };
-        let values = result.to_f64s();
-        // Of equal results the first counts.
-        let largest = |row: &[f64]| (0..row.len()).rev().max_by(|&a, &b| row[a].total_cmp(&row[b]));
-        let rows = values.chunks((values.len() / labels.len()).max(1));
-        let right = rows.zip(labels).filter(|(row, label)| largest(row) == Some(**label as usize)).count();
-        Ok(right as f64 / labels.len() as f64)
-    }
 }
 
 impl Report {

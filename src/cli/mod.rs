@@ -5,7 +5,6 @@ mod bench;
 #[cfg(feature = "dev")]
 mod check;
 mod compile;
-#[cfg(all(feature = "compress", feature = "dev"))]
 mod compress;
 mod explain;
 mod flags;
@@ -16,11 +15,11 @@ mod ops;
 mod output;
 mod pack;
 mod progress;
-#[cfg(all(feature = "compress", feature = "dev"))]
 mod quantize;
 #[cfg(feature = "dev")]
 mod reduce;
 mod run;
+mod samples;
 mod serve;
 mod targets;
 
@@ -69,9 +68,7 @@ subcommands! {
     Bench(bench::Bench),
     Inspect(inspect::Inspect),
     Explain(explain::Explain),
-    #[cfg(all(feature = "compress", feature = "dev"))]
     Compress(compress::Compress),
-    #[cfg(all(feature = "compress", feature = "dev"))]
     Quantize(quantize::Quantize),
     #[cfg(feature = "dev")]
     Check(check::Check),

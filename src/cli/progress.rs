@@ -44,7 +44,6 @@ impl Drop for End<'_> {
 }
 
 /// A spinner with a message that the caller updates; on a terminal only.
-#[cfg(feature = "dev")]
 pub fn counter() -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("a fixed template"));

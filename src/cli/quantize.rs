@@ -1,13 +1,12 @@
 //! `dnnc quantize`: a network of 8-bit integers from calibration data.
 
-use super::compress::{Compiled, Evaluation, Kept, samples};
 use super::flags::CompileFlags;
 use super::output::{bytes, outln, print_json, table};
-use super::progress;
+use super::samples::{Kept, SampleFlags};
 use clap::Args;
+use dnnc::Error;
 use dnnc::compress::quantize::{Format, Plan, RangeMethod, quantize};
 use dnnc::frontend::Draft;
-use dnnc::{Error, tensors};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,14 +24,8 @@ use std::process::ExitCode;
   dnnc quantize m.onnx --calib x.npy --keep conv1 -o q.onnx                  a node stays in floats
   dnnc quantize m.onnx --calib x.npy --format dfp8 -o q.onnx                 scales that are powers of two")]
 pub struct Quantize {
-    /// The model, with one input
+    /// The model
     model: PathBuf,
-    /// Calibration inputs (.npy), samples along the first dimension
-    #[arg(long, value_name = "FILE")]
-    calib: PathBuf,
-    /// What calibration and evaluation inputs are divided by, e.g. 255 for bytes of images
-    #[arg(long, value_name = "NUMBER", default_value_t = 1.0)]
-    scale: f32,
     /// Where the network is written (.onnx)
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
@@ -48,15 +41,11 @@ pub struct Quantize {
     /// Name of a node that stays in floats; may be given several times
     #[arg(long, value_name = "NODE")]
     keep: Vec<String>,
-    /// Evaluation inputs (.npy), to tell the accuracy before and after
-    #[arg(long, value_name = "FILE", requires = "labels")]
-    eval: Option<PathBuf>,
-    /// Their classes (.npy)
-    #[arg(long, value_name = "FILE", requires = "eval")]
-    labels: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    samples: SampleFlags,
     #[command(flatten)]
     compile: CompileFlags,
 }
@@ -105,25 +94,13 @@ impl Quantize {
             )));
         }
         let model = dnnc::compile(&self.model, &options)?;
-        let [port] = model.inputs() else {
-            return Err(Error::Usage(format!("the model has {} inputs; models of one are quantised", model.inputs().len())));
-        };
         let draft = Draft::load(&self.model, &options.limits).map_err(Error::Usage)?;
         let views = draft.views();
         if let Some(unknown) = self.keep.iter().find(|k| views.iter().all(|n| n.shown() != **k)) {
             return Err(Error::Usage(format!("--keep {unknown}: the model has no node of that name")));
         }
-        let compiled = |path| {
-            let samples = samples(path, port, self.scale, &options)?;
-            Ok::<_, Error>(Compiled { samples, options: options.clone(), spinner: progress::counter() })
-        };
-        let mut runner = compiled(&self.calib)?;
-        let mut evaluation = match (&self.eval, &self.labels) {
-            (Some(eval), Some(labels)) => {
-                Some(Evaluation { labels: tensors::read(labels, &options.limits)?.to_f64s(), runner: compiled(eval)? })
-            }
-            _ => None,
-        };
+        let mut runner = self.samples.calibration(&model, &options)?;
+        let mut evaluation = self.samples.evaluation(&model, &options)?;
         let before = evaluation.as_mut().map(|e| e.accuracy(&draft)).transpose()?;
         let plan = Plan {
             format: match self.format {
@@ -140,7 +117,6 @@ impl Quantize {
             keep: self.keep.clone(),
         };
         let done = quantize(&draft, &plan, &options.limits, &mut runner).map_err(Error::Usage)?;
-        runner.spinner.finish_and_clear();
         let after = evaluation.as_mut().map(|e| e.accuracy(&done.draft)).transpose()?;
         let file = done.draft.bytes();
         dnnc::files::write(&self.output, &file)?;

@@ -6,7 +6,7 @@ mod range;
 pub use range::{Grid, RangeMethod, Seen, integer_length};
 
 use crate::prepare::prepare;
-use crate::prune::Runner;
+use crate::runner::{Runner, collect};
 use dnnc_frontend::{Draft, Limits, NewNode};
 use dnnc_ir::{Tensor, TensorType, Type};
 use place::{Placement, Weighted};
@@ -83,7 +83,7 @@ pub fn quantize(draft: &Draft, plan: &Plan, limits: &Limits, runner: &mut dyn Ru
     if placement.layers.is_empty() {
         return Err("there is no layer to quantise: no Conv, Gemm or MatMul has constant weights".into());
     }
-    let reference = runner.run(&draft.bytes())?;
+    let reference = collect(runner, &draft.bytes())?;
     let activations = plan.format != Format::Int8Weights;
     let seen = if activations { observe(&draft, &placement, runner)? } else { BTreeMap::new() };
     let methods: &[RangeMethod] = match (plan.format, plan.range) {
@@ -100,7 +100,7 @@ pub fn quantize(draft: &Draft, plan: &Plan, limits: &Limits, runner: &mut dyn Ru
             }
             runner.progress(&format!("range {method:?}, bias correction {corrected}"));
             let (quantized, layers) = write(&draft, &placement, &seen, plan, method, corrected);
-            let snr = snr(&reference, &runner.run(&quantized.bytes())?);
+            let snr = snr(&reference, &collect(runner, &quantized.bytes())?);
             if best.as_ref().is_none_or(|b| snr > b.snr) {
                 let range = match (plan.format, method) {
                     (Format::Int8Weights, _) => "weights alone",
@@ -129,31 +129,43 @@ pub fn snr(reference: &[Tensor], other: &[Tensor]) -> f64 {
     10.0 * (signal / f64::max(noise, f64::MIN_POSITIVE)).log10()
 }
 
-/// Watches the tensors that have grids of their own, some at a time: two runs each.
+/// Tensors that are watched in one run: what a batch makes of them is in memory at once.
+const AT_ONCE: usize = 8;
+
+/// Watches the tensors that have grids of their own, some at a time: two runs each, one for the extremes and one for the distribution between them.
 fn observe(draft: &Draft, placement: &Placement, runner: &mut dyn Runner) -> Result<BTreeMap<String, Seen>, String> {
-    let roots: Vec<&String> = placement.tensors.iter().filter(|(name, root)| name == root).map(|(name, _)| name).collect();
+    let roots: Vec<String> = placement.tensors.iter().filter(|(name, root)| name == root).map(|(name, _)| name.clone()).collect();
     let views = draft.views();
     let mut seen = BTreeMap::new();
-    for (number, name) in roots.iter().enumerate() {
-        runner.progress(&format!("watching {name} ({} of {})", number + 1, roots.len()));
-        let results = runner.run(&draft.with_outputs(&[name.to_string()]).bytes())?;
-        let tensor = results.first().ok_or("a run has no results")?;
-        if tensor.ty().ty != Type::F32 {
-            return Err(format!("tensor `{name}` is not of 32-bit floats"));
-        }
-        let values = tensor.values::<f32>();
-        if values.iter().any(|v| !v.is_finite()) {
-            return Err(format!("tensor `{name}` is not finite on the calibration data"));
-        }
-        // Channels are in front of the places of an image, and last elsewhere.
-        let convolved = views.iter().any(|n| n.op == "Conv" && n.inputs[0] == **name);
-        let shape = tensor.shape();
-        let (channels, inner) =
-            if convolved && shape.len() > 2 { (shape[1], shape[2..].iter().product()) } else { (shape.last().copied().unwrap_or(1), 1) };
-        let mut s = Seen::new(channels.max(1));
-        s.extremes(values, inner.max(1));
-        s.distribution(values);
-        seen.insert(name.to_string(), s);
+    for (number, names) in roots.chunks(AT_ONCE).enumerate() {
+        runner.progress(&format!("watching tensors {} to {} of {}", number * AT_ONCE + 1, number * AT_ONCE + names.len(), roots.len()));
+        let model = draft.with_outputs(names).bytes();
+        let mut found: Vec<Option<Seen>> = vec![None; names.len()];
+        runner.run(&model, &mut |results| {
+            for ((tensor, name), found) in results.iter().zip(names).zip(&mut found) {
+                if tensor.ty().ty != Type::F32 {
+                    return Err(format!("tensor `{name}` is not of 32-bit floats"));
+                }
+                let values = tensor.values::<f32>();
+                if values.iter().any(|v| !v.is_finite()) {
+                    return Err(format!("tensor `{name}` is not finite on the calibration data"));
+                }
+                // Channels are in front of the places of an image, and last elsewhere.
+                let convolved = views.iter().any(|n| n.op == "Conv" && n.inputs[0] == *name);
+                let shape = tensor.shape();
+                let image = convolved && shape.len() > 2;
+                let (channels, inner) =
+                    if image { (shape[1], shape[2..].iter().product()) } else { (shape.last().copied().unwrap_or(1), 1) };
+                found.get_or_insert_with(|| Seen::new(channels.max(1))).extremes(values, inner.max(1));
+            }
+            Ok(())
+        })?;
+        let mut found: Vec<Seen> = found.into_iter().map(|s| s.ok_or("there are no samples")).collect::<Result<_, _>>()?;
+        runner.run(&model, &mut |results| {
+            results.iter().zip(&mut found).for_each(|(tensor, s)| s.distribution(tensor.values::<f32>()));
+            Ok(())
+        })?;
+        seen.extend(names.iter().cloned().zip(found));
     }
     Ok(seen)
 }
